@@ -1,0 +1,213 @@
+"""The analog link: codes in, codes and their error variance out."""
+
+import threading
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from phy.channel import Channel, Fades
+from phy.config import LinkConfig
+from phy.estimation import LSEstimator, linear_weights, nearest_weights
+from phy.ledger import Ledger, analog_ledger
+from phy.noise import snr_db_to_no
+from phy.pilots import pilot_sequence
+from phy.recovery.linear import LinearRecovery
+from phy.token_grid import TokenGrid
+
+CACHE_BYTES = 256 * 2**20
+
+
+class LinkOutput(NamedTuple):
+    """What the receiver hands on.
+
+    Attributes
+    ----------
+    codes_hat : tf.Tensor, [batch, num_tokens, width]
+        Recovered codes.
+    error_var : tf.Tensor, [batch, num_tokens, width]
+        Variance of their error as the receiver knows it: noise and channel estimate through the recovery.
+    """
+
+    codes_hat: tf.Tensor
+    error_var: tf.Tensor
+
+
+class AnalogLink:
+    """Codes over a MIMO-OFDM channel as amplitudes, without bits.
+
+    Parameters
+    ----------
+    config : LinkConfig
+    cache_bytes : int
+        Memory for fades that were used before.
+
+    Examples
+    --------
+    >>> link = AnalogLink(LinkConfig(channel="cdl-c", num_tx_ant=4, num_rx_ant=8))
+    >>> out = link(codes, snr_db=10.0, realisation=tf.range(batch))
+    >>> out.codes_hat, out.error_var
+    """
+
+    def __init__(self, config: LinkConfig | None = None, *, cache_bytes: int = CACHE_BYTES):
+        self.config = LinkConfig() if config is None else config
+        self.channel = Channel(self.config, cache_bytes=cache_bytes)
+        self._cache_bytes = cache_bytes
+        self._dtype = tf.float32 if self.config.precision == "single" else tf.float64
+        self._transmissions = {}
+        self._next_realisation = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, codes, snr_db=10.0, realisation=None) -> LinkOutput:
+        """Send codes.
+
+        Parameters
+        ----------
+        codes : array, [batch, num_tokens, width], floating
+            With unit mean power per element over the ensemble; the link never looks at the power of an example.
+        snr_db : float or array of shape [batch], [dB]
+        realisation : array of shape [batch], int, optional
+            Numbers of the fade-and-noise draws, one per example. None: the next ones that this link has not used so.
+
+        Returns
+        -------
+        LinkOutput
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument has the wrong shape or kind, or is not finite.
+        """
+        if not tf.executing_eagerly():
+            raise RuntimeError("AnalogLink draws numbered fades: call it eagerly, its own graph is compiled already")
+        codes = self._check_codes(codes)
+        batch, num_tokens, width = codes.shape
+        no = snr_db_to_no(_check_snr_db(snr_db, batch), self._dtype)
+        transmission = self._transmission(num_tokens, width)
+        fades = self.channel.fades(self._number(realisation, batch), transmission.grid)
+        return LinkOutput(*transmission(codes, no, fades))
+
+    def ledger(self, *, num_tokens: int, width: int) -> Ledger:
+        """Resource elements, energy and time of one example of `num_tokens` codes of `width` numbers."""
+        return analog_ledger(self.config, self._transmission(num_tokens, width).grid)
+
+    def __reduce__(self):
+        return _rebuild, (type(self), self.config, self._cache_bytes, self._next_realisation)
+
+    def _transmission(self, num_tokens, width):
+        for name, value in (("num_tokens", num_tokens), ("width", width)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+        key = (num_tokens, width)
+        if key not in self._transmissions:
+            self._transmissions[key] = Transmission(self.config, self.channel, TokenGrid(self.config, *key))
+        return self._transmissions[key]
+
+    def _number(self, realisation, batch):
+        if realisation is None:
+            with self._lock:
+                start, self._next_realisation = self._next_realisation, self._next_realisation + batch
+            return np.arange(start, start + batch)
+        numbers = np.asarray(realisation)
+        if numbers.shape != (batch,) or numbers.dtype.kind not in "iu":
+            raise ValueError(
+                f"realisation must hold one whole number per example, shape ({batch},); got {numbers.dtype} of shape "
+                f"{numbers.shape}"
+            )
+        if batch and numbers.min() < 0:
+            raise ValueError(f"realisation numbers start at 0, got {numbers.min()}")
+        return numbers.astype(np.int64)
+
+    def _check_codes(self, codes):
+        codes = tf.convert_to_tensor(codes)
+        if not codes.dtype.is_floating:
+            raise TypeError(f"codes must be real floating-point numbers, got {codes.dtype.name}")
+        if codes.shape.rank != 3:
+            raise ValueError(f"codes must have shape [batch, num_tokens, width], got {tuple(codes.shape)}")
+        codes = tf.cast(codes, self._dtype)
+        if not bool(tf.reduce_all(tf.math.is_finite(codes))):
+            raise ValueError("codes hold NaN or infinite values; check the encoder that made them")
+        return codes
+
+
+class Transmission:
+    """The link for codes of one shape: the boxes of the figure in their order, compiled once for every batch size.
+
+    Parameters
+    ----------
+    config : LinkConfig
+    channel : Channel
+    grid : TokenGrid
+    """
+
+    def __init__(self, config: LinkConfig, channel: Channel, grid: TokenGrid):
+        self.grid, self.channel = grid, channel
+        self._complex = tf.complex64 if config.precision == "single" else tf.complex128
+        pilots = pilot_sequence(grid.pilot_symbols, len(grid.subcarriers))
+        self._pilots = tf.constant(pilots.ravel(), self._complex)
+        self._estimator = None
+        if config.estimator != "perfect":
+            self._estimator = LSEstimator(
+                grid=grid,
+                weights=linear_weights if config.estimator == "ls-linear" else nearest_weights,
+                channel=channel,
+                pilots=pilots,
+                dtype=self._complex,
+            )
+        solved = 2 * config.num_tx_ant if config.recovery == "complex-ls" else config.reals_per_re
+        self._recovery = LinearRecovery(num_reals=solved, num_kept=config.reals_per_re)
+        rx, tx, real = config.num_rx_ant, config.num_tx_ant, self._complex.real_dtype
+        shapes = Fades([rx, tx, None, grid.num_res], [rx, None, grid.num_res], *[[rx, None, pilots.size]] * 2)
+        signature = [
+            tf.TensorSpec([None, grid.num_tokens, grid.width], real),
+            tf.TensorSpec([None], real),
+            Fades(*(tf.TensorSpec(shape, tf.complex64) for shape in shapes)),
+        ]
+        self._compiled = tf.function(self.call, input_signature=signature, autograph=False)
+
+    def __call__(self, codes, no, fades: Fades):
+        """Run the compiled chain; see `call`."""
+        return self._compiled(codes, no, Fades(*map(tf.convert_to_tensor, fades)))
+
+    def call(self, codes, no, fades: Fades):
+        """Send codes [batch, num_tokens, width] at noise variances [batch]; return them with their error variance."""
+        no = no[:, None]
+        fades = Fades(*(tf.cast(part, self._complex) for part in fades))
+        x = self.map_tokens(codes)  # [num_tx_ant, batch, num_res]
+        y = self.channel(x, fades, no)  # [num_rx_ant, batch, num_res]
+        h_hat, err_var = self.estimate(fades, no)  # [num_rx_ant, num_tx_ant, batch, num_res]
+        reals, variance = self.recover(y, h_hat, err_var, no)  # [reals_per_re, batch, num_res]
+        return self.read_tokens(reals, variance)
+
+    def map_tokens(self, codes):
+        """Place the codes on antennas and resource elements."""
+        return self.grid.map(codes)
+
+    def estimate(self, fades: Fades, no):
+        """Estimate the channel at the data from received pilots, with its error variance; or be told the channel."""
+        if self._estimator is None:
+            return fades.h, tf.zeros_like(no)[None]
+        return self._estimator(self.channel.sound(self._pilots, fades, no), no)
+
+    def recover(self, y, h_hat, err_var, no):
+        """Recover the real numbers on each resource element, with the variance of their errors."""
+        return self._recovery(y, h_hat * self.grid.mask, err_var, no)
+
+    def read_tokens(self, reals, variance):
+        """Bring both back to the shape and the units of the codes."""
+        return self.grid.read(reals), self.grid.read_variance(variance)
+
+
+def _check_snr_db(snr_db, batch):
+    value = np.asarray(snr_db, np.float64)
+    if value.shape not in ((), (batch,)):
+        raise ValueError(f"snr_db must be a number or one per example, shape ({batch},); got shape {value.shape}")
+    if not np.isfinite(value).all():
+        raise ValueError(f"snr_db must be finite, got {snr_db}")
+    return np.broadcast_to(value, (batch,))
+
+
+def _rebuild(kind, config, cache_bytes, next_realisation):
+    link = kind(config, cache_bytes=cache_bytes)
+    link._next_realisation = next_realisation
+    return link

@@ -1,0 +1,252 @@
+"""Numbered fades and noise, and what they do to a signal: y = H x + n on the resource elements in use.
+
+`(seed, realisation)` alone decides H and n. Realisations are made in blocks of 64 links, each from its own key, so that
+neither the batch, nor the order of the calls, nor the process matters. A bounded cache holds the blocks used last.
+"""
+
+import threading
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from sionna.phy import config as sionna_config
+
+from phy.cir import CDLModel, TDLModel
+from phy.config import LinkConfig
+from phy.pilots import pilot_antenna
+from phy.token_grid import TokenGrid
+
+BLOCK = 64  # links made together; part of what a seed means
+_FADING, _NOISE = 0, 1  # keys of the two random streams
+
+
+class Fades(NamedTuple):
+    """Channels and unit-variance noise of some realisations, complex64.
+
+    Antennas come first, then the batch, then the resource elements: what is done at every resource element runs over long
+    contiguous rows, and the size of the batch changes no result.
+
+    Attributes
+    ----------
+    h : [num_rx_ant, num_tx_ant, batch, num_res]
+        Frequency response on the data resource elements.
+    noise : [num_rx_ant, batch, num_res]
+    h_pilot : [num_rx_ant, batch, num_pilots]
+        Frequency response on the pilots, symbol by symbol, of the antenna that sounds each subcarrier.
+    noise_pilot : [num_rx_ant, batch, num_pilots]
+    """
+
+    h: Any
+    noise: Any
+    h_pilot: Any
+    noise_pilot: Any
+
+
+class Channel:
+    """The propagation channel of a `LinkConfig`: E|h|² = 1 over the ensemble, no realisation is normalised.
+
+    Parameters
+    ----------
+    config : LinkConfig
+    cache_bytes : int
+        Bound of the cache of blocks.
+    """
+
+    def __init__(self, config: LinkConfig, *, cache_bytes: int):
+        self._config = config
+        self._fading = _fading_model(config)
+        self._pilot_antenna = pilot_antenna(config.num_tx_ant, config.num_subcarriers)
+        self._cache, self._cache_bytes, self._held_bytes = OrderedDict(), cache_bytes, 0
+        self._lock = threading.Lock()  # of the cache, and of Sionna's generator, which is one for the process
+
+    def __call__(self, x, fades: Fades, no):
+        """Received data.
+
+        Parameters
+        ----------
+        x : tf.Tensor, [num_tx_ant, batch, num_res], complex
+        fades : Fades
+        no : tf.Tensor, [batch, 1], real
+            Noise variance per complex sample.
+
+        Returns
+        -------
+        y : tf.Tensor, [num_rx_ant, batch, num_res], complex
+        """
+        return tf.reduce_sum(fades.h * x, 1) + tf.cast(tf.sqrt(no), x.dtype) * fades.noise
+
+    def sound(self, pilots, fades: Fades, no):
+        """Received pilots, [num_rx_ant, batch, num_pilots], for the `pilots` [num_pilots] that were sent."""
+        return fades.h_pilot * pilots + tf.cast(tf.sqrt(no), pilots.dtype) * fades.noise_pilot
+
+    def fades(self, realisation: np.ndarray, grid: TokenGrid) -> Fades:
+        """Look up the numbered realisations, or make them.
+
+        Parameters
+        ----------
+        realisation : np.ndarray, [batch], int, none negative
+        grid : TokenGrid
+
+        Returns
+        -------
+        Fades of np.ndarray
+        """
+        blocks, rows = np.divmod(realisation, BLOCK)
+        numbers, first = np.unique(blocks), int(blocks[0]) if len(blocks) else 0
+        if len(numbers) < 2:
+            return Fades(*(np.take(part, rows, -2) for part in self._block(first, grid)))
+        out = None
+        for number in numbers:
+            here = np.flatnonzero(blocks == number)
+            source = self._block(int(number), grid)
+            if out is None:
+                out = Fades(*(np.empty((*p.shape[:-2], len(rows), p.shape[-1]), p.dtype) for p in source))
+            for target, part in zip(out, source, strict=True):
+                target[..., here, :] = np.take(part, rows[here], -2)
+        return out
+
+    def frequency_correlation(self, lag: np.ndarray) -> np.ndarray:
+        """E[h(f + lag) h*(f)] over the ensemble, for `lag` subcarriers of any shape."""
+        return self._fading.frequency_correlation(lag)
+
+    def time_correlation(self, lag: np.ndarray) -> np.ndarray:
+        """E[h(t + lag) h*(t)] over the ensemble, for `lag` OFDM symbols of any shape."""
+        return self._fading.time_correlation(lag)
+
+    def _block(self, number, grid):
+        key = (number, grid.num_slots, grid.num_res)
+        with self._lock:
+            if key not in self._cache:
+                self._cache[key] = self._make(number, grid)
+                self._held_bytes += _nbytes(self._cache[key])
+            self._cache.move_to_end(key)
+            while self._held_bytes > self._cache_bytes and len(self._cache) > 1:
+                self._held_bytes -= _nbytes(self._cache.popitem(last=False)[1])
+            return self._cache[key]
+
+    def _make(self, number, grid):
+        symbols = np.union1d(grid.data_symbols, grid.pilot_symbols)
+        data, pilot = np.searchsorted(symbols, grid.data_symbols), np.searchsorted(symbols, grid.pilot_symbols)
+        h = self._fading(symbols, _key(self._config.seed, _FADING, number))
+        shape = (BLOCK, self._config.num_rx_ant, self._config.num_subcarriers)
+        noise = [_complex_normal(shape, _key(self._config.seed, _NOISE, number, int(symbol))) for symbol in symbols]
+        noise = np.stack(noise, 2)  # [BLOCK, num_rx_ant, num_symbols, num_subcarriers]
+        h_pilot = h[:, :, self._pilot_antenna, pilot[:, None], np.arange(self._config.num_subcarriers)]
+        return Fades(
+            _antennas_first(h[:, :, :, data], grid.num_res),
+            _antennas_first(noise[:, :, data], grid.num_res),
+            _antennas_first(h_pilot, None),
+            _antennas_first(noise[:, :, pilot], None),
+        )
+
+
+class MultipathFading:
+    """A 3GPP model on the subcarriers in use, from a key.
+
+    Parameters
+    ----------
+    config : LinkConfig
+    model : CDLModel or TDLModel
+    """
+
+    def __init__(self, config: LinkConfig, model: CDLModel | TDLModel):
+        self._model, self._spacing, self._symbol_duration = model, config.subcarrier_spacing, config.symbol_duration
+        below, above = config.num_guard_carriers
+        index = np.arange(below, config.fft_size - above) - config.fft_size // 2
+        steering = np.exp(-2j * np.pi * model.delays[:, None] * self._spacing * index)
+        self._steering = tf.constant(steering / np.sqrt(model.mean_gain), tf.complex64)
+        times = tf.TensorSpec([None], tf.float32)
+        self._response = tf.function(self.response, input_signature=[times], autograph=False)
+
+    def __call__(self, symbols: np.ndarray, key: np.ndarray) -> np.ndarray:
+        """Frequency responses [BLOCK, num_rx_ant, num_tx_ant, num_symbols, num_subcarriers]."""
+        rng = sionna_config.tf_rng
+        before = rng.state.numpy()
+        try:
+            rng.reset_from_key_counter(key[0], tf.zeros([2], tf.int64))
+            return self._response(tf.constant(symbols * self._symbol_duration, tf.float32)).numpy()
+        finally:
+            rng.state.assign(before)
+
+    def response(self, times):
+        """Sum of the paths, each turned by its delay: one matrix product over all links, antennas and times."""
+        a = self._model(BLOCK, times)
+        return tf.reshape(
+            tf.reshape(a, [-1, a.shape[-1]]) @ self._steering, [*a.shape[:3], -1, self._steering.shape[1]]
+        )
+
+    def frequency_correlation(self, lag):
+        """See `Channel`."""
+        phase = 2 * np.pi * self._spacing * np.asarray(lag)[..., None] * self._model.delays
+        return np.exp(-1j * phase) @ self._model.powers
+
+    def time_correlation(self, lag):
+        """See `Channel`."""
+        return self._model.time_correlation(self._symbol_duration * np.asarray(lag))
+
+
+class FlatFading:
+    """One matrix for all times and subcarriers: drawn from a key (rayleigh) or fixed (awgn).
+
+    Parameters
+    ----------
+    config : LinkConfig
+    """
+
+    def __init__(self, config: LinkConfig):
+        self._shape = (BLOCK, config.num_rx_ant, config.num_tx_ant)
+        self._num_subcarriers, self._fixed = config.num_subcarriers, config.channel == "awgn"
+
+    def __call__(self, symbols: np.ndarray, key: np.ndarray) -> np.ndarray:
+        """Frequency responses [BLOCK, num_rx_ant, num_tx_ant, num_symbols, num_subcarriers]."""
+        matrix = _flat_matrix(*self._shape[1:]) if self._fixed else _complex_normal(self._shape, key)
+        return np.broadcast_to(matrix[..., None, None], (*self._shape, len(symbols), self._num_subcarriers))
+
+    def frequency_correlation(self, lag):
+        """See `Channel`."""
+        return np.ones(np.shape(lag))
+
+    time_correlation = frequency_correlation
+
+
+def _fading_model(config):
+    family, _, profile = config.channel.partition("-")
+    facts = {
+        "profile": profile.upper(),
+        "num_tx_ant": config.num_tx_ant,
+        "num_rx_ant": config.num_rx_ant,
+        "carrier_frequency": config.carrier_frequency,
+        "delay_spread": config.delay_spread,
+        "speed": config.speed,
+    }
+    if family == "cdl":
+        return MultipathFading(config, CDLModel(**facts, direction=config.direction))
+    return MultipathFading(config, TDLModel(**facts)) if family == "tdl" else FlatFading(config)
+
+
+def _flat_matrix(num_rx_ant, num_tx_ant):
+    """Unit-modulus entries, orthogonal rows or columns: part of the circulant of a Zadoff-Chu sequence."""
+    n = max(num_rx_ant, num_tx_ant)
+    index = np.arange(n)
+    sequence = np.exp(-1j * np.pi * index * (index + n % 2) / n)
+    return sequence[(index[:num_rx_ant, None] - index[:num_tx_ant]) % n].astype(np.complex64)
+
+
+def _antennas_first(links, num_res):
+    """[BLOCK, antennas…, symbols, subcarriers] to [antennas…, BLOCK, the first num_res resource elements]."""
+    rows = np.moveaxis(links, 0, -3)
+    return np.ascontiguousarray(rows.reshape(*rows.shape[:-2], -1)[..., :num_res])
+
+
+def _key(*numbers):
+    return np.random.SeedSequence(numbers).generate_state(2, np.uint64).view(np.int64)
+
+
+def _complex_normal(shape, key):
+    pairs = tf.random.stateless_normal((*shape, 2), key, stddev=0.5**0.5, alg="philox")
+    return pairs.numpy().view(np.complex64)[..., 0]
+
+
+def _nbytes(fades):
+    return sum(part.nbytes for part in fades)

@@ -1,0 +1,241 @@
+"""Channel impulse responses of Sionna's 3GPP TR 38.901 models: the same random draws, summed over rays by matrix products.
+
+Sionna evaluates every ray for every antenna pair and time and adds them up afterwards. But each path pairs its 20 azimuths
+with its 20 zeniths at random, so a table holds all angles there are; and a ray's phase is one factor per receive position
+and time, times one per transmit position and polarisation pair. Hence patterns and array phases are looked up and the sum
+over the rays of a path is one small matrix product: the same numbers several times sooner, at any set of times.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from scipy.special import j0
+from sionna.phy import SPEED_OF_LIGHT, config
+from sionna.phy.channel.tr38901 import CDL, TDL
+
+from phy.antennas import panel
+
+
+class CDLModel:
+    """Clustered delay line (3GPP TR 38.901, section 7.7.1) between two panels.
+
+    The mobile terminal has omnidirectional elements, the base station those of table 7.3-1. The ends have Sionna's default
+    orientations, which turn panels about the vertical axis only and leave polarisation vectors as they are.
+
+    Parameters
+    ----------
+    profile : {"A", "B", "C", "D", "E"}
+    num_tx_ant, num_rx_ant : int
+    carrier_frequency, delay_spread, speed : float, [Hz], [s], [m/s]
+    direction : {"uplink", "downlink"}
+
+    Attributes
+    ----------
+    mean_gain : float
+        E|h|² over the ensemble and the antenna pairs, from powers, element patterns and cross-polarisation.
+    delays, powers : np.ndarray, [num_paths]
+        Excess delays [s] and the share of each path in the mean gain.
+    """
+
+    def __init__(self, *, profile, num_tx_ant, num_rx_ant, carrier_frequency, delay_spread, speed, direction):
+        uplink = direction == "uplink"
+        mobile, base = (num_tx_ant, num_rx_ant) if uplink else (num_rx_ant, num_tx_ant)
+        ut, bs = panel(mobile, carrier_frequency, "omni"), panel(base, carrier_frequency, "38.901")
+        model = CDL(profile, delay_spread, carrier_frequency, ut, bs, direction, min_speed=speed, precision="single")
+        self._model, self._wavenumber, self._speed = model, 2 * np.pi * carrier_frequency / SPEED_OF_LIGHT, speed
+        tx = _End(ut if uplink else bs, model._tx_orientation, self._wavenumber)
+        rx = _End(bs if uplink else ut, model._rx_orientation, self._wavenumber)
+        self._antennas = (rx.num_polarisations, rx.num_positions, tx.num_polarisations, tx.num_positions)
+        self.delays = model.delays.numpy().astype(np.float64)
+        self._set_rays(tx, rx)
+        self._set_line_of_sight(tx, rx)
+        self.mean_gain = self._ray_power.sum()
+        self.powers = np.bincount(self._ray_path, self._ray_power) / self.mean_gain
+
+    def __call__(self, num_links, times):
+        """Path coefficients at `times`.
+
+        Parameters
+        ----------
+        num_links : int
+        times : tf.Tensor, [num_times], float32, [s]
+
+        Returns
+        -------
+        a : tf.Tensor, [num_links, num_rx_ant, num_tx_ant, num_times, num_paths], complex64
+        """
+        rng, num_paths, num_rays = config.tf_rng, len(self.delays), CDL.NUM_RAYS
+        # the order and the sizes of the draws are Sionna's
+        speed = rng.uniform([num_links, 1], self._speed, self._speed)
+        azimuth = rng.uniform([num_links, 1], 0.0, 2 * np.pi)
+        zenith = rng.uniform([num_links, 1], 0.0, np.pi)
+        drawn = [rng.normal([num_links, num_paths, num_rays]) for _ in range(4)]
+        aoa, aod, zoa, zod = (tf.argsort(normal) for normal in drawn)
+        phase = rng.uniform([num_links, num_paths, num_rays, 4], -np.pi, np.pi)
+
+        velocity = speed * tf.concat(
+            [tf.cos(azimuth) * tf.sin(zenith), tf.sin(azimuth) * tf.sin(zenith), tf.cos(zenith)], 1
+        )
+        turning = self._wavenumber * velocity[..., None] * times  # [num_links, 3, num_times]
+        first = num_rays**2 * tf.range(num_paths)[:, None]
+        arrival, departure = first + num_rays * zoa + aoa, first + num_rays * zod + aod  # rows of the tables
+        doppler = tf.matmul(tf.gather(self._directions, arrival), turning[:, None])
+        left = tf.gather(self._arrivals, arrival)[..., None] * _expj(doppler)[..., None, :]
+        right = (_expj(phase) @ self._mixing)[..., None] * tf.gather(self._departures, departure)[..., None, :]
+        rx_pol, rx_pos, tx_pol, tx_pos = self._antennas
+        num_times = tf.size(times)
+        left = tf.reshape(left, [num_links, num_paths, num_rays, rx_pos * num_times])
+        right = tf.reshape(right, [num_links, num_paths, num_rays, rx_pol * tx_pol * tx_pos])
+        a = tf.matmul(left, right, transpose_a=True)
+        if self._specular is not None:
+            sight = _expj(tf.tensordot(turning, self._sight, [[1], [0]]))[:, None, None, :, None]
+            sight *= self._specular[:, None]  # [num_links, 1, rx_pos, num_times, pairs]
+            sight = tf.reshape(sight, [num_links, 1, rx_pos * num_times, rx_pol * tx_pol * tx_pos])
+            a = tf.concat([a[:, :1] + sight, a[:, 1:]], 1)
+        a = tf.reshape(a, [num_links, num_paths, rx_pos, num_times, rx_pol, tx_pol, tx_pos])
+        a = tf.transpose(a, [0, 4, 2, 5, 6, 3, 1])
+        return tf.reshape(a, [num_links, rx_pol * rx_pos, tx_pol * tx_pos, num_times, num_paths])
+
+    def time_correlation(self, lag):
+        """E[h(t + lag) h*(t)] / E|h|² for the velocities that Sionna draws, uniform in azimuth and in zenith.
+
+        Parameters
+        ----------
+        lag : np.ndarray, any shape, [s]
+
+        Returns
+        -------
+        np.ndarray, same shape
+        """
+        zenith = (np.arange(64) + 0.5) * np.pi / 64
+        phase = self._wavenumber * self._speed * np.asarray(lag, np.float64)[..., None, None]
+        across = np.sin(zenith) * np.sin(self._ray_zenith[:, None])
+        along = np.cos(zenith) * np.cos(self._ray_zenith[:, None])
+        return (j0(phase * across) * np.cos(phase * along)).mean(-1) @ self._ray_power / self.mean_gain
+
+    def _set_rays(self, tx, rx):
+        model = self._model
+        leakage = float(model._xpr[0, 0, 0, 0, 0]) ** -0.5
+        mixing = np.kron(rx.polarisations, tx.polarisations) * [1, leakage, leakage, 1]
+        k_factor = float(model._k_factor[0, 0, 0]) if model.los else 0.0
+        powers = model._powers.numpy()[0, 0, 0].astype(np.float64) / (1 + k_factor)
+        arrivals, departures = rx.all_pairs(model._zoa, model._aoa), tx.all_pairs(model._zod, model._aod)
+        amplitude = np.sqrt(powers / CDL.NUM_RAYS)[:, None, None, None]
+        self._mixing = tf.constant(mixing.T, tf.complex64)
+        self._arrivals = tf.constant((amplitude * arrivals.response).reshape(-1, rx.num_positions), tf.complex64)
+        self._departures = tf.constant(departures.response.reshape(-1, tx.num_positions), tf.complex64)
+        self._directions = tf.constant(arrivals.direction.reshape(-1, 3), tf.float32)
+        # second moments, over random pairs of angles and random phases
+        gain = arrivals.gain.mean(2) * departures.gain.mean((1, 2))[:, None] * (mixing**2).sum(1).mean()
+        self._ray_power = (powers[:, None] * gain / CDL.NUM_RAYS).ravel()  # by path and zenith of arrival
+        self._ray_zenith = model._zoa.numpy()[0, 0, 0].astype(np.float64).ravel()
+        self._ray_path = np.repeat(np.arange(len(powers)), CDL.NUM_RAYS)
+
+    def _set_line_of_sight(self, tx, rx):
+        model, self._specular = self._model, None
+        if not model.los:
+            return
+        k_factor = float(model._k_factor[0, 0, 0])
+        arrival = rx.look(*(angle.numpy()[0, 0, 0] for angle in (model._los_zoa, model._los_aoa)))
+        departure = tx.look(*(angle.numpy()[0, 0, 0] for angle in (model._los_zod, model._los_aod)))
+        polarised = np.kron(rx.polarisations, tx.polarisations) @ [1, 0, 0, -1]
+        specular = np.outer(arrival.response, np.outer(polarised, departure.response))
+        specular *= np.sqrt(k_factor / (1 + k_factor))
+        self._specular = tf.constant(specular, tf.complex64)  # [rx_pos, pairs of polarisations x tx_pos]
+        self._sight = tf.constant(arrival.direction, tf.float32)
+        self._ray_power = np.append(self._ray_power, np.mean(np.abs(specular) ** 2))
+        self._ray_zenith = np.append(self._ray_zenith, float(model._los_zoa[0, 0, 0]))
+        self._ray_path = np.append(self._ray_path, 0)
+
+
+class _End:
+    """A panel and how it answers to rays: equations 7.5-22 and 7.5-29 of 3GPP TR 38.901 for one end of the link."""
+
+    def __init__(self, array, orientation, wavenumber):
+        yaw = float(orientation[0])
+        turn = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
+        elements = [array.ant_pol1] if array.polarization == "single" else [array.ant_pol1, array.ant_pol2]
+        slants = np.array([float(element._slant_angle) for element in elements])
+        self.polarisations = np.stack([np.cos(slants), np.sin(slants)], 1)  # one row per polarisation
+        self.num_polarisations, self.num_positions = len(elements), int(array.num_ant) // len(elements)
+        self._positions = array.ant_pos.numpy().astype(np.float64)[: self.num_positions] @ turn.T
+        self._pattern, self._yaw, self._wavenumber = elements[0]._radiation_pattern, yaw, wavenumber
+
+    def look(self, zenith, azimuth):
+        """Gain, direction and complex amplitude at every position of rays from these angles [rad]."""
+        zenith, azimuth = np.broadcast_arrays(zenith, azimuth)
+        local = np.mod(azimuth - self._yaw + np.pi, 2 * np.pi) - np.pi
+        gain = self._pattern(tf.constant(zenith, tf.float32), tf.constant(local, tf.float32)).numpy().astype(np.float64)
+        across = np.sin(zenith)
+        direction = np.stack([across * np.cos(azimuth), across * np.sin(azimuth), np.cos(zenith)], -1)
+        phase = self._wavenumber * direction @ self._positions.T
+        return _Answer(gain, direction, np.sqrt(gain)[..., None] * np.exp(1j * phase))
+
+    def all_pairs(self, zenith, azimuth):
+        """`look` for every zenith with every azimuth of each path: axes [paths, zeniths, azimuths]."""
+        zenith, azimuth = (angle.numpy()[0, 0, 0].astype(np.float64) for angle in (zenith, azimuth))
+        return self.look(zenith[:, :, None], azimuth[:, None, :])
+
+
+class _Answer(NamedTuple):
+    gain: np.ndarray
+    direction: np.ndarray
+    response: np.ndarray
+
+
+class TDLModel:
+    """Tapped delay line (3GPP TR 38.901, section 7.7.2), independent between antennas; see `CDLModel` for the interface.
+
+    The taps are sums of 20 sinusoids with Sionna's random angles and phases.
+    """
+
+    mean_gain = 1.0
+
+    def __init__(self, *, profile, num_tx_ant, num_rx_ant, carrier_frequency, delay_spread, speed):
+        self._model = TDL(
+            profile,
+            delay_spread,
+            carrier_frequency,
+            min_speed=speed,
+            num_rx_ant=num_rx_ant,
+            num_tx_ant=num_tx_ant,
+            precision="single",
+        )
+        self._antennas, self._num_waves = (num_rx_ant, num_tx_ant), int(self._model._num_sinusoids)
+        self._doppler = 2 * np.pi * carrier_frequency / SPEED_OF_LIGHT * speed
+        self.delays = self._model.delays.numpy().astype(np.float64)
+        self.powers = self._model.mean_powers.numpy().astype(np.float64)
+
+    def __call__(self, num_links, times):
+        model, rng = self._model, config.tf_rng
+        num_paths, num_waves = len(self.delays), self._num_waves
+        num_rx_ant, num_tx_ant = self._antennas
+        # the order and the shapes of the draws are Sionna's
+        doppler = rng.uniform([num_links], model._min_doppler, model._max_doppler)[:, None]
+        spread = np.pi / num_waves
+        angle = rng.uniform([num_links, num_paths, num_waves], -spread, spread)
+        angle += 2 * spread * tf.range(1.0, num_waves + 1)
+        phase = rng.uniform([num_links, num_rx_ant * num_tx_ant, num_paths, num_waves], -np.pi, np.pi)
+        waves = _expj(tf.transpose(phase, [0, 2, 1, 3]))
+        motion = _expj((doppler[..., None] * tf.cos(angle))[..., None] * times)
+        amplitude = tf.sqrt(model._mean_powers / num_waves)
+        a = (waves @ motion) * amplitude[:, None, None]  # [num_links, num_paths, num_rx_ant * num_tx_ant, num_times]
+        if model.los:
+            start = rng.uniform([num_links, 1], -np.pi, np.pi)
+            specular = tf.sqrt(model._los_power) * _expj(start + doppler * times * tf.cos(model._los_angle_of_arrival))
+            a = tf.concat([a[:, :1] + specular[:, None, None, :], a[:, 1:]], 1)
+        a = tf.transpose(a, [0, 2, 3, 1])
+        return tf.reshape(a, [num_links, num_rx_ant, num_tx_ant, tf.size(times), num_paths])
+
+    def time_correlation(self, lag):
+        """E[h(t + lag) h*(t)]: Clarke's J0 for the waves, a turning phase for the specular part."""
+        phase = self._doppler * np.asarray(lag, np.float64)
+        if not self._model.los:
+            return j0(phase)
+        los = float(self._model.mean_power_los)
+        return (1 - los) * j0(phase) + los * np.exp(1j * phase * np.cos(np.pi / 4))
+
+
+def _expj(phase):
+    return tf.complex(tf.cos(phase), tf.sin(phase))

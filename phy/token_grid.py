@@ -1,0 +1,118 @@
+"""Codes on the OFDM grid: which real number travels on which antenna and resource element, and with what power."""
+
+import numpy as np
+import tensorflow as tf
+
+from phy.config import PILOT_SYMBOLS, SYMBOLS_PER_SLOT, LinkConfig
+
+_MASK_SEED = 38211  # part of the standard that both ends share, like a scrambling sequence; not the study's seed
+
+
+class TokenGrid:
+    r"""The grid of one transmission of `num_tokens` codes of `width` real numbers.
+
+    The numbers fill antennas first, then subcarriers, then OFDM symbols (the order of 3GPP TS 38.211, section 7.3.1), and
+    take as many slots as they need. With unit mean power per number, which is the contract with the encoder, the antennas
+    of a data resource element radiate
+
+    .. math:: \sum_a \operatorname{E}|x_a|^2 = 1
+
+    The scale is a constant. It never looks at the codes: a receiver could not know it.
+
+    Parameters
+    ----------
+    config : LinkConfig
+    num_tokens, width : int
+
+    Attributes
+    ----------
+    num_res : int
+        Data resource elements that carry codes.
+    num_slots, num_symbols : int
+        Slots of 14 OFDM symbols, all symbols of them.
+    subcarriers : np.ndarray, [num_subcarriers]
+        Indices in use, 0 … fft_size - 1.
+    data_symbols, pilot_symbols : np.ndarray
+        OFDM symbols, counted from the first slot, that carry codes; that carry pilots. The codes sit on the first
+        `num_res` elements of data_symbols x subcarriers.
+    mask : tf.Tensor, [num_tx_ant, 1, num_res], complex
+        Unit-modulus phases.
+    scale : float
+        Amplitude per unit of code.
+    """
+
+    def __init__(self, config: LinkConfig, num_tokens: int, width: int):
+        self.num_tokens, self.width = num_tokens, width
+        self.num_tx_ant, self.reals_per_re = config.num_tx_ant, config.reals_per_re
+        self._iq = config.modulation == "iq"
+        below, above = config.num_guard_carriers
+        self.fft_size = config.fft_size
+        self.subcarriers = np.arange(below, config.fft_size - above)
+        self.num_res = -(-num_tokens * width // self.reals_per_re)
+        in_slot = np.array(PILOT_SYMBOLS if config.pilots == "kronecker" else (), np.int64)
+        free = np.setdiff1d(np.arange(SYMBOLS_PER_SLOT), in_slot)
+        num_data_symbols = -(-self.num_res // len(self.subcarriers))
+        self.num_slots = -(-num_data_symbols // len(free))
+        self.num_symbols = self.num_slots * SYMBOLS_PER_SLOT
+        slots = SYMBOLS_PER_SLOT * np.arange(self.num_slots)[:, None]
+        self.data_symbols = (slots + free).ravel()[:num_data_symbols]
+        self.pilot_symbols = (slots + in_slot).ravel()
+        self.scale = self.reals_per_re**-0.5  # every number on a resource element has its share of the power
+        dtype = tf.complex64 if config.precision == "single" else tf.complex128
+        self.mask = tf.constant(self._phases(config)[:, None], dtype)
+
+    def map(self, codes):
+        """Place codes on the grid.
+
+        Parameters
+        ----------
+        codes : tf.Tensor, [batch, num_tokens, width], real
+
+        Returns
+        -------
+        x : tf.Tensor, [num_tx_ant, batch, num_res], complex
+        """
+        reals = self.scale * self._spread(codes)
+        if self._iq:
+            symbols = tf.complex(reals[: self.num_tx_ant], reals[self.num_tx_ant :])
+        else:
+            symbols = tf.complex(reals, tf.zeros_like(reals))
+        return symbols * self.mask
+
+    def read(self, reals):
+        """Take the codes back; the inverse of `map` without the mask, which the recovery has removed with the channel.
+
+        Parameters
+        ----------
+        reals : tf.Tensor, [reals_per_re, batch, num_res]
+            In the units of the transmitted symbols.
+
+        Returns
+        -------
+        codes : tf.Tensor, [batch, num_tokens, width]
+        """
+        return self._gather(reals) / self.scale
+
+    def read_variance(self, variance):
+        """`read` for the variances of the numbers."""
+        return self._gather(variance) / self.scale**2
+
+    def _spread(self, codes):
+        flat = tf.reshape(codes, [-1, self.num_tokens * self.width])
+        flat = tf.pad(flat, [[0, 0], [0, self.num_res * self.reals_per_re - self.num_tokens * self.width]])
+        return tf.transpose(tf.reshape(flat, [-1, self.num_res, self.reals_per_re]), [2, 0, 1])
+
+    def _gather(self, reals):
+        flat = tf.reshape(tf.transpose(reals, [1, 2, 0]), [-1, self.num_res * self.reals_per_re])
+        return tf.reshape(flat[:, : self.num_tokens * self.width], [-1, self.num_tokens, self.width])
+
+    def _phases(self, config):
+        shape = (self.num_tx_ant, len(self.data_symbols), len(self.subcarriers))
+        if not config.phase_mask:
+            return np.ones(shape).reshape(self.num_tx_ant, -1)[:, : self.num_res]
+        turns = [  # one stream per symbol: the mask of a symbol does not depend on how many follow
+            np.random.Generator(np.random.Philox([_MASK_SEED, symbol])).random((self.num_tx_ant, config.fft_size))
+            for symbol in self.data_symbols
+        ]
+        phases = np.exp(2j * np.pi * np.stack(turns, 1))[:, :, self.subcarriers]
+        return phases.reshape(self.num_tx_ant, -1)[:, : self.num_res]

@@ -1,0 +1,12 @@
+"""The agents: tasks, sensor agent, token-and-channel code, task agent (PyTorch and transformers; never TensorFlow)."""
+
+import os
+
+os.environ.setdefault("USE_TF", "0")  # transformers must not load TensorFlow because it is installed
+
+from semantic.agent_link import AgentLink
+from semantic.jtcc import JTCC, TokenScaler
+from semantic.sensor_agent import SensorAgent
+from semantic.task_agent import TaskAgent
+
+__all__ = ["JTCC", "AgentLink", "SensorAgent", "TaskAgent", "TokenScaler"]

@@ -1,0 +1,79 @@
+"""LoRA on the sensor's keys and values: added, switched, counted, saved and loaded with peft."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import PreTrainedModel
+
+TARGETS = r".*language_model.*\.(k_proj|v_proj)"  # the vision tower has projections of the same names
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+def add_lora(model: PreTrainedModel, r: int = 16, lora_alpha: int = 32) -> list[nn.Parameter]:
+    """Freeze a model and add LoRA to `k_proj` and `v_proj` of its language model.
+
+    Returns
+    -------
+    list of nn.Parameter
+        The adapter's parameters: all that is left to train in the model.
+    """
+    model.requires_grad_(False)
+    model.add_adapter(LoraConfig(r=r, lora_alpha=lora_alpha, target_modules=TARGETS, lora_dropout=0.0))
+    return lora_parameters(model)
+
+
+def lora_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
+    """Return the parameters of a model's LoRA, and make sure that nothing else is trainable."""
+    parameters = []
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+        if "lora_" in name:
+            parameters.append(parameter)
+    if not parameters:
+        raise ValueError(f"no module of {type(model).__name__} matches {TARGETS!r}; its language model needs k_proj and v_proj")
+    return parameters
+
+
+@contextmanager
+def without_lora(model: PreTrainedModel) -> Iterator[None]:
+    """Switch a model's LoRA off within the block: the model as it was pretrained."""
+    model.disable_adapters()
+    try:
+        yield
+    finally:
+        model.enable_adapters()
+
+
+def save_lora(model: PreTrainedModel, folder: Path) -> None:
+    """Write a model's LoRA in peft's layout: adapter_config.json, adapter_model.safetensors."""
+    model.peft_config["default"].save_pretrained(folder)
+    config = json.loads((folder / CONFIG).read_text())
+    config["base_model_name_or_path"] = None  # agents.json names it, relative to this folder
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True))
+    state = {name: tensor.contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
+    save_file(state, folder / WEIGHTS)
+
+
+def load_lora(model: PreTrainedModel, folder: Path) -> None:
+    """Add the LoRA that `save_lora` wrote to a model.
+
+    Raises
+    ------
+    ValueError
+        If the file's tensors are not those that the model needs.
+    """
+    model.requires_grad_(False)
+    model.add_adapter(LoraConfig.from_pretrained(folder))
+    result = set_peft_model_state_dict(model, load_file(folder / WEIGHTS))
+    missing = [name for name in result.missing_keys if "lora_" in name]
+    if missing or result.unexpected_keys:
+        raise ValueError(
+            f"{folder / WEIGHTS} does not fit the sensor: missing {missing[:2]}, unexpected {result.unexpected_keys[:2]}; "
+            "it belongs to another base model"
+        )
+    model.requires_grad_(False)

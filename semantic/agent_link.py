@@ -1,0 +1,197 @@
+"""Sensor agent, code, channel and task agent in the order of the paper's figure."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+
+from semantic.adapters import WEIGHTS, load_lora, save_lora
+from semantic.jtcc import Code, build_code
+from semantic.obfuscation import obfuscate
+from semantic.sensor_agent import ImageLike, SensorAgent
+from semantic.task_agent import TaskAgent
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+SETTINGS, CODE = "agents.json", "code.safetensors"
+
+
+class AgentLink(nn.Module):
+    """Two agents and what lies between them.
+
+    ``image, question → obfuscate → sensor → tokens → code → channel → code → task agent ← question``
+
+    Parameters
+    ----------
+    sensor : SensorAgent
+    code : JTCC or TokenScaler
+    task_agent : TaskAgent
+    channel : callable, optional
+        ``channel(codes, snr_db=…, realisation=…) -> codes_hat``; may be set later.
+
+    Raises
+    ------
+    ValueError
+        If the code's tokens fit neither agent.
+    """
+
+    def __init__(
+        self, sensor: SensorAgent, code: Code, task_agent: TaskAgent, channel: Callable[..., Tensor] | None = None
+    ) -> None:
+        super().__init__()
+        sizes = {"sensor": sensor.hidden_size, "code": code.hidden_size, "task agent": task_agent.hidden_size}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"hidden sizes differ: {sizes}; sensor, code and task agent need one token length")
+        self.sensor, self.code, self.task_agent, self.channel = sensor, code, task_agent, channel
+        self._origin: dict[str, dict[str, str | None]] = {}
+        self.eval()
+
+    @property
+    def num_tokens(self) -> int:
+        """Return the number of machine-language tokens per question."""
+        return self.sensor.num_tokens
+
+    @property
+    def width(self) -> int:
+        """Return the real numbers sent per token."""
+        return self.code.width
+
+    @torch.no_grad()
+    def encode(self, images: Sequence[ImageLike], questions: Sequence[str]) -> Float[Tensor, "batch tokens width"]:
+        """Return what is sent for each question; of the question the sensor sees its vague description only."""
+        return self.code.encode(self.sensor.tokens(images, [obfuscate(q) for q in questions]))
+
+    @torch.no_grad()
+    def answer_codes(self, codes_hat: Float[Tensor, "batch tokens width"], questions: Sequence[str]) -> list[str]:
+        """Answer detailed questions behind received codes."""
+        return self.task_agent.answer(questions, prefix=self.code.decode(codes_hat))
+
+    def answer(
+        self,
+        images: Sequence[ImageLike],
+        questions: Sequence[str],
+        *,
+        snr_db: float | Tensor,
+        realisation: Tensor | None = None,
+    ) -> list[str]:
+        """Answer questions about images over the channel.
+
+        Parameters
+        ----------
+        images, questions : sequences of equal length
+        snr_db : float or [batch]
+        realisation : int [batch], optional
+            Which numbered fades to meet; by default fresh ones.
+
+        Raises
+        ------
+        RuntimeError
+            If no channel is set.
+        """
+        if self.channel is None:
+            raise RuntimeError("no channel is set; assign one first: agents.channel = TokenChannel(AnalogLink(LinkConfig()))")
+        codes = self.encode(images, questions)
+        with torch.no_grad():
+            codes_hat = self.channel(codes, snr_db=snr_db, realisation=realisation)
+        return self.answer_codes(codes_hat, questions)
+
+    @property
+    def model_hash(self) -> str:
+        """Return the SHA-256 of every parameter and buffer, in the order of their names."""
+        digest = hashlib.sha256()
+        parts = {"sensor": self.sensor, "code": self.code, "task_agent": self.task_agent}
+        for part, module in parts.items():
+            for name, tensor in sorted(module.state_dict().items()):
+                digest.update(f"{part}.{name}".encode())
+                digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    # --- files ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path, *, dtype: torch.dtype = torch.float32) -> "AgentLink":
+        """Load agents from a folder that `save_pretrained` wrote, or one of the shipped pairs by name.
+
+        Parameters
+        ----------
+        name_or_folder : str or Path
+            "clevr-mini", "clevr-mini-uncompressed", or a folder.
+        dtype : torch.dtype
+            Of both large models; codes are float32 whatever it is.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such folder or shipped pair.
+        """
+        folder = Path(name_or_folder)
+        if not (folder / SETTINGS).exists():
+            folder = PRETRAINED / str(name_or_folder)
+        if not (folder / SETTINGS).exists():
+            shipped = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob(f"*/{SETTINGS}")))
+            raise FileNotFoundError(
+                f"{name_or_folder} is neither a folder with {SETTINGS} nor a shipped pair; shipped are: {shipped or 'none'}"
+            )
+        settings = json.loads((folder / SETTINGS).read_text())
+        source, kwargs = _resolve(folder, settings["sensor"])
+        model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **kwargs)
+        load_lora(model, folder)
+        processor = AutoProcessor.from_pretrained(source, backend="pil", **kwargs)
+        sensor = SensorAgent(model, processor, num_tokens=settings["num_tokens"], prompt=settings["sensor"]["prompt"])
+        source, kwargs = _resolve(folder, settings["task_agent"])
+        task_agent = TaskAgent(
+            AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **kwargs),
+            AutoTokenizer.from_pretrained(source, **kwargs),
+            prompt=settings["task_agent"]["prompt"],
+        )
+        code = build_code(settings["code"])
+        state = load_file(folder / CODE)
+        with torch.no_grad():
+            sensor.slots.copy_(state.pop("slots"))
+        code.load_state_dict(state)
+        agents = cls(sensor, code, task_agent)
+        agents._origin = {"sensor": settings["sensor"], "task_agent": settings["task_agent"]}
+        return agents
+
+    def save_pretrained(self, folder: str | Path, *, sensor: str | None = None, task_agent: str | None = None) -> None:
+        """Write what was trained (LoRA, slots, code), and where the two large models are found, to a folder.
+
+        Parameters
+        ----------
+        folder : str or Path
+        sensor, task_agent : str, optional
+            Path relative to `folder`, or hub id, of each model; by default where they were loaded from.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        origin = {
+            "sensor": {**self._origin.get("sensor", {}), **({"model": sensor} if sensor else {}), "prompt": self.sensor.prompt},
+            "task_agent": {
+                **self._origin.get("task_agent", {}),
+                **({"model": task_agent} if task_agent else {}),
+                "prompt": self.task_agent.prompt,
+            },
+        }
+        for name, entry in origin.items():
+            if "model" not in entry:
+                raise ValueError(f"where is the {name}'s model found? Give save_pretrained its path relative to {folder}")
+        save_lora(self.sensor.model, folder)
+        state = {name: t.detach().cpu().contiguous() for name, t in self.code.state_dict().items()}
+        save_file({**state, "slots": self.sensor.slots.detach().cpu().contiguous()}, folder / CODE)
+        settings = {"num_tokens": self.num_tokens, "code": self.code.settings(), **origin}
+        (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
+        assert (folder / WEIGHTS).exists()
+
+
+def _resolve(folder: Path, entry: dict[str, str | None]) -> tuple[str, dict[str, str]]:
+    """Return where a model is loaded from: a path relative to the folder if that exists, else a hub id and revision."""
+    name = str(entry["model"])
+    if (folder / name).exists():
+        return str(folder / name), {"local_files_only": True}
+    revision = entry.get("revision")
+    return name, {"revision": revision} if revision else {}

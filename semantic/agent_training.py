@@ -1,0 +1,213 @@
+"""End-to-end training of the agents through the channel: LoRA, slots and code learn; both large models stay frozen.
+
+The loss is the task agent's answer. At first the received tokens are also pulled towards those that the task agent's own model
+writes about the scene's description, which it is known to read; this pull fades away.
+"""
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+
+from semantic.adapters import add_lora, lora_parameters
+from semantic.agent_link import AgentLink
+from semantic.data.clevr import ClevrDataset
+from semantic.data.packing import Packed, answer_loss, attention_mask, pack
+from semantic.endpoints.language import Reader, TextScene
+from semantic.endpoints.sensor import SceneTurns
+from semantic.endpoints.vision import normalize
+from semantic.jtcc import build_code
+from semantic.obfuscation import obfuscate
+from semantic.sensor_agent import SensorAgent
+from semantic.task_agent import TaskAgent
+from semantic.training import Metrics, fit
+
+TRAINING_REALISATIONS = 1_000_000  # studies meet realisations from 0; training meets fades from here on
+NUM_FADES = 16_384  # different ones, each met several times
+
+
+def build_agents(sensor: Path, task: Path, *, num_tokens: int, width: int | None, r: int = 16) -> AgentLink:
+    """Put untrained LoRA, slots and code between two pretrained models; `width` None means uncompressed."""
+    model = AutoModelForImageTextToText.from_pretrained(sensor, dtype=torch.float32)
+    add_lora(model, r=r, lora_alpha=2 * r)
+    processor = AutoProcessor.from_pretrained(sensor, backend="pil")
+    agent = SensorAgent(model, processor, num_tokens=num_tokens)
+    task_agent = TaskAgent(AutoModelForCausalLM.from_pretrained(task, dtype=torch.float32), AutoTokenizer.from_pretrained(task))
+    slot_ids = processor.tokenizer.convert_tokens_to_ids([f"<slot{i}>" for i in range(num_tokens)])
+    with torch.no_grad():
+        agent.slots.copy_(model.get_input_embeddings().weight[slot_ids])
+    hidden = agent.hidden_size
+    settings = {"kind": "uncompressed", "hidden_size": hidden} if width is None else {"kind": "jtcc", "hidden_size": hidden, "width": width}
+    return AgentLink(agent, build_code(settings), task_agent)
+
+
+class CachedTurns:
+    """A split's image tokens, computed once by the frozen tower, and its questions grouped by vague description."""
+
+    def __init__(self, turns: SceneTurns, sensor: SensorAgent, mirrored: bool) -> None:
+        self.turns, self.sensor = turns, sensor
+        self.image_tokens = {m: self._features(turns.images, m) for m in ((False, True) if mirrored else (False,))}
+        self.groups: list[dict[str, list[int]]] = []
+        for records in turns.records:
+            groups: dict[str, list[int]] = {}
+            for k, record in enumerate(records):
+                groups.setdefault(obfuscate(record["question"]), []).append(k)
+            self.groups.append(groups)
+
+    @torch.no_grad()
+    def _features(self, images: Tensor, mirror: bool) -> Tensor:
+        parts = []
+        for start in range(0, len(images), 32):
+            pixels = normalize(images[start : start + 32])
+            pixels = pixels.flip(-1) if mirror else pixels
+            found = self.sensor.model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
+            parts.append(torch.stack(list(found)).half())
+        return torch.cat(parts)
+
+    def batch(self, chosen: list[tuple[int, bool, str]], length: int, rng: random.Random) -> tuple[Tensor, list[str], Packed]:
+        """Return image tokens, descriptions and packed questions of (scene, mirrored, description) triples."""
+        features = torch.stack([self.image_tokens[m][i] for i, m, _ in chosen]).float()
+        rows = []
+        for i, m, description in chosen:
+            asked = self.groups[i][description]
+            questions = [self.turns.questions[i][k] for k in rng.sample(asked, len(asked))]
+            rows.append([self.turns.mirror_question(q) if m else q for q in questions])
+        return features, [d for _, _, d in chosen], pack(rows, length)
+
+
+def answer_from_tokens(task_agent: TaskAgent, tokens_hat: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:
+    """Return loss and accuracy of packed questions behind received tokens; the gradient flows to the tokens."""
+    model = task_agent.model
+    embed = model.get_input_embeddings()
+    batch, num_tokens, _ = tokens_hat.shape
+    bos = embed(torch.full((batch, 1), task_agent.tokenizer.bos_token_id))
+    embeds = torch.cat([bos, task_agent.prefix(tokens_hat), embed(packed.input_ids)], dim=1)
+    start = 1 + num_tokens
+    positions = torch.cat([torch.arange(start).expand(batch, -1), start + packed.offset], dim=1)
+    valid = torch.ones(batch, start, dtype=torch.bool)
+    hidden = model.get_decoder()(
+        inputs_embeds=embeds, attention_mask=attention_mask(valid, packed.segment), position_ids=positions, use_cache=False
+    ).last_hidden_state[:, start:]
+    return answer_loss(hidden, packed, model.lm_head)
+
+
+def main(
+    out: Path,
+    data: Path,
+    sensor: Path,
+    task: Path,
+    channel: Callable[..., Tensor],
+    minutes: float,
+    *,
+    num_tokens: int = 5,
+    width: int | None = 64,
+    snr_db: tuple[float, float] = (-10.0, 20.0),
+    seed: int = 0,
+    batch: int = 24,
+    lr: float = 1e-3,
+    r: int = 16,
+    max_images: int | None = None,
+    init: Path | None = None,
+) -> None:
+    """Train the agents end to end through `channel` and save them to `out`.
+
+    Parameters
+    ----------
+    sensor, task : Path
+        The pretrained models; `out` refers to them by relative path.
+    channel : callable
+        ``channel(codes, snr_db=…, realisation=…)``, with a gradient (the paper's is straight-through).
+    width : int or None
+        Real numbers per token; None sends the tokens uncompressed.
+    snr_db : (low, high)
+        Each example's SNR is drawn uniformly between the two.
+    init : Path, optional
+        Trained agents to go on from: LoRA and slots, and the code where it is the same.
+    """
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    agents = build_agents(sensor, task, num_tokens=num_tokens, width=width, r=r)
+    if init is not None:
+        earlier = AgentLink.from_pretrained(init)
+        agents.sensor.load_state_dict(earlier.sensor.state_dict())
+        if earlier.code.settings() == agents.code.settings():
+            agents.code.load_state_dict(earlier.code.state_dict())
+    trained = [*lora_parameters(agents.sensor.model), agents.sensor.slots]
+    everything = trained + list(agents.code.parameters())
+    frozen_hash = _parameter_sum(agents.task_agent)
+    print(f"{sum(p.numel() for p in everything):,} trainable of {sum(p.numel() for p in agents.parameters()):,} parameters")
+    tokenizer = agents.sensor.processor.tokenizer
+    train = CachedTurns(SceneTurns(ClevrDataset(data, "train"), tokenizer, 4, max_images), agents.sensor, mirrored=True)
+    val = CachedTurns(SceneTurns(ClevrDataset(data, "val"), tokenizer, 2, max_images), agents.sensor, mirrored=False)
+    teacher = Reader(agents.task_agent.model, tokenizer)
+
+    def received(image_tokens: Tensor, descriptions: list[str], snr: Tensor, realisation: Tensor) -> Tensor:
+        ids, mask = agents.sensor.tokenize(descriptions, image_tokens.shape[1])
+        codes = agents.code.encode(agents.sensor.express(image_tokens, ids, mask))
+        return agents.code.decode(channel(codes, snr_db=snr, realisation=realisation))
+
+    def teach(chosen: list[tuple[int, bool, str]]) -> Tensor:
+        scenes = []
+        for i, mirror, _ in chosen:
+            words, patches = train.turns.scene(i, mirror)
+            scenes.append(TextScene(words, patches, [], []))
+        with torch.no_grad():
+            tokens, _, _ = teacher.tokens(scenes, rng, num_tokens, noise=0.0, way="superposed")
+        return torch.nn.functional.layer_norm(tokens[:, 1:], tokens.shape[-1:])
+
+    def step(share: float) -> tuple[Tensor, Metrics]:
+        agents.train()
+        chosen = []
+        for _ in range(batch):
+            i = rng.randrange(len(train.groups))
+            sizes = {d: len(asked) for d, asked in train.groups[i].items()}
+            chosen.append((i, rng.random() < 0.5, rng.choices(list(sizes), list(sizes.values()))[0]))
+        features, descriptions, packed = train.batch(chosen, 60, rng)
+        snr = torch.empty(batch).uniform_(*snr_db)
+        first = TRAINING_REALISATIONS + rng.randrange(NUM_FADES // batch) * batch
+        tokens_hat = received(features, descriptions, snr, torch.arange(first, first + batch))
+        loss, accuracy = answer_from_tokens(agents.task_agent, tokens_hat, packed)
+        metrics = {"accuracy": accuracy.item()}
+        pull = max(0.0, 1 - share / 0.5) if init is None else 0.0
+        if pull:
+            normed = torch.nn.functional.layer_norm(tokens_hat, tokens_hat.shape[-1:])
+            error = (normed - teach(chosen)).square().mean()
+            metrics["pull"] = error.item()
+            loss = loss + pull * error
+        return loss, metrics
+
+    @torch.no_grad()
+    def evaluate(at: float) -> float:
+        agents.eval()
+        right = total = 0.0
+        triples = [(i, False, d) for i, groups in enumerate(val.groups) for d in groups][:1500]
+        for start in range(0, len(triples), 50):
+            features, descriptions, packed = val.batch(triples[start : start + 50], 60, rng)
+            numbers = TRAINING_REALISATIONS + NUM_FADES + start + torch.arange(len(features))
+            tokens_hat = received(features, descriptions, torch.full((len(features),), at), numbers)
+            count = float(packed.answers.sum())
+            right += answer_from_tokens(agents.task_agent, tokens_hat, packed)[1].item() * count
+            total += count
+        return round(right / total, 4)
+
+    def save() -> None:
+        agents.save_pretrained(out, sensor=_relative(sensor, out), task_agent=_relative(task, out))
+        print("val", {at: evaluate(at) for at in (20.0, 5.0, -5.0)}, flush=True)
+
+    groups = [{"params": trained, "lr": lr}, {"params": list(agents.code.parameters()), "lr": 2 * lr}]
+    groups = [group for group in groups if group["params"]]
+    fit(step, groups, minutes=minutes, lr=lr, log=Path(out) / "training.jsonl", save=save, weight_decay=0.0)
+    if _parameter_sum(agents.task_agent) != frozen_hash:
+        raise RuntimeError("the task agent's parameters changed during training; nothing may train them")
+
+
+def _parameter_sum(module: torch.nn.Module) -> list[float]:
+    return [p.double().sum().item() for p in module.parameters()]
+
+
+def _relative(path: Path, start: Path) -> str:
+    return os.path.relpath(Path(path).resolve(), Path(start).resolve())

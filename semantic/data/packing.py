@@ -1,0 +1,92 @@
+"""Many questions about one scene in one sequence: each sees the shared prefix and itself, never its neighbours.
+
+A sequence is ``prefix | question answer </s> | question answer </s> | …``. The attention mask is block-diagonal behind
+the prefix and positions restart with every question, so each question meets exactly the situation of being asked alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+IGNORE = -100  # the label that transformers' and torch's losses skip
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Questions of a batch, packed; all fields int64 [batch, length]."""
+
+    input_ids: torch.Tensor
+    segment: torch.Tensor  # 1, 2, … for each question of a row; 0 is padding
+    offset: torch.Tensor  # position within the question
+    labels: torch.Tensor  # next token where one is to be predicted, IGNORE elsewhere
+    answers: torch.Tensor  # 1 where the predicted token is an answer's word
+
+
+def encode_question(tokenizer: PreTrainedTokenizerBase, question: str, answer: str) -> np.ndarray:
+    """Return the ids of ``question answer </s>``; the last two are what a model has to predict."""
+    ids = tokenizer(question, add_special_tokens=False)["input_ids"]
+    ids += tokenizer(answer, add_special_tokens=False)["input_ids"]
+    return np.array([*ids, tokenizer.eos_token_id], dtype=np.int16)
+
+
+def pack(rows: Sequence[Sequence[np.ndarray]], length: int, captions: Sequence[np.ndarray | None] | None = None) -> Packed:
+    """Pack the encoded questions of each row one behind the other until `length` is full; the rest are left out.
+
+    Parameters
+    ----------
+    rows : for each scene, results of `encode_question`
+    length : int
+        Tokens per row.
+    captions : for each scene, ids of which all but the first are to be predicted, packed first; or None
+    """
+    shape = (len(rows), length)
+    input_ids, segment, offset, answers = (np.zeros(shape, dtype=np.int64) for _ in range(4))
+    labels = np.full(shape, IGNORE, dtype=np.int64)
+    for b, questions in enumerate(rows):
+        start = 0
+        caption = captions[b] if captions is not None else None
+        turns = list(questions) if caption is None else [caption, *questions]
+        for number, ids in enumerate(turns, start=1):
+            end = start + len(ids)
+            if end > length:
+                break
+            input_ids[b, start:end] = ids
+            segment[b, start:end] = number
+            offset[b, start:end] = np.arange(len(ids))
+            if ids is caption:
+                labels[b, start : end - 1] = ids[1:]
+            else:
+                labels[b, end - 3 : end - 1] = ids[-2:]
+                answers[b, end - 3] = 1
+            start = end
+    return Packed(*(torch.from_numpy(a) for a in (input_ids, segment, offset, labels, answers)))
+
+
+def attention_mask(prefix_valid: torch.Tensor, segment: torch.Tensor) -> torch.Tensor:
+    """Return who may look at whom: bool [batch, 1, S, S] with S = prefix length + packed length.
+
+    Parameters
+    ----------
+    prefix_valid : bool [batch, prefix length], False at padding
+    segment : int [batch, packed length], as in `Packed`
+    """
+    batch, prefix_length = prefix_valid.shape
+    part = torch.cat([torch.full((batch, prefix_length), -1), segment], dim=1)  # [batch, S]
+    valid = torch.cat([prefix_valid, segment > 0], dim=1)
+    size = part.shape[1]
+    causal = torch.ones(size, size, dtype=torch.bool).tril()
+    same = part[:, :, None] == part[:, None, :]
+    shared = (part == -1)[:, None, :]
+    allowed = causal & (same | shared) & valid[:, None, :]
+    return (allowed | torch.eye(size, dtype=torch.bool))[:, None]  # padding looks at itself: no empty softmax
+
+
+def answer_loss(hidden: torch.Tensor, packed: Packed, lm_head: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy of what is to be predicted and, without gradient, the share of answer words that are right."""
+    where = packed.labels != IGNORE
+    logits, target = lm_head(hidden[where]).float(), packed.labels[where]
+    right = (logits.detach().argmax(-1) == target)[packed.answers[where] == 1]
+    return torch.nn.functional.cross_entropy(logits, target), right.float().mean()

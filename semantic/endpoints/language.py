@@ -1,0 +1,216 @@
+"""Pretraining of the language model on text alone: scene descriptions, questions, answers.
+
+Three ways of reading, since a small receiver reads soft prefixes only if it has learned to:
+
+- words: "small red rubber cube c07 r15" for every object;
+- superposed: one vector per object, the scaled sum of its six words' embeddings, with noise, at the position of the image
+  patch that would show it; this is what a vision tower will later have to produce;
+- tokens: the model reads either of these, writes N tokens (its own last hidden states) and answers from them alone, through
+  noise. This is how it learns a machine language before it has seen an image.
+
+The trained model is the task agent, frozen from then on; a copy of it is the starting point of the sensor's language model,
+as LLaVA-1.5 starts from a finished LLM.
+"""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from semantic.data.packing import Packed, answer_loss, attention_mask, encode_question, pack
+from semantic.data.scenes import describe, draw_scene, patch_index, questions_for, scene_rng
+from semantic.endpoints.architecture import BOS, GRID, MAX_SLOTS, NOTHING, OBJECT, SLOTS, build_task_model, build_tokenizer
+from semantic.tasks import ZERO_HOP, family
+from semantic.training import Metrics, fit
+
+MAX_OBJECTS = 10
+QUESTION_START = 1 + GRID * GRID  # where a question begins behind <s> and an image
+SLOT_START = QUESTION_START + 12  # where the tokens stand behind an image and a vague description
+
+
+@dataclass(frozen=True)
+class TextScene:
+    """A scene in words, and its encoded questions."""
+
+    words: np.ndarray  # int64 [num_objects, 6]
+    patches: np.ndarray  # int64 [num_objects], raster index of the patch with the object's centre
+    questions: list[np.ndarray]
+    zero_hop: list[np.ndarray]  # those of them that need no relation: what a reader learns first
+
+
+def encode_scene(tokenizer: PreTrainedTokenizerFast, scene: dict, questions: list[dict]) -> TextScene:
+    """Encode a scene's description and its questions."""
+    words = np.array([tokenizer.convert_tokens_to_ids(words) for words in describe(scene)], dtype=np.int64)
+    encoded = [encode_question(tokenizer, q["question"], q["answer"]) for q in questions]
+    easy = [e for e, q in zip(encoded, questions, strict=True) if family(q["program"]) in ZERO_HOP]
+    return TextScene(words, np.array(patch_index(scene, GRID), dtype=np.int64), encoded, easy)
+
+
+def draw_text_scenes(
+    tokenizer: PreTrainedTokenizerFast, count: int, seed: int, min_objects: int = 3, max_objects: int = 6
+) -> list[TextScene]:
+    """Draw scenes that are described but never rendered, with up to four questions of each family."""
+    scenes = []
+    for index in range(count):
+        rng = scene_rng(seed, f"text {min_objects} to {max_objects}", index, "text")
+        scene = draw_scene(rng, min_objects, max_objects)
+        scenes.append(encode_scene(tokenizer, scene, questions_for(scene, rng, 4)))
+    return scenes
+
+
+def superpose(embedding: torch.Tensor, words: torch.Tensor, object_id: int) -> torch.Tensor:
+    """Sum the embeddings of an object's words, and of `<object>`, to one vector of about one word's norm.
+
+    Parameters
+    ----------
+    embedding : float [vocab, hidden]
+    words : int64 [..., 6]
+
+    Returns
+    -------
+    float [..., hidden]
+    """
+    vectors = embedding[words].sum(-2) + embedding[object_id]
+    return vectors / (words.shape[-1] + 1) ** 0.5
+
+
+class Reader:
+    """Put scenes in front of questions in each of the three ways, for one language model."""
+
+    def __init__(self, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.model = model
+        ids = tokenizer.convert_tokens_to_ids
+        self.bos, self.object_id, self.nothing = ids(BOS), ids(OBJECT), ids(NOTHING)
+        self.slots = torch.tensor(ids(list(SLOTS)))
+
+    def words(self, scenes: list[TextScene], rng: random.Random) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return (inputs_embeds, position_ids, valid) of ``<s>`` and the scenes in words, objects in random order."""
+        length = 1 + max(s.words.size for s in scenes)
+        ids = torch.zeros(len(scenes), length, dtype=torch.long)
+        for b, scene in enumerate(scenes):
+            order = rng.sample(range(len(scene.words)), len(scene.words))
+            flat = scene.words[order].ravel()
+            ids[b, 0] = self.bos
+            ids[b, 1 : 1 + len(flat)] = torch.from_numpy(flat)
+        positions = torch.arange(length).expand(len(scenes), -1)
+        return self.model.get_input_embeddings()(ids), positions, ids > 0
+
+    def superposed(self, scenes: list[TextScene], rng: random.Random) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the same for one vector per object and some `<nothing>`, each at its patch's position, with noise."""
+        num_nothing = rng.randint(0, 12)
+        length = 1 + max(len(s.words) for s in scenes) + num_nothing
+        patches = torch.zeros(len(scenes), length, dtype=torch.long)
+        words = torch.full((len(scenes), length, 6), self.nothing)
+        kind = torch.zeros(len(scenes), length, dtype=torch.long)  # 0 padding, 1 object, 2 nothing
+        for b, scene in enumerate(scenes):
+            places = [(int(p), k) for k, p in enumerate(scene.patches)]
+            places += [(rng.randrange(GRID * GRID), -1) for _ in range(num_nothing)]
+            for column, (patch, k) in enumerate(sorted(places), start=1):
+                patches[b, column] = 1 + patch
+                kind[b, column] = 1 if k >= 0 else 2
+                if k >= 0:
+                    words[b, column] = torch.from_numpy(scene.words[k])
+        table = self.model.get_input_embeddings().weight
+        embeds = torch.where((kind == 1)[..., None], superpose(table, words, self.object_id), table[self.nothing])
+        noise = torch.randn_like(embeds) * table.detach().std() * torch.empty(len(scenes), 1, 1).uniform_(0, 0.5)
+        embeds = torch.cat([table[self.bos].expand(len(scenes), 1, -1), (embeds + noise)[:, 1:]], dim=1)
+        valid = kind > 0
+        valid[:, 0] = True
+        return embeds, patches, valid
+
+    def tokens(
+        self, scenes: list[TextScene], rng: random.Random, num_tokens: int, noise: float, way: str | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the same for `num_tokens` tokens that the model writes about the scenes, received through noise."""
+        way = way or rng.choices(("superposed", "words"), (0.75, 0.25))[0]
+        embeds, positions, valid = (self.superposed if way == "superposed" else self.words)(scenes, rng)
+        slots = self.model.get_input_embeddings()(self.slots[:num_tokens]).expand(len(scenes), -1, -1)
+        slot_positions = (SLOT_START + torch.arange(num_tokens)).expand(len(scenes), -1)
+        mask = attention_mask(
+            torch.cat([valid, torch.ones(len(scenes), num_tokens, dtype=torch.bool)], 1), valid.new_zeros(len(scenes), 0).long()
+        )
+        hidden = self.model.model(
+            inputs_embeds=torch.cat([embeds, slots], 1),
+            attention_mask=mask,
+            position_ids=torch.cat([positions, slot_positions], 1),
+            use_cache=False,
+        ).last_hidden_state[:, -num_tokens:]
+        hidden = torch.nn.functional.layer_norm(hidden, hidden.shape[-1:])
+        hidden = hidden + torch.randn_like(hidden) * torch.empty(len(scenes), 1, 1).uniform_(0, noise)
+        return self.prefix(hidden)
+
+    def prefix(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Put received tokens behind ``<s>``, normalised to the scale of the embeddings."""
+        table = self.model.get_input_embeddings().weight
+        tokens = torch.nn.functional.layer_norm(tokens, tokens.shape[-1:]) * table.detach().std()
+        batch, num_tokens, _ = tokens.shape
+        embeds = torch.cat([table[self.bos].expand(batch, 1, -1), tokens], dim=1)
+        positions = torch.arange(1 + num_tokens).expand(batch, -1)
+        return embeds, positions, torch.ones(batch, 1 + num_tokens, dtype=torch.bool)
+
+    def answer(
+        self, prefix: tuple[torch.Tensor, torch.Tensor, torch.Tensor], packed: Packed, start: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return loss and accuracy of the packed questions behind a prefix; each begins at position `start`."""
+        embeds, positions, valid = prefix
+        hidden = self.model.model(
+            inputs_embeds=torch.cat([embeds, self.model.get_input_embeddings()(packed.input_ids)], 1),
+            attention_mask=attention_mask(valid, packed.segment),
+            position_ids=torch.cat([positions, start + packed.offset], 1),
+            use_cache=False,
+        ).last_hidden_state[:, embeds.shape[1] :]
+        return answer_loss(hidden, packed, self.model.lm_head)
+
+
+def main(out: Path, minutes: float, seed: int = 0, num_scenes: int = 20000, batch: int = 12, lr: float = 1e-3) -> None:
+    """Train the task agent's language model and save it to `out` (safetensors, config, tokenizer).
+
+    Parameters
+    ----------
+    out : Path
+    minutes : float
+        Wall-clock budget.
+    num_scenes : int
+        Described scenes to draw; they differ from every rendered split.
+    """
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    tokenizer = build_tokenizer()
+    model = build_task_model(tokenizer)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters; vocabulary {len(tokenizer)}")
+    # What is easy first, or the model guesses for very long: one or two objects, then a few, then whole scenes.
+    lessons = [
+        (0.06, draw_text_scenes(tokenizer, 2000, seed, 1, 2)),
+        (0.16, draw_text_scenes(tokenizer, 4000, seed, 1, 4)),
+        (1.0, draw_text_scenes(tokenizer, num_scenes, seed)),
+    ]
+    reader = Reader(model, tokenizer)
+
+    def step(share: float) -> tuple[torch.Tensor, Metrics]:
+        first = share < lessons[1][0]
+        chosen = rng.sample(next(scenes for until, scenes in lessons if share <= until), batch)
+        asked = [s.zero_hop if first else s.questions for s in chosen]
+        packed = pack([rng.sample(questions, len(questions)) for questions in asked], length=108)
+        weights = (0.25, 0.75, 0.0, 0.0) if first else (0.18, 0.32, 0.45, 0.05)
+        way = rng.choices(("words", "superposed", "tokens", "blind"), weights)[0]
+        if way == "blind":  # so that a question without any prefix gets the best guess
+            prefix, start = reader.prefix(torch.zeros(batch, 0, model.config.hidden_size)), 1
+        elif way == "words":
+            prefix = reader.words(chosen, rng)
+            start = prefix[0].shape[1]
+        elif way == "superposed":
+            prefix, start = reader.superposed(chosen, rng), QUESTION_START
+        else:
+            num_tokens = rng.choices((2, 3, 5, MAX_SLOTS), (0.1, 0.1, 0.65, 0.15))[0]
+            prefix, start = reader.tokens(chosen, rng, num_tokens, noise=0.7), 1 + num_tokens
+        loss, accuracy = reader.answer(prefix, packed, start)
+        return loss, {way: accuracy.item()}
+
+    def save() -> None:
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
+
+    fit(step, model.parameters(), minutes=minutes, lr=lr, log=Path(out) / "training.jsonl", save=save)

@@ -1,0 +1,213 @@
+"""Pretraining of the sensor agent's own model: vision tower and language model meet in a `LlavaForConditionalGeneration`.
+
+Captions and questions, in many turns per image. At first the projector is also pulled towards what the language model
+already reads: at an object's patch the superposed vector of its description, elsewhere `<nothing>`.
+"""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPVisionModel,
+    LlamaForCausalLM,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from semantic.data.clevr import ClevrDataset
+from semantic.data.packing import Packed, answer_loss, attention_mask, encode_question, pack
+from semantic.data.scenes import NUM_POSITION_BINS, describe, patch_index, questions_for, scene_rng
+from semantic.endpoints.architecture import BOS, GRID, NOTHING, OBJECT, PATCH_SIZE, build_sensor_model
+from semantic.endpoints.language import QUESTION_START, superpose
+from semantic.endpoints.vision import load_images, normalize
+from semantic.training import Metrics, fit
+
+
+def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
+    """Build the embedded sensor's processor: squeeze to the tower's square, scale to [-1, 1], expand `<image>`."""
+    size = GRID * PATCH_SIZE
+    image_processor = CLIPImageProcessorPil(
+        size={"height": size, "width": size},
+        do_center_crop=False,
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    )
+    return LlavaProcessor(
+        image_processor=image_processor,
+        tokenizer=tokenizer,
+        patch_size=PATCH_SIZE,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )
+
+
+class SceneTurns:
+    """Images of a split with their encoded questions and captions, mirrored on demand.
+
+    Parameters
+    ----------
+    dataset : ClevrDataset with scenes
+    tokenizer : PreTrainedTokenizerFast
+    per_family : int
+        Questions asked about each scene; they are drawn anew, more than the split's own file holds.
+    """
+
+    def __init__(
+        self, dataset: ClevrDataset, tokenizer: PreTrainedTokenizerFast, per_family: int, max_images: int | None = None
+    ) -> None:
+        self.scenes = dataset.scenes[:max_images]
+        self.images = load_images(dataset, [s["image_index"] for s in self.scenes])
+        self._left, self._right = tokenizer.convert_tokens_to_ids(["left", "right"])
+        self._first_column = tokenizer.convert_tokens_to_ids("c00")
+        self._caption_start = encode_question(tokenizer, "describe the scene :", "")[:-1]
+        self._eos = tokenizer.eos_token_id
+        self.records = [questions_for(s, scene_rng(1, dataset.split, s["image_index"], "turns"), per_family) for s in self.scenes]
+        self.questions = [[encode_question(tokenizer, q["question"], q["answer"]) for q in records] for records in self.records]
+        self.words = [
+            np.array([tokenizer.convert_tokens_to_ids(words) for words in describe(s)], dtype=np.int64) for s in self.scenes
+        ]
+        self.patches = [np.array(patch_index(s, GRID)) for s in self.scenes]
+
+    def mirror_question(self, ids: np.ndarray) -> np.ndarray:
+        """Return the question that the mirrored image answers alike: left and right change places."""
+        out = ids.copy()
+        out[ids == self._left], out[ids == self._right] = self._right, self._left
+        return out
+
+    def scene(self, index: int, mirror: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return an image's description [num_objects, 6] and its objects' patches, possibly mirrored."""
+        words, patches = self.words[index].copy(), self.patches[index]
+        if mirror:
+            words[:, 4] = 2 * self._first_column + NUM_POSITION_BINS - 1 - words[:, 4]
+            patches = patches // GRID * GRID + GRID - 1 - patches % GRID
+        return words, patches
+
+    def caption(self, index: int, mirror: bool) -> np.ndarray:
+        """Return ``describe the scene : …``, the objects from left to right, then ``</s>``."""
+        words, _ = self.scene(index, mirror)
+        ordered = words[np.argsort(words[:, 4])].ravel()
+        return np.concatenate([self._caption_start, ordered, [self._eos]])
+
+
+def projected(model: LlavaForConditionalGeneration, pixel_values: torch.Tensor) -> torch.Tensor:
+    """Return the image tokens as the language model gets them: float [batch, GRID * GRID, hidden]."""
+    features = model.model.vision_tower(pixel_values=pixel_values, output_hidden_states=True).hidden_states[-1]
+    return model.model.multi_modal_projector(features[:, 1:])
+
+
+def answer_from_image(
+    model: LlavaForConditionalGeneration, image_tokens: torch.Tensor, packed: Packed, bos: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return loss and accuracy of packed questions about images."""
+    embed = model.get_input_embeddings()
+    batch = len(image_tokens)
+    embeds = torch.cat([embed(torch.full((batch, 1), bos)), image_tokens, embed(packed.input_ids)], dim=1)
+    positions = torch.cat([torch.arange(QUESTION_START).expand(batch, -1), QUESTION_START + packed.offset], dim=1)
+    valid = torch.ones(batch, QUESTION_START, dtype=torch.bool)
+    hidden = model.model.language_model(
+        inputs_embeds=embeds,
+        attention_mask=attention_mask(valid, packed.segment),
+        position_ids=positions,
+        use_cache=False,
+    ).last_hidden_state[:, QUESTION_START:]
+    return answer_loss(hidden, packed, model.lm_head)
+
+
+def main(
+    out: Path,
+    data: Path,
+    vision: Path,
+    task: Path,
+    minutes: float,
+    seed: int = 0,
+    batch: int = 12,
+    lr: float = 5e-4,
+    max_images: int | None = None,
+    init: Path | None = None,
+) -> None:
+    """Train the sensor's model on the `train` split of `data` and save it, with its processor, to `out`.
+
+    Parameters
+    ----------
+    vision, task : Path
+        The pretrained tower and language model to start from.
+    init : Path, optional
+        An earlier result of this stage to go on from instead.
+    """
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(task)
+    if init is None:
+        model = build_sensor_model(tokenizer)
+        model.model.vision_tower.load_state_dict(CLIPVisionModel.from_pretrained(vision, dtype=torch.float32).state_dict())
+        language = LlamaForCausalLM.from_pretrained(task, dtype=torch.float32)
+        model.model.language_model.load_state_dict(language.model.state_dict())
+        model.lm_head.load_state_dict(language.lm_head.state_dict())
+    else:
+        model = LlavaForConditionalGeneration.from_pretrained(init, dtype=torch.float32)
+    bos, nothing, object_id = tokenizer.convert_tokens_to_ids([BOS, NOTHING, OBJECT])
+    turns = {
+        "train": SceneTurns(ClevrDataset(data, "train"), tokenizer, 4, max_images),
+        "val": SceneTurns(ClevrDataset(data, "val"), tokenizer, 2, max_images),
+    }
+    table = model.get_input_embeddings().weight
+
+    def alignment(image_tokens: torch.Tensor, described: list[tuple[np.ndarray, np.ndarray]]) -> torch.Tensor:
+        target = table.detach()[nothing].expand_as(image_tokens).clone()
+        for b, (words, patches) in enumerate(described):
+            target[b, patches] = superpose(table.detach(), torch.from_numpy(words), object_id)
+        error = (image_tokens - target).square().sum(-1) / target.square().sum(-1)
+        weight = torch.ones_like(error)
+        for b, (_, patches) in enumerate(described):
+            weight[b, patches] = 10.0
+        return (error * weight).sum() / weight.sum()
+
+    def step(share: float) -> tuple[torch.Tensor, Metrics]:
+        part = turns["train"]
+        index = [rng.randrange(len(part.scenes)) for _ in range(batch)]
+        mirror = [rng.random() < 0.5 for _ in index]
+        pixels = torch.stack([part.images[i].flip(-1) if m else part.images[i] for i, m in zip(index, mirror, strict=True)])
+        rows = [
+            [part.mirror_question(q) if m else q for q in rng.sample(part.questions[i], len(part.questions[i]))]
+            for i, m in zip(index, mirror, strict=True)
+        ]
+        captions = [part.caption(i, m) if rng.random() < 0.15 else None for i, m in zip(index, mirror, strict=True)]
+        image_tokens = projected(model, normalize(pixels))
+        loss, accuracy = answer_from_image(model, image_tokens, pack(rows, 120, captions), bos)
+        metrics = {"accuracy": accuracy.item()}
+        pull = max(0.0, 1 - share / 0.5) if init is None else 0.0
+        if pull:
+            aligned = alignment(image_tokens, [part.scene(i, m) for i, m in zip(index, mirror, strict=True)])
+            metrics["alignment"] = aligned.item()
+            loss = loss + pull * aligned
+        return loss, metrics
+
+    def save() -> None:
+        model.save_pretrained(out)
+        build_processor(tokenizer).save_pretrained(out)
+        print("val", evaluate(model, turns["val"], bos), flush=True)
+
+    groups = [
+        {"params": list(model.model.vision_tower.parameters()), "lr": lr},
+        {"params": list(model.model.multi_modal_projector.parameters()), "lr": 2 * lr},
+        {"params": [*model.model.language_model.parameters(), *model.lm_head.parameters()], "lr": lr},
+    ]
+    fit(step, groups, minutes=minutes, lr=lr, log=Path(out) / "training.jsonl", save=save)
+
+
+@torch.no_grad()
+def evaluate(model: LlavaForConditionalGeneration, part: SceneTurns, bos: int, batch: int = 25) -> dict[str, float]:
+    """Return the share of right answers over a split, teacher-forced (one-word answers: the same as greedy)."""
+    right = total = 0.0
+    for start in range(0, len(part.scenes), batch):
+        index = range(start, min(start + batch, len(part.scenes)))
+        packed = pack([part.questions[i] for i in index], 200)
+        image_tokens = projected(model, normalize(part.images[list(index)]))
+        _, accuracy = answer_from_image(model, image_tokens, packed, bos)
+        count = float(packed.answers.sum())
+        right, total = right + accuracy.item() * count, total + count
+    return {"accuracy": round(right / total, 4), "questions": total}

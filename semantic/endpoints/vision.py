@@ -1,0 +1,169 @@
+"""Pretraining of the sensor's vision tower on dense labels that the scene files know.
+
+Every patch is asked: is an object's centre in you (and where on the ground does it stand), and which size, colour, material
+and shape has the object that covers you?
+"""
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+from transformers import CLIPVisionModel
+
+from semantic.data.clevr import ClevrDataset
+from semantic.data.scenes import FIELD_OF_VIEW, HEIGHT, NUM_POSITION_BINS, RADIUS, WIDTH, position_bins
+from semantic.data.packing import IGNORE
+from semantic.endpoints.architecture import GRID, PATCH_SIZE, vision_config
+from semantic.tasks import ATTRIBUTES
+from semantic.training import Metrics, fit
+
+HEADS = {**{name: len(values) for name, values in ATTRIBUTES.items()}, "column": NUM_POSITION_BINS, "row": NUM_POSITION_BINS}
+
+
+def load_images(dataset: ClevrDataset, image_indices: list[int]) -> torch.Tensor:
+    """Load images as the sensor's processor resizes them: uint8 [num, 3, size, size], bicubic."""
+    size = GRID * PATCH_SIZE
+
+    def load(index: int) -> np.ndarray:
+        image = Image.fromarray(dataset.image(index)).resize((size, size), Image.Resampling.BICUBIC)
+        return np.asarray(image).transpose(2, 0, 1)
+
+    with ThreadPoolExecutor(2) as pool:
+        return torch.from_numpy(np.stack(list(pool.map(load, image_indices))))
+
+
+def normalize(images: torch.Tensor) -> torch.Tensor:
+    """Map uint8 to [-1, 1], as the sensor's processor does (mean and deviation 0.5)."""
+    return images.float() / 127.5 - 1
+
+
+def patch_labels(scene: dict[str, Any], flip: bool = False, shift: tuple[int, int] = (0, 0)) -> dict[str, np.ndarray]:
+    """Label the patches of a scene's image, possibly mirrored and then shifted by (right, down) patches' pixels.
+
+    Returns
+    -------
+    dict of int64 [GRID * GRID]
+        ``centre`` 0/1; ``column``, ``row`` at centres unless shifted; the attributes wherever an object's projected disc
+        covers the patch's middle, the nearest object winning. IGNORE elsewhere.
+    """
+    labels = {name: np.full(GRID * GRID, IGNORE) for name in HEADS} | {"centre": np.zeros(GRID * GRID, dtype=np.int64)}
+    size = GRID * PATCH_SIZE
+    focal = WIDTH / (2 * np.tan(np.radians(FIELD_OF_VIEW) / 2))
+    objects = list(zip(scene["objects"], position_bins(scene), strict=True))
+    for obj, (column, row) in sorted(objects, key=lambda o: -o[0]["pixel_coords"][2]):
+        centre_x, centre_y, depth = obj["pixel_coords"]
+        centre_x = (WIDTH - centre_x if flip else centre_x) + shift[0] * WIDTH / size
+        centre_y = centre_y + shift[1] * HEIGHT / size
+        covered = np.hypot(_MIDDLE_X - centre_x, _MIDDLE_Y - centre_y) < focal * RADIUS[obj["size"]] / depth
+        patch_x, patch_y = int(centre_x / WIDTH * GRID), int(centre_y / HEIGHT * GRID)
+        inside = 0 <= patch_x < GRID and 0 <= patch_y < GRID
+        patch = patch_y * GRID + patch_x
+        if inside:
+            covered[patch] = True
+            labels["centre"][patch] = 1
+            if shift == (0, 0):
+                labels["column"][patch] = NUM_POSITION_BINS - 1 - column if flip else column
+                labels["row"][patch] = row
+        for name, values in ATTRIBUTES.items():
+            labels[name][covered] = values.index(obj[name])
+    return labels
+
+
+def augment(images: torch.Tensor, scenes: list[dict[str, Any]], rng: random.Random) -> tuple[torch.Tensor, list[dict]]:
+    """Mirror every second image, and shift every second by up to a patch; label them accordingly."""
+    out, labels = images.clone(), []
+    for b, scene in enumerate(scenes):
+        flip = rng.random() < 0.5
+        shift = (rng.randint(-16, 16), rng.randint(-16, 16)) if rng.random() < 0.5 else (0, 0)
+        image = images[b].flip(-1) if flip else images[b]
+        out[b] = image.roll((shift[1], shift[0]), (1, 2))  # what leaves on one side is floor, and comes in as floor
+        labels.append(patch_labels(scene, flip, shift))
+    return out, labels
+
+
+def stack_labels(labels: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
+    """Stack the labels of several images to int64 [num, GRID * GRID]."""
+    return {name: torch.from_numpy(np.stack([part[name] for part in labels])) for name in labels[0]}
+
+
+_middle = (np.arange(GRID) + 0.5) / GRID
+_MIDDLE_X, _MIDDLE_Y = (m.ravel() for m in np.meshgrid(_middle * WIDTH, _middle * HEIGHT))
+
+
+class DenseHeads(nn.Module):
+    """Linear classifiers on each patch's feature; they serve the pretraining only."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden_size)
+        self.heads = nn.ModuleDict({"centre": nn.Linear(hidden_size, 2)} | {k: nn.Linear(hidden_size, n) for k, n in HEADS.items()})
+
+    def forward(self, features: torch.Tensor, labels: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Metrics]:
+        """Return the summed cross-entropies, and the accuracies at the objects' centres."""
+        features = self.norm(features)
+        total, metrics = features.new_zeros(()), {}
+        centre = labels["centre"] == 1
+        for name, head in self.heads.items():
+            where = labels[name] != IGNORE
+            logits, target = head(features[where]), labels[name][where]
+            weight = torch.tensor([1.0, 8.0]) if name == "centre" else None  # 4 or 5 of 144 patches hold a centre
+            total = total + nn.functional.cross_entropy(logits, target, weight)
+            right = (logits.detach().argmax(-1) == target)[centre[where]]
+            if name in ("column", "row"):
+                right = (logits.detach().argmax(-1) - target)[centre[where]].abs() <= 1
+            metrics[name] = right.float().mean().item()
+        return total, metrics
+
+
+def main(
+    out: Path, data: Path, minutes: float, seed: int = 0, batch: int = 32, lr: float = 1e-3, max_images: int | None = None,
+    init: Path | None = None,
+) -> None:
+    """Train the vision tower on the `train` split of `data` and save it to `out`, with its accuracy on `val`.
+
+    Parameters
+    ----------
+    out, data : Path
+    minutes : float
+        Wall-clock budget.
+    init : Path, optional
+        An earlier result (tower and heads) to go on from.
+    """
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    model = CLIPVisionModel(vision_config()) if init is None else CLIPVisionModel.from_pretrained(init)
+    heads = DenseHeads(model.config.hidden_size)
+    if init is not None:
+        heads.load_state_dict(torch.load(Path(init) / "heads.pt", weights_only=True))
+    splits: dict[str, tuple[torch.Tensor, list[dict[str, Any]]]] = {}
+    for split in ("train", "val"):
+        dataset = ClevrDataset(data, split)
+        scenes = dataset.scenes[:max_images]
+        images = load_images(dataset, [s["image_index"] for s in scenes])
+        splits[split] = images, scenes
+
+    def run(images: torch.Tensor, labels: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Metrics]:
+        hidden = model(pixel_values=normalize(images), output_hidden_states=True).hidden_states[-1]
+        return heads(hidden[:, 1:], labels)
+
+    def step(share: float) -> tuple[torch.Tensor, Metrics]:
+        images, scenes = splits["train"]
+        index = rng.sample(range(len(images)), batch)
+        augmented, labels = augment(images[index], [scenes[i] for i in index], rng)
+        return run(augmented, stack_labels(labels))
+
+    def save() -> None:
+        model.save_pretrained(out)
+        torch.save(heads.state_dict(), Path(out) / "heads.pt")
+        with torch.no_grad():
+            images, scenes = splits["val"]
+            labels = stack_labels([patch_labels(s) for s in scenes])
+            parts = [run(images[i : i + 50], {k: v[i : i + 50] for k, v in labels.items()})[1] for i in range(0, len(images), 50)]
+        print("val", {name: round(float(np.mean([p[name] for p in parts])), 4) for name in parts[0]}, flush=True)
+
+    fit(step, [*model.parameters(), *heads.parameters()], minutes=minutes, lr=lr, log=Path(out) / "training.jsonl", save=save)

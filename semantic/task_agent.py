@@ -1,0 +1,128 @@
+"""The task agent: a frozen causal language model that answers a detailed question behind a received prefix."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from semantic.tasks import normalize_answer
+
+
+class TaskAgent(nn.Module):
+    """A frozen causal LM.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Any `transformers` causal LM.
+    tokenizer : PreTrainedTokenizerBase
+    prompt : str
+        How a question is put to it, with ``{question}``; LLaMA-2 wants more words than the embedded model.
+    max_new_tokens : int
+        Longest answer.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        prompt: str = "{question}",
+        max_new_tokens: int = 8,
+    ) -> None:
+        super().__init__()
+        if "{question}" not in prompt:
+            raise ValueError(f"prompt must contain {{question}}, got {prompt!r}")
+        self.model = model.requires_grad_(False).eval()
+        self.tokenizer, self.prompt, self.max_new_tokens = tokenizer, prompt, max_new_tokens
+        self.register_buffer("embedding_scale", model.get_input_embeddings().weight.detach().float().std(), persistent=False)
+
+    def train(self, mode: bool = True) -> "TaskAgent":
+        """Stay in evaluation mode: the task agent never changes."""
+        return super().train(False)
+
+    @property
+    def hidden_size(self) -> int:
+        """Return the length of an input embedding."""
+        return self.model.get_input_embeddings().weight.shape[1]
+
+    def prefix(self, tokens_hat: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens hidden"]:
+        """Normalise received tokens to the scale of the model's own input embeddings.
+
+        Each token gets mean 0 and the standard deviation of the embedding matrix, whatever noise did to its scale.
+        """
+        dtype = self.model.get_input_embeddings().weight.dtype
+        normed = torch.nn.functional.layer_norm(tokens_hat.float(), tokens_hat.shape[-1:])
+        return (normed * self.embedding_scale).to(dtype)
+
+    def with_prefix(
+        self, input_ids: Tensor, attention_mask: Tensor, tokens_hat: Tensor | None
+    ) -> tuple[Float[Tensor, "batch length hidden"], Tensor]:
+        """Return (inputs_embeds, attention_mask) of left-padded questions with the prefix behind each one's `<s>`.
+
+        The padding is on the left, so a question's `<s>`, where there is one, is followed by the prefix and then the rest.
+        """
+        embed = self.model.get_input_embeddings()
+        embeds = embed(input_ids)
+        if tokens_hat is None:
+            return embeds, attention_mask
+        prefix = self.prefix(tokens_hat)
+        num_tokens, length = prefix.shape[1], input_ids.shape[1]
+        start = attention_mask.argmax(-1)  # first real position of each row
+        has_bos = input_ids.gather(1, start[:, None])[:, 0] == (self.tokenizer.bos_token_id or -1)
+        cut = (start + has_bos)[:, None]  # the prefix goes before this column
+        place = torch.arange(length + num_tokens, device=input_ids.device)[None]
+        in_prefix = (place >= cut) & (place < cut + num_tokens)
+        from_text = torch.where(place < cut, place, place - num_tokens).clamp(0, length - 1)
+        from_prefix = (place - cut).clamp(0, num_tokens - 1)
+        hidden = embeds.shape[-1]
+        text = embeds.gather(1, from_text[..., None].expand(-1, -1, hidden))
+        received = prefix.gather(1, from_prefix[..., None].expand(-1, -1, hidden))
+        mask = torch.where(in_prefix, 1, attention_mask.gather(1, from_text))
+        return torch.where(in_prefix[..., None], received, text), mask
+
+    @torch.no_grad()
+    def answer(
+        self, questions: Sequence[str], prefix: Float[Tensor, "batch tokens hidden"] | None = None, batch_size: int = 250
+    ) -> list[str]:
+        """Answer questions greedily.
+
+        Parameters
+        ----------
+        questions : sequence of str
+        prefix : float [num questions, num_tokens, hidden_size], optional
+            Received tokens, as decoded; without them the questions are answered blindly.
+        batch_size : int
+            Questions per forward pass.
+
+        Returns
+        -------
+        list of str
+            Normalised answers.
+        """
+        if prefix is not None and len(prefix) != len(questions):
+            raise ValueError(f"{len(questions)} questions came with {len(prefix)} prefixes; one each is needed")
+        answers: list[str] = []
+        for start in range(0, len(questions), batch_size):
+            part = [self.prompt.format(question=q) for q in questions[start : start + batch_size]]
+            inputs = self.tokenizer(part, return_tensors="pt", padding=True, padding_side="left").to(self.model.device)
+            tokens = None if prefix is None else prefix[start : start + batch_size].to(self.model.device)
+            embeds, mask = self.with_prefix(inputs["input_ids"], inputs["attention_mask"], tokens)
+            answers += generate(self.model, self.tokenizer, embeds, mask, self.max_new_tokens)
+        return answers
+
+
+def generate(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, inputs_embeds: Tensor, attention_mask: Tensor, max_new_tokens: int
+) -> list[str]:
+    """Generate greedily behind left-padded embeddings; return normalised texts."""
+    ids = model.generate(
+        inputs_embeds=inputs_embeds,
+        attention_mask=attention_mask,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+    )
+    return [normalize_answer(text) for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]

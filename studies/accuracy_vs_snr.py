@@ -1,0 +1,126 @@
+"""Figure: task accuracy against SNR.
+
+The sensor agent sees the image and a vague description of the task; the task agent has to answer the detailed question
+from what reaches it over the link. Every scheme meets the same questions and, question by question, the same fades.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from studies import plots, run_folder, sweep
+from studies.archive import Results
+from studies.config import content_hash
+from studies.engines import Engine, Outcome
+from studies.questions import Batch
+from studies.schemes import (
+    machine_tokens,
+    machine_tokens_uncompressed,
+    question_only,
+    raw_image,
+    silent_link,
+    wrong_image,
+)
+from studies.schemes.scheme import Scheme
+from studies.workbench import StudyConfig
+
+NAME = "accuracy-vs-snr"
+SCHEMES = {
+    "machine-tokens": machine_tokens.build,
+    "machine-tokens-uncompressed": machine_tokens_uncompressed.build,
+    "raw-image": raw_image.build,
+    "question-only": question_only.build,
+    "silent-link": silent_link.build,
+    "wrong-image": wrong_image.build,
+}
+SchemeName = Literal[
+    "machine-tokens", "machine-tokens-uncompressed", "raw-image", "question-only", "silent-link", "wrong-image"
+]
+
+
+class Config(StudyConfig, frozen=True):
+    """What can be set: `tokenlink run accuracy-vs-snr -s KEY=VALUE`, or a YAML file with the same keys."""
+
+    schemes: tuple[SchemeName, ...] = get_args(SchemeName)
+    snr_db: tuple[Annotated[float, Field(ge=-100, le=100)], ...] = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
+
+    @field_validator("schemes", "snr_db")
+    @classmethod
+    def _no_point_twice(cls, values: tuple) -> tuple:
+        if not values or len(set(values)) < len(values):
+            raise ValueError("give at least one value, and none twice")
+        return values
+
+    @field_validator("snr_db")
+    @classmethod
+    def _rising(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(sorted(values))
+
+
+TINY = {"num_questions": 24, "batch_size": 12, "snr_db": [0.0, 20.0]}
+
+
+def evaluate(
+    scheme: Scheme, batches: Sequence[Batch], codes: np.ndarray | None, coordinates: Mapping[str, float]
+) -> sweep.Evaluation:
+    """Compute one point of the figure: every question once, question i over fade i, at one SNR."""
+    from semantic.tasks import normalize_answer
+
+    answers, error, power = [], 0.0, 0.0
+    for batch in batches:
+        sent = scheme.send(codes, batch)  # [batch, num_tokens, width]
+        received = scheme.deliver(sent, coordinates.get("snr_db", np.inf), realisation=batch.numbers)
+        answers += scheme.answer(batch, received)
+        if sent is not None and received is not None:
+            error += float(np.sum((received.numpy() - sent) ** 2, dtype=np.float64))
+            power += float(np.sum(sent**2, dtype=np.float64))
+    expected = [question.answer for batch in batches for question in batch.questions]
+    correct = [normalize_answer(a) == normalize_answer(e) for a, e in zip(answers, expected, strict=True)]
+    return sweep.Evaluation(np.array(correct), answers, code_nmse=error / power if power else float("nan"))
+
+
+def plan(config: Config, out: Path | None = None) -> sweep.Sweep:
+    """Lay out the points. Nothing is computed or written; `out` defaults to a folder named after the configuration."""
+    folder = out or Path("runs") / f"{NAME}-{content_hash(config.plain())[:8]}"
+    schemes = {name: SCHEMES[name] for name in config.schemes}
+    return sweep.Sweep(NAME, config, schemes=schemes, axes={"snr_db": config.snr_db}, evaluate=evaluate, folder=folder)
+
+
+def main(
+    config: Config,
+    *,
+    out: Path | None = None,
+    engine: Engine = "inline",
+    workers: int = 1,
+    shard: tuple[int, int] = (1, 1),
+    on_start: Callable[[int], Any] = lambda num_jobs: None,
+    on_outcome: Callable[[Outcome], Any] = lambda outcome: None,
+) -> tuple[Results, list[Outcome]]:
+    """Run the study, or what is left of it, and draw the figure.
+
+    Parameters
+    ----------
+    config : Config
+    out : the run folder
+    engine, workers : where points are computed; they change no number
+    shard : (i, N): compute only the i-th of N parts
+    on_start, on_outcome : called with the number of jobs, and as each of them ends
+
+    Returns
+    -------
+    Results
+        Also in `results.h5` and `figures/` of the run folder.
+    list of Outcome
+        The jobs that failed. Their points are missing; running the study again repeats only these.
+    """
+    study = plan(config, out)
+    study.claim_folder()
+    jobs = study.pending(shard)
+    on_start(len(jobs))
+    failed = study.run(jobs, engine=engine, workers=workers, on_outcome=on_outcome)
+    results = run_folder.collect(study.folder)
+    plots.draw_accuracy(results, axis="snr_db", folder=study.folder / "figures", name=NAME)
+    return results, failed

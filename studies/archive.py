@@ -1,0 +1,294 @@
+"""What a run leaves on disk: atomic, content-addressed points, and `results.h5`, rebuilt from them at any time.
+
+A point is one HDF5 file, named by the hash of everything that determines it. It is written in one `os.replace` after an
+fsync, so that a killed run leaves either the whole point or nothing. It is done when it opens, its hash matches its
+name, and it says that it is complete.
+"""
+
+import io
+import json
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from studies.config import content_hash
+from studies.statistics import wilson_interval
+
+POINT_SCHEMA = "tokenlink-point"
+RESULTS_SCHEMA = "tokenlink-results"
+SCHEMA_VERSION = 1
+MISSING = 255  # in `correct`: this point has not been computed yet
+QUESTION_FACTS = ("question", "image_index", "family", "realisation")  # the same in every point of a run
+
+MEANINGS = {
+    "scheme": "what is sent, and who answers",
+    "question": "number of the question in the data set's split",
+    "snr_db": "average received signal power per resource element and receive antenna over noise variance [dB]",
+    "correct": f"1: answered right, 0: not, {MISSING}: not computed yet",
+    "realisation": "number of the fade and noise draw each question met, the same for every scheme and SNR",
+    "image_index": "number of the image each question is about",
+    "family": "kind of question",
+    "accuracy": "share of right answers",
+    "accuracy_low": "lower end of the 95 % Wilson interval",
+    "accuracy_high": "upper end of the 95 % Wilson interval",
+    "code_nmse": "E|codes_hat - codes|^2 / E|codes|^2; NaN where there are no codes",
+    "loss_rate": "share of declared losses; NaN for schemes that cannot declare one",
+    "resource_elements": "resource elements of the slots one question occupies, everything included; NaN where nothing "
+    "crosses the link",
+    "data_res": "of these, elements that carry codes: complex channel uses, two real ones each",
+    "pilot_res": "of these, elements of pilots",
+    "payload_bits": "information bits per question; NaN for analog schemes",
+    "duration_s": "time on the air per question [s]; NaN where nothing crosses the link",
+}
+SCALARS = ("code_nmse", "loss_rate")  # per point
+LEDGER = ("resource_elements", "data_res", "pilot_res", "payload_bits", "duration_s")  # per scheme
+
+
+@dataclass(frozen=True)
+class Point:
+    """One file of `points/` or `codes/`: what determines it, and what came out."""
+
+    key: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    scalars: dict[str, float]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that after any crash it is there as a whole, or as it was before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name itself
+    finally:
+        os.close(folder)
+
+
+def point_path(folder: Path, key: Mapping[str, Any]) -> Path:
+    """Where the point determined by `key` is kept."""
+    return folder / f"{content_hash(key)}.h5"
+
+
+def write_point(
+    folder: Path, key: Mapping[str, Any], arrays: Mapping[str, Any], scalars: Mapping[str, float] | None = None
+) -> Path:
+    """Write a complete point and return its path.
+
+    Parameters
+    ----------
+    folder : where points are kept
+    key : JSON content that determines the point; its hash is the file's name
+    arrays : by name: numbers, or lists of strings
+    scalars : by name
+    """
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for name, array in arrays.items():
+            _write_array(file, name, np.asarray(array))
+        for name, scalar in (scalars or {}).items():
+            file.create_dataset(name, data=np.float64(scalar))
+        file.attrs["schema"] = POINT_SCHEMA
+        file.attrs["schema_version"] = SCHEMA_VERSION
+        file.attrs["key_json"] = json.dumps(key, sort_keys=True, allow_nan=False)
+        file.attrs["complete"] = np.uint8(1)
+    path = point_path(folder, key)
+    write_atomically(path, buffer.getvalue())
+    return path
+
+
+def read_point(path: Path) -> Point:
+    """Read a point that is done.
+
+    Raises
+    ------
+    ValueError
+        If it is not: it does not open, is not complete, or its content is not what its name says.
+    """
+    try:
+        with h5py.File(io.BytesIO(path.read_bytes()), "r") as file:  # no lock, so that any number of workers may read
+            if file.attrs.get("schema") != POINT_SCHEMA or file.attrs.get("schema_version") != SCHEMA_VERSION:
+                raise ValueError(f"its schema is not {POINT_SCHEMA} version {SCHEMA_VERSION}")
+            if file.attrs.get("complete") != 1:
+                raise ValueError("it is not complete")
+            key = json.loads(str(file.attrs["key_json"]))
+            if content_hash(key) != path.stem:
+                raise ValueError("its name is not the hash of its key")
+            content = {name: _read_array(dataset) for name, dataset in file.items()}
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
+        raise ValueError(f"point {path.name} cannot be used: {error}. Delete it; the next run repeats it.") from error
+    arrays = {name: value for name, value in content.items() if value.ndim}
+    return Point(key, arrays, {name: float(value) for name, value in content.items() if not value.ndim})
+
+
+def is_done(folder: Path, key: Mapping[str, Any]) -> bool:
+    """Whether the point determined by `key` is there, whole and readable."""
+    path = point_path(folder, key)
+    if not path.exists():
+        return False
+    try:
+        read_point(path)
+    except ValueError:
+        return False
+    return True
+
+
+def build_results(
+    path: Path,
+    points: Sequence[tuple[Mapping[str, Any], Point | None]],
+    schemes: Sequence[str],
+    axes: Mapping[str, Sequence[float | str]],
+    attributes: Mapping[str, str | int | float],
+) -> None:
+    """Write `results.h5` from points.
+
+    Parameters
+    ----------
+    path : the file to write; an older one is replaced in one step
+    points : each with its coordinates (`scheme` and some of `axes`); a coordinate left out means "the same along that
+        axis". A point that is None has not been computed yet: it is `MISSING` in `correct`, NaN elsewhere.
+    schemes, axes : the coordinates in order
+    attributes : of the file
+
+    Raises
+    ------
+    ValueError
+        If no point is done, or points disagree about the questions, or a scheme's ledger changes along an axis.
+    """
+    done = [point for _, point in points if point is not None]
+    if not done:
+        raise ValueError(f"no point of {path.parent.name} is done yet; run the study first")
+    questions = {name: done[0].arrays[name] for name in QUESTION_FACTS}
+    for point in done:
+        for name, values in questions.items():
+            if not np.array_equal(point.arrays[name], values):
+                raise ValueError(f"points disagree about {name!r}; they belong to different runs")
+
+    shape = (len(schemes), *(len(values) for values in axes.values()))
+    correct = np.full((*shape, len(questions["question"])), MISSING, dtype=np.uint8)
+    scalars = {name: np.full(shape, np.nan) for name in SCALARS}
+    ledger = {name: np.full(len(schemes), np.nan) for name in LEDGER}
+    for coordinates, point in points:
+        if point is None:
+            continue
+        scheme = list(schemes).index(str(coordinates["scheme"]))
+        place = (
+            scheme,
+            *(list(axes[axis]).index(coordinates[axis]) if axis in coordinates else slice(None) for axis in axes),
+        )
+        correct[place] = point.arrays["correct"]
+        for name, values in scalars.items():
+            values[place] = point.scalars[name]
+        for name, values in ledger.items():
+            if not (np.isnan(values[scheme]) or values[scheme] == point.scalars[name]):
+                raise ValueError(f"{name} of {schemes[scheme]!r} changes along {', '.join(axes)}; it must not")
+            values[scheme] = point.scalars[name]
+
+    num_questions = np.where((correct == MISSING).any(-1), 0, correct.shape[-1])
+    num_correct = np.where(num_questions > 0, np.where(correct == MISSING, 0, correct).sum(-1), 0)
+    low, high = wilson_interval(num_correct, num_questions)
+    accuracy = np.divide(num_correct, num_questions, out=np.full(shape, np.nan), where=num_questions > 0)
+
+    over = ("scheme", *axes)
+    variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
+        "correct": ((*over, "question"), correct),
+        "accuracy": (over, accuracy),
+        "accuracy_low": (over, low),
+        "accuracy_high": (over, high),
+        **{name: (over, values) for name, values in scalars.items()},
+        **{name: (("scheme",), values) for name, values in ledger.items()},
+        **{name: (("question",), questions[name]) for name in QUESTION_FACTS if name != "question"},
+    }
+    coordinates = {"scheme": np.asarray(schemes), **{axis: np.asarray(values) for axis, values in axes.items()}}
+    coordinates["question"] = questions["question"]
+
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for name, values in coordinates.items():
+            _write_array(file, name, values).make_scale(name)
+        for name, (dimensions, values) in variables.items():
+            dataset = _write_array(file, name, values)
+            for axis, dimension in enumerate(dimensions):
+                dataset.dims[axis].attach_scale(file[dimension])
+        for name, dataset in file.items():
+            if name in MEANINGS:
+                dataset.attrs["long_name"] = MEANINGS[name]
+        file.attrs["schema"] = RESULTS_SCHEMA
+        file.attrs["schema_version"] = SCHEMA_VERSION
+        file.attrs["num_missing_points"] = len(points) - len(done)
+        for name, value in attributes.items():
+            file.attrs[name] = value
+    write_atomically(path, buffer.getvalue())
+
+
+@dataclass(frozen=True)
+class Results:
+    """`results.h5` in memory: coordinates, variables and attributes by name."""
+
+    coordinates: dict[str, np.ndarray]
+    variables: dict[str, np.ndarray]
+    attributes: dict[str, Any]
+
+    def of(self, variable: str, scheme: str) -> np.ndarray:
+        """Return a variable of one scheme: its first axis taken at that scheme."""
+        return self.variables[variable][list(self.coordinates["scheme"]).index(scheme)]
+
+    @property
+    def schemes(self) -> list[str]:
+        """The schemes, in the order of the figure's legend."""
+        return [str(name) for name in self.coordinates["scheme"]]
+
+
+def read_results(path: Path) -> Results:
+    """Read `results.h5`.
+
+    Raises
+    ------
+    ValueError
+        If it is something else, or of another version.
+    """
+    try:
+        with h5py.File(io.BytesIO(path.read_bytes()), "r") as file:
+            attributes = {
+                name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()
+            }
+            found = (attributes.get("schema"), attributes.get("schema_version"))
+            if found != (RESULTS_SCHEMA, SCHEMA_VERSION):
+                raise ValueError(f"it stores {found}, this version reads {(RESULTS_SCHEMA, SCHEMA_VERSION)}")
+            scales = {name for name, dataset in file.items() if dataset.is_scale}
+            content = {name: _read_array(dataset) for name, dataset in file.items()}
+    except OSError as error:
+        raise ValueError(
+            f"{path.name} cannot be read: {error}. `tokenlink plot` rebuilds it from the points."
+        ) from error
+    return Results(
+        {name: value for name, value in content.items() if name in scales},
+        {name: value for name, value in content.items() if name not in scales},
+        attributes,
+    )
+
+
+def _write_array(file: h5py.File, name: str, array: np.ndarray) -> h5py.Dataset:
+    if array.dtype.kind in "UO":
+        return file.create_dataset(name, data=array.astype(object), dtype=h5py.string_dtype())
+    # fletcher32: a flipped bit becomes a read error instead of a wrong number
+    return file.create_dataset(name, data=array, compression="gzip", shuffle=True, fletcher32=True)
+
+
+def _read_array(dataset: h5py.Dataset) -> np.ndarray:
+    if h5py.check_string_dtype(dataset.dtype):
+        return np.asarray(dataset.asstr()[()], dtype=str)
+    return np.asarray(dataset[()])

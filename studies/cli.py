@@ -1,0 +1,219 @@
+"""The command `tokenlink`. What a command needs is imported when it runs: `--help` loads neither framework."""
+
+import ast
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from studies.config import ConfigError, resolve
+from studies.engines import limit_threads, parse_shard
+
+STUDIES = {"accuracy-vs-snr": "studies.accuracy_vs_snr"}
+app = typer.Typer(
+    name="tokenlink",
+    help="Two agents that talk in machine-language tokens over a simulated 3GPP link.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(highlight=False)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn errors a user can mend into one clear message and exit status 2; anything else keeps its traceback."""
+    try:
+        yield
+    except (ConfigError, ValueError, FileNotFoundError) as error:
+        if os.environ.get("TOKENLINK_TRACEBACK"):
+            raise
+        typer.echo(f"tokenlink: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+@app.command()
+def run(
+    study: Annotated[str, typer.Argument(help="which study; `tokenlink list` names them")],
+    config: Annotated[Path | None, typer.Option(help="YAML file with some of the keys")] = None,
+    assign: Annotated[list[str] | None, typer.Option("-s", help="set one key, e.g. -s link.num_rx_ant=8")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="run folder; default: runs/ and a name made from the configuration")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="process or inline")] = "process",
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one per core, at most 8")] = None,
+    shard: Annotated[str, typer.Option(help="compute the i-th of N parts, for several machines: i/N")] = "1/1",
+    tiny: Annotated[bool, typer.Option("--tiny", help="a few questions at two SNRs, to see it work")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be computed, and stop")] = False,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="print the resolved configuration, and stop")
+    ] = False,
+) -> None:
+    """Run a study, or what is left of it: table, figure and results.h5. The same command again resumes it."""
+    with refusals():
+        if engine not in ("inline", "process"):
+            more = (
+                " Ray is not built yet: start --engine process with --shard i/N on each machine."
+                if engine == "ray"
+                else ""
+            )
+            raise ConfigError(f"--engine {engine!r} is neither 'process' nor 'inline'.{more}")
+        part = parse_shard(shard)
+        limit_threads(1)  # before TensorFlow and torch are imported; the configuration may say otherwise below
+        module = _study(study)
+        resolved = resolve(module.Config, file=config, layers=[module.TINY] if tiny else [], assignments=assign or [])
+        if print_config:
+            typer.echo(resolved.to_yaml(), nl=False)
+            return
+        limit_threads(resolved.num_threads)
+        if dry_run:
+            _show_plan(module.plan(resolved, out), part)
+            return
+        count = workers or min(8, os.cpu_count() or 1)
+        with _progress() as hooks:
+            results, failed = module.main(resolved, out=out, engine=engine, workers=count, shard=part, **hooks)
+        _show_results(results, module.plan(resolved, out).folder)
+    if failed:
+        typer.echo(f"tokenlink: {len(failed)} job(s) failed; the same command repeats only these", err=True)
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_studies() -> None:
+    """Name the studies, and the schemes that they compare."""
+    table = Table(title="Studies: tokenlink run NAME", title_justify="left", box=None)
+    for name, module in STUDIES.items():
+        table.add_row(f"  {name}", _caption(module))
+    console.print(table)
+    table = Table(title="Schemes", title_justify="left", box=None)
+    for path in sorted(Path(__file__).with_name("schemes").glob("*.py")):
+        if path.stem not in ("__init__", "scheme"):
+            table.add_row(f"  {path.stem.replace('_', '-')}", _caption(f"studies.schemes.{path.stem}"))
+    console.print(table)
+
+
+@app.command()
+def plot(folder: Annotated[Path, typer.Argument(help="run folder")]) -> None:
+    """Rebuild results.h5, figure and tables of a run folder from its points."""
+    from studies import plots, run_folder
+
+    with refusals():
+        results = run_folder.collect(folder)
+        name = str(results.attributes["study"])
+        axis = next(iter(run_folder.read_plan(folder)["axes"]))
+        plots.draw_accuracy(results, axis=axis, folder=folder / "figures", name=name)
+        _show_results(results, folder)
+
+
+@app.command()
+def check(folder: Annotated[Path, typer.Argument(help="run folder")]) -> None:
+    """Read every point of a run folder again: whole, unchanged, and what results.h5 says."""
+    from studies import run_folder
+
+    with refusals():
+        found = run_folder.check(folder)
+    for line in found.problems:
+        typer.echo(f"tokenlink: {line}", err=True)
+    console.print(f"{found.num_done} of {found.num_points} points done, {len(found.problems)} problem(s)")
+    if found.problems or found.num_done < found.num_points:
+        raise typer.Exit(1)
+
+
+# What follows hands its options on: they are the parameters of functions that only their own command loads.
+HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.command(context_settings=HANDED_ON)
+def train(context: typer.Context) -> None:
+    """Train a stage of the agents: vision, task, sensor, agents. `tokenlink train STAGE --help` has the options."""
+    from studies.training import build_app
+
+    with refusals():
+        build_app()(context.args or ["--help"], prog_name="tokenlink train", standalone_mode=False)
+
+
+@app.command(context_settings=HANDED_ON)
+def scenes(context: typer.Context) -> None:
+    """Render scenes and ask questions about them, in CLEVR's layout. `tokenlink scenes --help` has the options."""
+    from semantic.data.scenes import main
+    from studies.training import as_command
+
+    with refusals():
+        only = typer.Typer(pretty_exceptions_enable=False)
+        only.command()(as_command(main))
+        only(context.args or ["--help"], prog_name="tokenlink scenes", standalone_mode=False)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine offers and whether the libraries fit each other."""
+    from studies.doctor import diagnose
+
+    findings = diagnose()
+    table = Table(box=None, show_header=False)
+    for finding in findings:
+        table.add_row("[green]ok[/]" if finding.fine else "[red]mend[/]", finding.subject, finding.text)
+    console.print(table)
+    if not all(finding.fine for finding in findings):
+        raise typer.Exit(1)
+
+
+def _study(name: str) -> Any:
+    if name not in STUDIES:
+        raise ConfigError(f"there is no study {name!r}; there is: {', '.join(STUDIES)}")
+    return importlib.import_module(STUDIES[name])
+
+
+def _caption(module: str) -> str:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
+    return docstring.partition("\n")[0]
+
+
+def _show_plan(plan: Any, part: tuple[int, int]) -> None:
+    pending = plan.pending(part)
+    console.print(f"{len(plan.points)} points; {len(pending)} jobs to run in {plan.folder}")
+    for job in pending:
+        console.print(f"  {job.label}")
+
+
+def _show_results(results: Any, folder: Path) -> None:
+    from studies import tables
+
+    for make in (tables.accuracy_table, tables.family_table, tables.comparison_table, tables.ledger_table):
+        console.print(make(results))
+    if missing := results.attributes["num_missing_points"]:
+        console.print(f"{missing} points are missing so far")
+    console.print(f"{folder / 'results.h5'}, {folder / 'figures'}")
+
+
+@contextmanager
+def _progress() -> Iterator[dict[str, Any]]:
+    """Show a bar on standard error; on a pipe, a line per job instead."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    with bar:
+        task = bar.add_task("starting", total=None)
+
+        def on_start(num_jobs: int) -> None:
+            bar.update(task, total=num_jobs)
+            typer.echo(f"{num_jobs} jobs to run", err=True)
+
+        def on_outcome(outcome: Any) -> None:
+            bar.update(task, advance=1, description=outcome.job.label)
+            if outcome.error or bar.disable:
+                state = f"failed: {outcome.error}" if outcome.error else f"{outcome.seconds:.1f} s"
+                bar.console.print(f"{outcome.job.label}: {state}", soft_wrap=True, markup=False)
+
+        yield {"on_start": on_start, "on_outcome": on_outcome}

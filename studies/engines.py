@@ -1,0 +1,170 @@
+"""Running many jobs, each once: in this process or in spawned workers, with what one failure costs kept to that job."""
+
+import multiprocessing
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from traceback import format_exception
+from typing import Any, Literal
+
+from pebble import ProcessPool
+
+Engine = Literal["inline", "process"]
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work: what `execute` is called with, and the jobs whose files it reads."""
+
+    id: str
+    label: str
+    task: Any
+    needs: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended; `error` is empty if it succeeded, one line otherwise, with all there is to know in `details`."""
+
+    job: Job
+    seconds: float
+    error: str = ""
+    details: str = ""
+
+
+def limit_threads(num_threads: int) -> None:
+    """Fix the number of threads of every numerical library, here and in the processes started from here.
+
+    It is part of a study's configuration because sums in another order round differently. The variables are read when
+    the libraries are imported, so this comes first; torch, if loaded already, is told directly.
+    """
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = str(num_threads)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its start-up notes would tear the progress bar apart
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(num_threads)
+
+
+def run_jobs(
+    jobs: Sequence[Job], execute: Callable[[Any], None], *, engine: Engine, workers: int, num_threads: int
+) -> Iterator[Outcome]:
+    """Run jobs, each as soon as those it needs are done, and yield their outcomes as they come.
+
+    Parameters
+    ----------
+    jobs : earlier ones start first; `needs` may only name jobs of this list that come before
+    execute : called with each job's `task`; for "process" an importable function, for it runs in spawned workers
+    engine : "inline" runs everything here, one after the other; "process" uses `workers` processes
+    workers : number of processes
+    num_threads : threads of each process
+
+    Yields
+    ------
+    Outcome
+        A job that fails, or whose process dies, fails alone; those that need it fail with it, the rest goes on.
+    """
+    _check_order(jobs)
+    limit_threads(num_threads)
+    if engine == "inline":
+        yield from _run_inline(jobs, execute)
+    else:
+        yield from _run_in_processes(jobs, execute, workers, num_threads)
+
+
+def shard_of(jobs: Sequence[Job], shard: tuple[int, int]) -> list[Job]:
+    """Jobs of shard i of N, counted from 1: every Nth of those that nothing else waits for, and all that these need."""
+    number, total = shard
+    needed = {job_id for job in jobs for job_id in job.needs}
+    mine = [job for job in jobs if job.id not in needed][number - 1 :: total]
+    wanted = {job_id for job in mine for job_id in job.needs} | {job.id for job in mine}
+    return [job for job in jobs if job.id in wanted]
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Read ``"2/3"``, the second of three shards."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    number, total = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= number <= total:
+        raise ValueError(f"--shard {text!r} is no shard; write i/N with i from 1 to N, such as 2/3")
+    return number, total
+
+
+def _check_order(jobs: Sequence[Job]) -> None:
+    seen: set[str] = set()
+    for job in jobs:
+        if missing := job.needs - seen:
+            raise ValueError(f"job {job.label!r} needs {sorted(missing)}, which no job before it makes")
+        seen.add(job.id)
+
+
+def _run_inline(jobs: Sequence[Job], execute: Callable[[Any], None]) -> Iterator[Outcome]:
+    failed: set[str] = set()
+    for job in jobs:
+        if job.needs & failed:
+            failed.add(job.id)
+            yield _skipped(job)
+            continue
+        started, exception = time.monotonic(), None
+        try:
+            execute(job.task)
+        except Exception as caught:
+            exception = caught
+            failed.add(job.id)
+        yield _outcome(job, started, exception)
+
+
+def _run_in_processes(
+    jobs: Sequence[Job], execute: Callable[[Any], None], workers: int, num_threads: int
+) -> Iterator[Outcome]:
+    # Spawned, never forked: neither TensorFlow nor torch survives a fork. No more tasks in flight than workers:
+    # one that dies takes with it whatever was already handed to it.
+    pool = ProcessPool(
+        max_workers=min(workers, len(jobs)) or 1,
+        context=multiprocessing.get_context("spawn"),
+        initializer=limit_threads,
+        initargs=(num_threads,),
+    )
+    waiting, done, failed = list(jobs), set[str](), set[str]()
+    running: dict[Future[Any], tuple[Job, float]] = {}
+    try:
+        while waiting or running:
+            for job in [job for job in waiting if job.needs & failed]:
+                waiting.remove(job)
+                failed.add(job.id)
+                yield _skipped(job)
+            for job in [job for job in waiting if job.needs <= done][: max(0, workers - len(running))]:
+                waiting.remove(job)
+                running[pool.schedule(execute, args=[job.task])] = job, time.monotonic()
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                job, started = running.pop(future)
+                exception = future.exception()
+                (failed if exception else done).add(job.id)
+                yield _outcome(job, started, exception)
+        pool.close()
+    finally:
+        pool.stop()
+        pool.join()
+
+
+def _skipped(job: Job) -> Outcome:
+    return Outcome(job, 0.0, "not started: a result that it needs is missing")
+
+
+def _outcome(job: Job, started: float, exception: BaseException | None) -> Outcome:
+    seconds = time.monotonic() - started
+    if exception is None:
+        return Outcome(job, seconds)
+    return Outcome(job, seconds, f"{type(exception).__name__}: {exception}", "".join(format_exception(exception)))

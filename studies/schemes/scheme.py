@@ -1,0 +1,58 @@
+"""What a curve is: who encodes, what crosses the link, who answers, and what it costs."""
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from studies.questions import Batch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from phy import Ledger
+
+
+class Scheme(ABC):
+    """One curve. What a scheme leaves as it is here is that of one that puts nothing on the air.
+
+    A study calls `encode` once per question, and `send`, `deliver` and `answer` in this order at every SNR.
+
+    Attributes
+    ----------
+    crosses_link : bool
+        False: its answers are the same at every SNR, so that they are computed once.
+    """
+
+    crosses_link: ClassVar[bool] = False
+
+    @abstractmethod
+    def determined_by(self) -> dict[str, Any]:
+        """Return what its answers depend on beside questions, SNR and link: hashes of its models, as JSON content."""
+
+    @abstractmethod
+    def answer(self, batch: Batch, received: "Tensor | None") -> list[str]:
+        """Answer a batch of questions from what was received, an answer each."""
+
+    def encoded_by(self) -> dict[str, Any] | None:
+        """Return what its codes depend on beside the questions; None where there are no codes.
+
+        Schemes with equal content here share the files of their codes: the sensor looks at each image once.
+        """
+        return None
+
+    def encode(self, batch: Batch) -> np.ndarray:
+        """Turn images and vague task descriptions into codes, float32 [batch, num_tokens, width]."""
+        raise TypeError(f"{type(self).__name__} has no codes")
+
+    def send(self, codes: np.ndarray | None, batch: Batch) -> np.ndarray | None:
+        """Pick what goes on the air for a batch out of the codes of all questions."""
+        return None
+
+    def deliver(self, sent: np.ndarray | None, snr_db: float, realisation: np.ndarray) -> "Tensor | None":
+        """Put a batch on the air, each question over the fade of that number, and return what is received."""
+        return None
+
+    def ledger(self) -> "Ledger | None":
+        """Return the resources that one question takes; None where nothing crosses the link."""
+        return None

@@ -1,0 +1,134 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sionna.phy import config as sionna_config
+
+from phy.channel import BLOCK
+from tests.phy.links import ALL_CHANNELS, fades_of, make_codes, make_link
+
+DIGEST = """
+import hashlib, sys
+import numpy as np
+from phy import AnalogLink, LinkConfig
+assert "torch" not in sys.modules, "import phy loads torch"
+link = AnalogLink(LinkConfig(channel=sys.argv[1], seed=4))
+fades = link.channel.fades(np.array([130, 3, 64]), link._transmission(5, 64).grid)
+print(hashlib.sha256(b"".join(part.tobytes() for part in fades)).hexdigest())
+"""
+
+
+def test_a_realisation_does_not_depend_on_batch_order_or_history():
+    link, fresh = make_link(seed=4), make_link(seed=4)
+    whole = fades_of(link, np.arange(150))
+    for part, again in zip(whole, fades_of(fresh, [149, 3, 70, 3]), strict=True):
+        np.testing.assert_array_equal(part[[149, 3, 70, 3]], again)
+
+
+@pytest.mark.parametrize("channel", ["cdl-c", "tdl-d"])
+def test_a_realisation_is_the_same_in_a_fresh_process_which_has_not_loaded_torch(channel):
+    import hashlib
+
+    command = [sys.executable, "-c", DIGEST, channel]
+    there = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    here = fades_of(make_link(channel=channel, seed=4), [130, 3, 64])
+    assert there == hashlib.sha256(b"".join(part.tobytes() for part in here)).hexdigest()
+
+
+def test_a_realisation_is_the_same_whatever_else_is_sent():
+    link = make_link(seed=4)
+    short, long = fades_of(link, [5], width=64), fades_of(link, [5], width=512)
+    np.testing.assert_allclose(long.h[..., :80], short.h, atol=1e-6)
+    np.testing.assert_array_equal(long.noise[..., :80], short.noise)
+    np.testing.assert_array_equal(long.noise_pilot, short.noise_pilot)
+
+
+def test_seeds_and_realisations_differ():
+    h = fades_of(make_link(seed=1), [0, 1, BLOCK]).h
+    assert len({part.tobytes() for part in h} | {fades_of(make_link(seed=2), [0]).h[0].tobytes()}) == 4
+
+
+def test_a_small_cache_changes_nothing_and_stays_small():
+    link, frugal = make_link(channel="rayleigh"), make_link(channel="rayleigh")
+    frugal.channel._cache_bytes = 1
+    numbers = np.arange(0, 5 * BLOCK, 13)
+    np.testing.assert_array_equal(fades_of(link, numbers).h, fades_of(frugal, numbers).h)
+    assert len(frugal.channel._cache) == 1
+    assert len(link.channel._cache) == 5
+
+
+def test_sionnas_own_random_state_is_left_alone():
+    sionna_config.seed = 3
+    untouched = sionna_config.tf_rng.uniform([4]).numpy()
+    sionna_config.seed = 3
+    fades_of(make_link(), [0])
+    np.testing.assert_array_equal(sionna_config.tf_rng.uniform([4]), untouched)
+    assert sionna_config.seed == 3
+
+
+@pytest.mark.parametrize("channel", [name for name in ALL_CHANNELS if name != "awgn"])
+def test_mean_gain_is_one_and_fades_are_there(channel):
+    link = make_link(channel=channel, num_tx_ant=2, num_rx_ant=2, fft_size=8)
+    h = fades_of(link, np.arange(40 * BLOCK), width=4).h
+    gain = (np.abs(h) ** 2).mean((1, 2, 3))  # of each realisation
+    standard_error = gain.std() / np.sqrt(len(gain))
+    assert abs(gain.mean() - 1) < 5 * standard_error
+    assert standard_error < 0.02
+    assert gain.std() > 0.1  # outage is there
+
+
+@pytest.mark.parametrize("antennas", [(1, 1), (2, 1), (4, 2), (4, 8), (8, 4), (3, 5), (7, 4)])
+def test_awgn_has_no_fades_and_can_be_inverted(antennas):
+    tx, rx = antennas
+    link = make_link(channel="awgn", num_tx_ant=tx, num_rx_ant=rx)
+    h = fades_of(link, [0, 1]).h
+    np.testing.assert_allclose(np.abs(h), 1, rtol=1e-6)
+    np.testing.assert_array_equal(h[0], h[1])
+    matrix = h[0, :, :, 0].astype(np.complex128)
+    product = matrix.conj().T @ matrix if rx >= tx else matrix @ matrix.conj().T
+    np.testing.assert_allclose(product, max(tx, rx) * np.eye(min(tx, rx)), atol=1e-5)
+    assert np.linalg.matrix_rank(np.concatenate([matrix.real, matrix.imag]), tol=1e-3) == tx
+
+
+@pytest.mark.parametrize("channel", ALL_CHANNELS)
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {},
+        {"num_tx_ant": 1, "num_rx_ant": 1, "num_guard_carriers": (5, 6)},
+        {"num_tx_ant": 3, "num_rx_ant": 2, "modulation": "amplitude", "pilots": "none", "estimator": "perfect"},
+        {"num_tx_ant": 2, "num_rx_ant": 4, "modulation": "iq", "direction": "downlink"},
+    ],
+    ids=["4x8", "1x1-guards", "3x2-no-pilots", "2x4-iq"],
+)
+def test_measured_snr_is_the_requested_one(channel, facts):
+    """Noise-free part against noise, on data and pilots, given the gain of the realisations that were met."""
+    snr_db, batch, width = 7.0, BLOCK, 600
+    link = make_link(channel=channel, **facts)
+    transmission = link._transmission(10, width)
+    fades = link.channel.fades(np.arange(batch), transmission.grid)
+    no = tf.constant(10 ** (-snr_db / 10), tf.float32)
+    signs = np.where(make_codes(batch, 10, width) > 0, 1.0, -1.0).astype(np.float32)
+    x = transmission.map_tokens(signs)
+    silent = fades._replace(noise=np.zeros_like(fades.noise), noise_pilot=np.zeros_like(fades.noise_pilot))
+    received, clean = link.channel(x, fades, no), link.channel(x, silent, no)
+    signal, noise = np.mean(np.abs(clean) ** 2), np.mean(np.abs(received - clean) ** 2)
+    gain = np.mean(np.abs(fades.h) ** 2)
+    assert 10 * np.log10(signal / noise / gain) == pytest.approx(snr_db, abs=0.05)
+    if transmission._pilots is not None:
+        pilots, clean = (link.channel.sound(transmission._pilots, part, no) for part in (fades, silent))
+        ratio = np.mean(np.abs(clean) ** 2) / np.mean(np.abs(pilots - clean) ** 2) / np.mean(np.abs(fades.h_pilot) ** 2)
+        assert 10 * np.log10(ratio) == pytest.approx(snr_db, abs=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("channel", "antennas"), [("rayleigh", (4, 8)), ("tdl-a", (2, 4)), ("cdl-c", (4, 8)), ("cdl-d", (1, 2))]
+)
+def test_mean_gain_is_one_within_a_twentieth_of_a_decibel(channel, antennas):
+    tx, rx = antennas
+    link = make_link(channel=channel, num_tx_ant=tx, num_rx_ant=rx, fft_size=8)
+    gains = [np.mean(np.abs(fades_of(link, BLOCK * b + np.arange(BLOCK), width=4).h) ** 2) for b in range(600)]
+    assert abs(10 * np.log10(np.mean(gains))) < 0.05

@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from sionna.phy import config as sionna_config
+from sionna.phy.channel import cir_to_ofdm_channel, subcarrier_frequencies
+from sionna.phy.channel.tr38901 import CDL, TDL
+
+from phy.antennas import panel
+from phy.cir import CDLModel, TDLModel
+from tests.phy.links import fades_of, make_link
+
+SYMBOL = 1e-3 / 28
+USED = [0, 1, 2, 11]
+FACTS = {"carrier_frequency": 3.5e9, "delay_spread": 100e-9, "speed": 20.0}
+
+
+def sionna_cdl(profile, num_tx_ant, num_rx_ant, direction):
+    mobile, base = (num_tx_ant, num_rx_ant) if direction == "uplink" else (num_rx_ant, num_tx_ant)
+    ut, bs = panel(mobile, 3.5e9, "omni"), panel(base, 3.5e9, "38.901")
+    return CDL(profile, 100e-9, 3.5e9, ut, bs, direction, min_speed=20.0)
+
+
+def coefficients(model, *shape):
+    """Our model and Sionna's from the same seed, at the symbols in use: [links, rx, tx, times, paths]."""
+    sionna_config.seed = 5
+    ours = model(16, tf.constant(USED, tf.float32) * SYMBOL).numpy()
+    sionna_config.seed = 5
+    reference, tau = shape[0](16, 14, 1 / SYMBOL)
+    return ours, reference.numpy()[:, 0, :, 0].swapaxes(-1, -2)[..., USED, :], tau.numpy()[0, 0, 0]
+
+
+@pytest.mark.parametrize("profile", "ABCDE")
+@pytest.mark.parametrize(("antennas", "direction"), [((4, 8), "uplink"), ((4, 2), "downlink"), ((1, 3), "uplink")])
+def test_cdl_coefficients_are_sionnas(profile, antennas, direction):
+    tx, rx = antennas
+    model = CDLModel(profile=profile, num_tx_ant=tx, num_rx_ant=rx, direction=direction, **FACTS)
+    ours, reference, tau = coefficients(model, sionna_cdl(profile, tx, rx, direction))
+    order = np.argsort(model.delays, kind="stable")  # Sionna sorts the paths
+    np.testing.assert_allclose(model.delays[order], tau, rtol=1e-6)
+    assert np.abs(ours[..., order] - reference).max() < 2e-6 * np.abs(reference).max()
+
+
+@pytest.mark.parametrize("profile", "ABCDE")
+def test_tdl_coefficients_are_sionnas(profile):
+    model = TDLModel(profile=profile, num_tx_ant=4, num_rx_ant=2, **FACTS)
+    sionna = TDL(profile, 100e-9, 3.5e9, min_speed=20.0, num_rx_ant=2, num_tx_ant=4)
+    ours, reference, tau = coefficients(model, sionna)
+    np.testing.assert_allclose(model.delays, tau, rtol=1e-6)
+    assert np.abs(ours - reference).max() < 2e-6 * np.abs(reference).max()
+
+
+@pytest.mark.parametrize("profile", "CD")
+@pytest.mark.parametrize("antennas", [(4, 8), (1, 3)])
+def test_path_powers_of_cdl_are_those_of_its_ensemble(profile, antennas):
+    tx, rx = antennas
+    model = CDLModel(profile=profile, num_tx_ant=tx, num_rx_ant=rx, direction="uplink", **FACTS)
+    sionna_config.seed = 1
+    power = (np.abs(model(6000, tf.constant([0.0]))) ** 2).mean((1, 2, 3))  # [links, paths]
+    error = power.mean(0) - model.powers * model.mean_gain
+    np.testing.assert_array_less(np.abs(error), 5 * power.std(0) / np.sqrt(len(power)) + 1e-9)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        CDLModel(profile="A", num_tx_ant=2, num_rx_ant=2, direction="uplink", **FACTS),
+        CDLModel(profile="D", num_tx_ant=2, num_rx_ant=2, direction="downlink", **FACTS),
+        TDLModel(profile="A", num_tx_ant=2, num_rx_ant=2, **FACTS),
+        TDLModel(profile="D", num_tx_ant=2, num_rx_ant=2, **FACTS),
+    ],
+    ids=["cdl-a", "cdl-d", "tdl-a", "tdl-d"],
+)
+def test_time_correlation_is_that_of_the_ensemble(model):
+    sionna_config.seed = 2
+    lags = np.array([0.0, 1e-3, 3e-3])
+    a = model(6000, tf.constant(lags, tf.float32)).numpy()
+    products = (a * a[..., :1, :].conj()).sum(-1).mean((1, 2)) / model.mean_gain  # [links, lags]
+    error = products.mean(0) - model.time_correlation(lags)
+    assert np.all(np.abs(error) < 5 * np.abs(products).std(0) / np.sqrt(len(products)) + 5e-3)
+
+
+@pytest.mark.parametrize("channel", ["tdl-a", "cdl-c", "cdl-e"])
+def test_frequency_response_is_sionnas_for_the_same_paths(channel):
+    link = make_link(channel=channel, num_guard_carriers=(3, 2), seed=9)
+    h = fades_of(link, np.arange(64)).h
+    model = link.channel._model
+    sionna_config.tf_rng.reset_from_key_counter(link.channel._key(0, 0)[0], tf.zeros([2], tf.int64))
+    a = model(64, tf.constant([0.0, 1.0]) * SYMBOL)
+    a = tf.transpose(a, [0, 1, 2, 4, 3])[:, None, :, None]
+    tau = tf.tile(tf.constant(model.delays, tf.float32)[None, None, None], [64, 1, 1, 1])
+    reference = cir_to_ofdm_channel(subcarrier_frequencies(64, 30e3), a, tau)[:, 0, :, 0].numpy()[..., 3:62]
+    reference = reference.reshape(64, 8, 4, -1)[..., :80] / np.sqrt(model.mean_gain)
+    assert np.abs(h - reference).max() < 1e-5

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.stats import chi2
+from sionna.phy.ofdm import LSChannelEstimator, PilotPattern, ResourceGrid
+
+from phy.estimation import linear_weights, nearest_weights
+from phy.pilots import pilot_antenna
+from tests.phy.links import fades_of, make_link
+
+
+def test_linear_weights_reproduce_lines_and_nearest_weights_steps():
+    pilots, targets = np.array([2, 5, 11]), np.arange(14)
+    np.testing.assert_allclose(linear_weights(targets, pilots) @ (3.0 * pilots - 1), 3.0 * targets - 1, atol=1e-12)
+    assert list(nearest_weights(targets, pilots) @ pilots) == [2, 2, 2, 2, 5, 5, 5, 5, 5, 11, 11, 11, 11, 11]
+    np.testing.assert_array_equal(linear_weights(targets, np.array([4])), 1)
+
+
+def estimate(link, batch=64, snr_db=10.0, **codes):
+    transmission = link._transmission(codes.get("num_tokens", 5), codes.get("width", 64))
+    fades = link.channel.fades(np.arange(batch), transmission.grid)
+    no = tf.constant(10 ** (-snr_db / 10), tf.float32)[None, None, None]
+    h_hat, err_var = transmission.estimate(fades, no)
+    return fades.h, h_hat.numpy(), np.broadcast_to(err_var, (1, *h_hat.shape[2:]))
+
+
+def test_error_at_a_pilot_is_the_noise_over_its_energy():
+    """With one antenna every subcarrier is sounded: the estimate there is y / p, and its error N0 / |p|² exactly."""
+    link = make_link(channel="rayleigh", num_tx_ant=1, num_rx_ant=8, speed=0.0, estimator="ls-nearest")
+    h, h_hat, err_var = estimate(link)
+    error = np.abs(h_hat - h)[..., :64] ** 2  # one OFDM symbol, so that no noise is counted twice
+    low, high = chi2.interval(1 - 1e-6, df=2 * error.size)
+    assert low < 2 * error.sum() / 0.1 < high
+    np.testing.assert_allclose(err_var, 0.1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("channel", ["rayleigh", "tdl-a", "cdl-c", "cdl-d"])
+@pytest.mark.parametrize("estimator", ["ls-nearest", "ls-linear"])
+@pytest.mark.parametrize(("snr_db", "speed"), [(0.0, 1.0), (40.0, 1.0), (40.0, 40.0)])
+def test_error_variance_is_the_mean_squared_error(channel, estimator, snr_db, speed):
+    link = make_link(channel=channel, estimator=estimator, speed=speed, delay_spread=200e-9, cyclic_prefix_length=6)
+    h, h_hat, err_var = estimate(link, batch=1024, snr_db=snr_db, width=150)
+    error = (np.abs(h_hat - h) ** 2).mean((1, 2, 3))  # of each realisation
+    expected = err_var.mean()
+    assert abs(error.mean() - expected) < 5 * error.std() / np.sqrt(len(error)) + 0.02 * expected
+
+
+def test_perfect_estimator_has_no_error():
+    h, h_hat, err_var = estimate(make_link(estimator="perfect"))
+    np.testing.assert_array_equal(h_hat, h)
+    assert not err_var.any()
+
+
+@pytest.mark.parametrize("num_guard_carriers", [(0, 0), (4, 4)])
+def test_linear_estimate_is_sionnas_for_the_same_pilots(num_guard_carriers):
+    link = make_link(num_guard_carriers=num_guard_carriers)
+    width = 2 * link.config.num_subcarriers * 12 // 5 * 2  # fills the slot
+    transmission = link._transmission(5, width)
+    grid, fades = transmission.grid, fades_of(link, np.arange(3), width=width)
+    no = tf.constant(0.1)
+    y_pilot = link.channel.sound(transmission._pilots, fades, no).numpy()
+    h_hat, _ = transmission.estimate(fades, no[None, None, None])
+
+    num_subcarriers = link.config.num_subcarriers
+    mask = np.zeros((1, 4, 14, num_subcarriers), bool)
+    mask[:, :, grid.pilot_symbols] = True
+    pilots = np.zeros((1, 4, 2, num_subcarriers), np.complex64)
+    antenna = pilot_antenna(4, num_subcarriers)
+    pilots[0, antenna, :, np.arange(num_subcarriers)] = transmission._pilots.numpy().T
+    pattern = PilotPattern(tf.constant(mask), tf.constant(pilots.reshape(1, 4, -1)))
+    resource_grid = ResourceGrid(
+        14, 64, 30e3, num_tx=1, num_streams_per_tx=4, num_guard_carriers=num_guard_carriers, pilot_pattern=pattern
+    )
+    y = np.zeros((3, 1, 8, 14, 64), np.complex64)
+    first = num_guard_carriers[0]
+    y[:, 0, :, grid.pilot_symbols, first : first + num_subcarriers] = y_pilot.transpose(2, 0, 1, 3)
+    reference, _ = LSChannelEstimator(resource_grid, interpolation_type="lin")(tf.constant(y), tf.constant(0.1))
+    reference = reference.numpy()[:, 0, :, 0][:, :, :, grid.data_symbols].reshape(3, 8, 4, -1)[..., : grid.num_res]
+    assert np.abs(h_hat - reference).max() < 1e-5 * np.abs(reference).max()

@@ -1,0 +1,26 @@
+"""A study whose models, data and link are stand-ins."""
+
+import pytest
+
+from studies import accuracy_vs_snr, sweep, workbench
+from tests.studies.fakes import FakeAgents, FakeChannel, FakeDataset
+
+
+@pytest.fixture
+def fakes(monkeypatch):
+    """Put the stand-ins in place of what a workbench loads, and return them by name."""
+    dataset, agents, channel = FakeDataset(), FakeAgents(), FakeChannel()
+    monkeypatch.setattr(workbench, "load_dataset", lambda data: dataset)
+    monkeypatch.setattr(workbench, "load_agents", lambda name: agents)
+    monkeypatch.setattr(workbench, "make_channel", lambda link: channel)
+    sweep.workbench_for.cache_clear()
+    sweep.read_codes.cache_clear()
+    yield {"dataset": dataset, "agents": agents, "channel": channel}
+    sweep.workbench_for.cache_clear()
+    sweep.read_codes.cache_clear()
+
+
+@pytest.fixture
+def config():
+    """A small study."""
+    return accuracy_vs_snr.Config(num_questions=30, batch_size=7, snr_db=(-20.0, 0.0, 40.0))

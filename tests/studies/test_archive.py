@@ -1,0 +1,203 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from studies import archive
+
+FACTS = {
+    "question": np.array([4, 7, 9]),
+    "image_index": np.array([0, 0, 3]),
+    "family": np.array(["query", "exist", "zählen"]),
+    "realisation": np.arange(3),
+}
+
+
+def point(correct, nmse=0.5, res=16.0, **facts):
+    arrays = {**FACTS, "correct": np.array(correct, dtype=np.uint8), **facts}
+    scalars = {"code_nmse": nmse, "loss_rate": np.nan, **dict.fromkeys(archive.LEDGER, res)}
+    return archive.Point({}, arrays, scalars)
+
+
+def build(path, points, schemes=("a", "b")):
+    archive.build_results(path, points, schemes, {"snr_db": [-5.0, 5.0]}, {"study": "test", "seed": 3})
+    return path
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(
+    numbers=hnp.arrays(
+        st.sampled_from([np.uint8, np.int64, np.float32, np.float64]),
+        hnp.array_shapes(max_dims=3, max_side=5),
+    ),
+    words=st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1, max_size=4),
+    scalar=st.floats(),
+)
+def test_a_point_reads_back_as_it_was_written(tmp_path_factory, numbers, words, scalar):
+    folder = tmp_path_factory.mktemp("points")
+    key = {"numbers": str(numbers.dtype), "words": words}
+    path = archive.write_point(folder, key, {"numbers": numbers, "words": words}, {"scalar": scalar})
+    found = archive.read_point(path)
+    assert found.key == key
+    np.testing.assert_array_equal(found.arrays["numbers"], numbers)
+    assert found.arrays["numbers"].dtype == numbers.dtype
+    assert list(found.arrays["words"]) == words
+    np.testing.assert_equal(found.scalars["scalar"], scalar)
+    assert [file.name for file in folder.iterdir()] == [path.name]
+
+
+def test_a_point_is_done_only_for_its_own_key(tmp_path):
+    archive.write_point(tmp_path, {"snr_db": 5.0}, {"x": [1]})
+    assert archive.is_done(tmp_path, {"snr_db": 5.0})
+    assert not archive.is_done(tmp_path, {"snr_db": 5.5})
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def flip_a_bit_of_the_data(path):
+    content = bytearray(path.read_bytes())
+    with h5py.File(path) as file:
+        offset = file["x"].id.get_chunk_info(0).byte_offset
+    content[offset + 3] ^= 1
+    path.write_bytes(content)
+
+
+def mark_incomplete(path):
+    with h5py.File(path, "a") as file:
+        file.attrs["complete"] = np.uint8(0)
+
+
+def rename_the_key(path):
+    with h5py.File(path, "a") as file:
+        file.attrs["key_json"] = json.dumps({"snr_db": 6.0})
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit_of_the_data, mark_incomplete, rename_the_key, empty])
+def test_a_damaged_point_is_not_done_and_says_why(tmp_path, damage):
+    key = {"snr_db": 5.0}
+    path = archive.write_point(tmp_path, key, {"x": np.arange(50)})
+    damage(path)
+    assert not archive.is_done(tmp_path, key)
+    with pytest.raises(ValueError, match=r"cannot be used: .*Delete it"):
+        archive.read_point(path)
+
+
+def test_an_old_file_survives_a_write_that_fails(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    archive.write_atomically(path, b"old")
+
+    def refuse(source, target):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="disk full"):
+        archive.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_killed_writer_leaves_whole_points_only(tmp_path):
+    code = (
+        "import numpy, sys\nfrom pathlib import Path\nfrom studies import archive\n"
+        "for i in range(10**6):\n"
+        "    archive.write_point(Path(sys.argv[1]), {'i': i}, {'x': numpy.random.default_rng(i).random(20_000)})\n"
+    )
+    for _ in range(3):
+        writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.glob("*.h5"))) < 5 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        writer.send_signal(signal.SIGKILL)
+        assert writer.wait() == -signal.SIGKILL
+        paths = list(tmp_path.glob("*.h5"))
+        assert len(paths) >= 5
+        for path in paths:
+            assert len(archive.read_point(path).arrays["x"]) == 20_000
+            path.unlink()
+
+
+def test_xarray_opens_the_results(tmp_path):
+    points = [
+        ({"scheme": "a", "snr_db": -5.0}, point([0, 0, 1])),
+        ({"scheme": "a", "snr_db": 5.0}, point([1, 1, 1], nmse=0.25)),
+        ({"scheme": "b"}, point([1, 0, 0], nmse=np.nan, res=np.nan)),  # the same at every SNR
+    ]
+    path = build(tmp_path / "results.h5", points)
+    with xr.open_dataset(path, engine="h5netcdf") as data:
+        assert data.correct.dims == ("scheme", "snr_db", "question")
+        assert data.correct.dtype == np.uint8
+        assert data.sizes == {"scheme": 2, "snr_db": 2, "question": 3}
+        assert list(data.scheme.values) == ["a", "b"]
+        assert list(data.family.values) == ["query", "exist", "zählen"]
+        assert data.accuracy.sel(scheme="a", snr_db=5.0) == 1
+        np.testing.assert_allclose(data.accuracy.sel(scheme="b"), 1 / 3)
+        np.testing.assert_array_equal(data.correct.mean("question"), data.accuracy)
+        assert (data.accuracy_low < data.accuracy).all()
+        assert (data.accuracy_high.sel(scheme="b") > data.accuracy.sel(scheme="b")).all()
+        np.testing.assert_array_equal(data.code_nmse, [[0.5, 0.25], [np.nan, np.nan]])
+        np.testing.assert_array_equal(data.resource_elements, [16, np.nan])
+        np.testing.assert_array_equal(data.question, [4, 7, 9])
+        np.testing.assert_array_equal(data.realisation, [0, 1, 2])
+        assert data.attrs["num_missing_points"] == 0
+        assert data.attrs["schema"] == archive.RESULTS_SCHEMA
+        assert all(variable.attrs["long_name"] for variable in data.variables.values())
+
+
+def test_results_are_the_same_bytes_each_time_they_are_built(tmp_path):
+    points = [({"scheme": "a", "snr_db": -5.0}, point([0, 1, 1])), ({"scheme": "b"}, point([1, 1, 0]))]
+    first = build(tmp_path / "first.h5", points).read_bytes()
+    assert build(tmp_path / "second.h5", points).read_bytes() == first
+
+
+def test_missing_points_are_marked(tmp_path):
+    points = [
+        ({"scheme": "a", "snr_db": -5.0}, point([0, 1, 1])),
+        ({"scheme": "a", "snr_db": 5.0}, None),
+        ({"scheme": "b"}, None),
+    ]
+    results = archive.read_results(build(tmp_path / "results.h5", points))
+    assert results.attributes["num_missing_points"] == 2
+    np.testing.assert_array_equal(np.isnan(results.variables["accuracy"]), [[False, True], [True, True]])
+    assert (results.of("correct", "b") == archive.MISSING).all()
+    assert results.schemes == ["a", "b"]
+
+
+def test_points_of_different_runs_do_not_mix(tmp_path):
+    points = [({"scheme": "a"}, point([0, 1, 1])), ({"scheme": "b"}, point([0, 1, 1], question=np.array([4, 7, 8])))]
+    with pytest.raises(ValueError, match="points disagree about 'question'"):
+        build(tmp_path / "results.h5", points)
+
+
+def test_a_ledger_that_moves_along_an_axis_is_refused(tmp_path):
+    points = [({"scheme": "a", "snr_db": snr_db}, point([0, 1, 1], res=16 + snr_db)) for snr_db in (-5.0, 5.0)]
+    with pytest.raises(ValueError, match="resource_elements of 'a' changes"):
+        build(tmp_path / "results.h5", points, schemes=["a"])
+
+
+def test_no_points_no_results(tmp_path):
+    with pytest.raises(ValueError, match="run the study first"):
+        build(tmp_path / "results.h5", [({"scheme": "a"}, None)])
+
+
+def test_results_of_another_schema_are_refused(tmp_path):
+    path = build(tmp_path / "results.h5", [({"scheme": "a"}, point([0, 1, 1]))])
+    with h5py.File(path, "a") as file:
+        file.attrs["schema_version"] = 99
+    with pytest.raises(ValueError, match=r"it stores \('tokenlink-results', 99\)"):
+        archive.read_results(path)

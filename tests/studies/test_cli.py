@@ -1,0 +1,140 @@
+import json
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from studies import cli, doctor
+from studies.accuracy_vs_snr import SCHEMES
+
+
+@pytest.fixture
+def tokenlink(fakes, monkeypatch, tmp_path):
+    """The command, in an empty folder and on stand-ins; returns exit status, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "limit_threads", lambda num_threads: None)
+
+    def call(*arguments):
+        done = CliRunner().invoke(cli.app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
+        return done.exit_code, done.stdout, done.stderr
+
+    return call
+
+
+SMALL = ("-s", "num_questions=30", "-s", "snr_db=[0, 40]", "--engine", "inline")
+
+
+def test_one_command_runs_the_study_and_shows_its_numbers(tokenlink, tmp_path):
+    code, out, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
+    assert code == 0, err
+    for words in ("Accuracy [%]", "machine-tokens-uncompressed", "By family, at 40 dB", "McNemar p", "On the air"):
+        assert words in out
+    assert (tmp_path / "here" / "results.h5").exists()
+    assert "raw-image: " in err
+
+
+def test_the_default_folder_is_named_after_the_configuration(tokenlink, tmp_path):
+    tokenlink("run", "accuracy-vs-snr", *SMALL)
+    tokenlink("run", "accuracy-vs-snr", *SMALL)
+    tokenlink("run", "accuracy-vs-snr", *SMALL, "-s", "seed=1")
+    folders = sorted((tmp_path / "runs").iterdir())
+    assert len(folders) == 2
+    assert all(folder.name.startswith("accuracy-vs-snr-") for folder in folders)
+    counts = []
+    for folder in folders:
+        events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+        counts.append([event["jobs"] for event in events if event["event"] == "started"])
+    assert sorted(counts) == [[10], [10, 0]]  # codes once, 3 schemes at 2 SNRs, 3 that cross no link; then nothing
+
+
+def test_tiny_is_small_and_an_assignment_beats_it(tokenlink):
+    code, out, _ = tokenlink("run", "accuracy-vs-snr", "--tiny", "-s", "num_questions=12", "--print-config")
+    found = yaml.safe_load(out)
+    assert code == 0
+    assert (found["num_questions"], found["snr_db"]) == (12, [0.0, 20.0])
+
+
+def test_dry_run_names_the_jobs_and_writes_nothing(tokenlink, tmp_path):
+    code, out, _ = tokenlink("run", "accuracy-vs-snr", *SMALL, "--dry-run")
+    assert code == 0
+    assert "9 points; " in out
+    assert "wrong-image, snr_db 40" in out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "accuracy-vs-sun"], "there is no study 'accuracy-vs-sun'; there is: accuracy-vs-snr"),
+        (["run", "accuracy-vs-snr", "--engine", "ray"], "Ray is not built yet"),
+        (["run", "accuracy-vs-snr", "--engine", "fork"], "neither 'process' nor 'inline'"),
+        (["run", "accuracy-vs-snr", "--shard", "3/2"], "write i/N"),
+        (["run", "accuracy-vs-snr", "-s", "link.num_rx_antt=8"], "did you mean 'link.num_rx_ant'?"),
+        (["run", "accuracy-vs-snr", "-s", "num_questions=9999", "--engine", "inline"], "the split has 72"),
+        (["plot", "nowhere"], "is no run folder"),
+        (["check", "nowhere"], "is no run folder"),
+    ],
+)
+def test_a_mistake_gets_one_clear_message(tokenlink, arguments, message):
+    code, _, err = tokenlink(*arguments)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_plot_and_check_need_nothing_but_the_folder(tokenlink, tmp_path, monkeypatch, fakes):
+    tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
+    results = (tmp_path / "here" / "results.h5").read_bytes()
+    for path in [tmp_path / "here" / "results.h5", *(tmp_path / "here" / "figures").iterdir()]:
+        path.unlink()
+    for name in ("answer_codes", "encode"):
+        monkeypatch.delattr(type(fakes["agents"]), name)
+    code, out, _ = tokenlink("plot", "here")
+    assert code == 0
+    assert "Accuracy [%]" in out
+    assert (tmp_path / "here" / "results.h5").read_bytes() == results
+    code, out, _ = tokenlink("check", "here")
+    assert (code, "9 of 9 points done, 0 problem(s)" in out) == (0, True)
+
+
+def test_check_finds_what_is_missing_or_broken(tokenlink, tmp_path):
+    tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
+    first, second = sorted((tmp_path / "here" / "points").iterdir())[:2]
+    first.unlink()
+    code, out, _ = tokenlink("check", "here")
+    assert (code, "8 of 9 points done" in out) == (1, True)
+    second.write_bytes(b"")
+    code, _, err = tokenlink("check", "here")
+    assert code == 1
+    assert f"point {second.name} cannot be used" in err
+
+
+def test_a_failing_job_makes_the_command_fail(tokenlink, fakes, monkeypatch):
+    def break_down(images, questions):
+        raise RuntimeError("no sight")
+
+    monkeypatch.setattr(fakes["agents"].sensor, "answer", break_down)
+    code, out, err = tokenlink("run", "accuracy-vs-snr", *SMALL)
+    assert code == 1
+    assert "raw-image: failed: RuntimeError: no sight" in err
+    assert "the same command repeats only these" in err
+    assert "1 points are missing so far" in out
+
+
+def test_list_names_every_study_and_scheme(tokenlink):
+    code, out, _ = tokenlink("list")
+    assert code == 0
+    for name in (*cli.STUDIES, *SCHEMES):
+        assert f"  {name} " in out
+
+
+def test_doctor_looks_at_both_frameworks_and_flags_what_is_wrong(tokenlink, monkeypatch):
+    code, out, _ = tokenlink("doctor")
+    assert code == 0
+    assert "tensorflow devices" in out
+    assert "torch devices" in out
+    monkeypatch.setattr(doctor, "package_versions", lambda: {**dict.fromkeys(doctor.PACKAGES, "1"), "sionna": "2.0"})
+    code, out, _ = tokenlink("doctor")
+    assert code == 1
+    assert "install sionna==1.2.2" in out

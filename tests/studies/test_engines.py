@@ -1,0 +1,97 @@
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from studies.engines import THREAD_VARIABLES, Job, limit_threads, parse_shard, run_jobs, shard_of
+
+
+def touch(task):
+    """What the workers run: fail, die, or leave a file that names the threads they may use."""
+    path, action = task
+    if action == "fail":
+        raise ValueError(f"cannot touch {Path(path).name}")
+    if action == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    Path(path).write_text(os.environ["OMP_NUM_THREADS"])
+
+
+def jobs(folder, **actions):
+    """A job per name; name_of_another as prefix means that it needs the other."""
+    made = []
+    for name, action in actions.items():
+        needs = frozenset({name.rpartition("_")[0]} - {""})
+        made.append(Job(name, name, (str(folder / name), action), needs))
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _keep_environment(monkeypatch):
+    for variable in (*THREAD_VARIABLES, "TF_CPP_MIN_LOG_LEVEL", "TOKENIZERS_PARALLELISM"):
+        monkeypatch.setenv(variable, os.environ.get(variable, "1"))
+
+
+@pytest.mark.parametrize(("engine", "workers"), [("inline", 1), ("process", 1), ("process", 2)])
+def test_a_failure_costs_itself_and_what_needs_it(tmp_path, engine, workers):
+    work = jobs(tmp_path, a="ok", b="fail", a_x="ok", b_x="ok", b_x_y="ok", c="ok")
+    outcomes = {
+        outcome.job.id: outcome for outcome in run_jobs(work, touch, engine=engine, workers=workers, num_threads=3)
+    }
+    assert set(outcomes) == {job.id for job in work}
+    assert {name for name, outcome in outcomes.items() if outcome.error} == {"b", "b_x", "b_x_y"}
+    assert outcomes["b"].error == "ValueError: cannot touch b"
+    assert "def" not in outcomes["b"].error
+    assert "touch" in outcomes["b"].details
+    assert outcomes["b_x_y"].error.startswith("not started")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a_x", "c"]
+    assert (tmp_path / "a").read_text() == "3"
+
+
+def test_a_killed_worker_costs_one_job(tmp_path):
+    work = jobs(tmp_path, a="ok", b="die", c="ok", d="ok", e="ok")
+    outcomes = list(run_jobs(work, touch, engine="process", workers=2, num_threads=1))
+    assert [outcome.job.id for outcome in outcomes if outcome.error] == ["b"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c", "d", "e"]
+
+
+def test_jobs_run_after_what_they_need(tmp_path):
+    work = jobs(tmp_path, a="ok", b="ok", a_x="ok", b_x="ok", a_x_y="ok")
+    order = [outcome.job.id for outcome in run_jobs(work, touch, engine="process", workers=2, num_threads=1)]
+    for job in work:
+        assert all(order.index(needed) < order.index(job.id) for needed in job.needs)
+
+
+def test_a_need_that_nothing_meets_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="'a_x' needs"):
+        list(run_jobs(jobs(tmp_path, a_x="ok", a="ok"), touch, engine="inline", workers=1, num_threads=1))
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 10])
+def test_shards_part_the_points_and_bring_what_they_need(tmp_path, total):
+    work = jobs(tmp_path, a="ok", b="ok", a_1="ok", a_2="ok", a_3="ok", b_1="ok", c="ok")
+    shards = [shard_of(work, (number + 1, total)) for number in range(total)]
+    leaves = [job.id for shard in shards for job in shard if job.id not in ("a", "b")]
+    assert sorted(leaves) == ["a_1", "a_2", "a_3", "b_1", "c"]
+    for shard in shards:
+        ids = {job.id for job in shard}
+        assert all(job.needs <= ids for job in shard)
+        assert {"a", "b"} & ids == {needed for job in shard for needed in job.needs}
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/2/3", "-1/2", ""])
+def test_a_shard_that_is_none_is_refused(text):
+    with pytest.raises(ValueError, match="write i/N"):
+        parse_shard(text)
+
+
+def test_threads_are_limited_for_libraries_that_are_loaded_already(monkeypatch):
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        limit_threads(1)
+        assert torch.get_num_threads() == 1
+        assert all(os.environ[variable] == "1" for variable in THREAD_VARIABLES)
+    finally:
+        torch.set_num_threads(before)
