@@ -1,7 +1,7 @@
 """Between TensorFlow's physical layer and PyTorch's models.
 
-Importing it fixes what two frameworks in one process need: TensorFlow is loaded first, as both orders have hung in some versions, and
-takes GPU memory as it needs it instead of all at once.
+Importing it fixes what two frameworks in one process need: TensorFlow is loaded first, as both orders have hung in
+some versions, and takes GPU memory as it needs it instead of all at once.
 """
 
 # isort: off

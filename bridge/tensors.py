@@ -25,9 +25,10 @@ _TO_TF = {theirs: ours for ours, theirs in _TO_TORCH.items()}
 def to_tf(x: torch.Tensor, dtype: tf.DType | None = None) -> tf.Tensor:
     """The same numbers as a TensorFlow tensor in host memory, without gradient.
 
-    Memory is shared when `x` lies in host memory, is contiguous, starts on a 64-byte boundary (every tensor that PyTorch
-    allocates does, a slice may not), is neither empty nor boolean nor marked as conjugated or negated, and already has the `dtype`.
-    Otherwise it is a copy. Do not write to `x` in place while a shared tensor is in use: TensorFlow takes tensors for constants.
+    Memory is shared when `x` lies in host memory, is contiguous, starts on a 64-byte boundary (every tensor that
+    PyTorch allocates does, a slice may not), is neither empty nor boolean nor marked as conjugated or negated, and
+    already has the `dtype`. Otherwise it is a copy. Do not write to `x` in place while a shared tensor is in use:
+    TensorFlow takes tensors for constants.
 
     Parameters
     ----------
@@ -64,8 +65,8 @@ def to_torch(
 ) -> torch.Tensor:
     """The same numbers as a PyTorch tensor, without gradient.
 
-    Memory is shared unless `x` is empty or boolean, or `device` or `dtype` ask for something else; then it is a copy. Do not write
-    in place to a shared result: TensorFlow takes tensors for constants.
+    Memory is shared unless `x` is empty or boolean, or `device` or `dtype` ask for something else; then it is a copy.
+    Do not write in place to a shared result: TensorFlow takes tensors for constants.
 
     Parameters
     ----------

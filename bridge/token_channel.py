@@ -21,8 +21,8 @@ class TokenChannel(nn.Module):
     ----------
     link : AnalogLink
     gradient : {"straight-through", "exact"}
-        `straight-through` hands the gradient of the recovered codes to the codes unchanged. `exact` runs TensorFlow's tape. They
-        agree for least squares with the perfect channel.
+        `straight-through` hands the gradient of the recovered codes to the codes unchanged. `exact` runs TensorFlow's
+        tape. They agree for least squares with the perfect channel.
 
     Examples
     --------
@@ -52,8 +52,8 @@ class TokenChannel(nn.Module):
             Cast to the link's precision on the way and back at the end.
         snr_db : float, or one per example, [dB]
         realisation : one whole number per example, optional
-            Which fade and noise each example meets; see `AnalogLink`. Give it under gradient checkpointing, whose second forward
-            pass would otherwise meet other fades.
+            Which fade and noise each example meets; see `AnalogLink`. Give it under gradient checkpointing, whose
+            second forward pass would otherwise meet other fades.
 
         Returns
         -------

@@ -24,8 +24,8 @@ _FADING, _NOISE = 0, 1  # keys of the two random streams
 class Fades(NamedTuple):
     """Channels and unit-variance noise of some realisations, complex64.
 
-    Antennas come first, then the batch, then the resource elements: what is done at every resource element runs over long
-    contiguous rows, and the size of the batch changes no result.
+    Antennas come first, then the batch, then the resource elements: what is done at every resource element runs over
+    long contiguous rows, and the size of the batch changes no result.
 
     Attributes
     ----------

@@ -1,9 +1,10 @@
-"""Channel impulse responses of Sionna's 3GPP TR 38.901 models: the same random draws, summed over rays by matrix products.
+"""Channel impulse responses of Sionna's 3GPP TR 38.901 models: the same draws, summed over rays by matrix products.
 
-Sionna evaluates every ray for every antenna pair and time and adds them up afterwards. But each path pairs its 20 azimuths
-with its 20 zeniths at random, so a table holds all angles there are; and a ray's phase is one factor per receive position
-and time, times one per transmit position and polarisation pair. Hence patterns and array phases are looked up and the sum
-over the rays of a path is one small matrix product: the same numbers several times sooner, at any set of times.
+Sionna evaluates every ray for every antenna pair and time and adds them up afterwards. But each path pairs its 20
+azimuths with its 20 zeniths at random, so a table holds all angles there are; and a ray's phase is one factor per
+receive position and time, times one per transmit position and polarisation pair. Hence patterns and array phases are
+looked up and the sum over the rays of a path is one small matrix product: the same numbers several times sooner, at
+any set of times.
 """
 
 from typing import NamedTuple
@@ -20,8 +21,8 @@ from phy.antennas import panel
 class CDLModel:
     """Clustered delay line (3GPP TR 38.901, section 7.7.1) between two panels.
 
-    The mobile terminal has omnidirectional elements, the base station those of table 7.3-1. The ends have Sionna's default
-    orientations, which turn panels about the vertical axis only and leave polarisation vectors as they are.
+    The mobile terminal has omnidirectional elements, the base station those of table 7.3-1. The ends have Sionna's
+    default orientations, which turn panels about the vertical axis only and leave polarisation vectors as they are.
 
     Parameters
     ----------
@@ -185,7 +186,7 @@ class _Answer(NamedTuple):
 
 
 class TDLModel:
-    """Tapped delay line (3GPP TR 38.901, section 7.7.2), independent between antennas; see `CDLModel` for the interface.
+    """Tapped delay line (3GPP TR 38.901, section 7.7.2), independent between antennas; used as `CDLModel` is.
 
     The taps are sums of 20 sinusoids with Sionna's random angles and phases.
     """
@@ -208,6 +209,7 @@ class TDLModel:
         self.powers = self._model.mean_powers.numpy().astype(np.float64)
 
     def __call__(self, num_links, times):
+        """Path coefficients at `times`; see `CDLModel`."""
         model, rng = self._model, config.tf_rng
         num_paths, num_waves = len(self.delays), self._num_waves
         num_rx_ant, num_tx_ant = self._antennas

@@ -9,7 +9,7 @@ SYMBOLS_PER_SLOT = 14
 PILOT_SYMBOLS = (2, 11)  # within a slot
 MAX_ANTENNAS = 256
 
-# Largest normalised delay of each profile; times delay_spread it is the excess delay. 3GPP TR 38.901, tables 7.7.1-1 to 7.7.2-5.
+# Largest normalised delay of each profile, 3GPP TR 38.901, tables 7.7.1-1 to 7.7.2-5. Times delay_spread: excess delay.
 _EXCESS_DELAY = {
     **{"tdl-a": 9.6586, "tdl-b": 4.7834, "tdl-c": 8.6523, "tdl-d": 12.525, "tdl-e": 20.6519},
     **{"cdl-a": 9.6586, "cdl-b": 4.7834, "cdl-c": 8.6523, "cdl-d": 12.525, "cdl-e": 20.6419},
@@ -32,10 +32,11 @@ class LinkConfig:
     Attributes
     ----------
     channel : {"awgn", "rayleigh", "tdl-a" ... "tdl-e", "cdl-a" ... "cdl-e"}
-        `awgn` is a fixed matrix of unit-modulus entries with orthogonal rows or columns, `rayleigh` one i.i.d. matrix per
-        realisation, flat in time and frequency; the others are the profiles of 3GPP TR 38.901, section 7.7.
+        `awgn` is a fixed matrix of unit-modulus entries with orthogonal rows or columns, `rayleigh` one i.i.d. matrix
+        per realisation, flat in time and frequency; the others are the profiles of 3GPP TR 38.901, section 7.7.
     num_tx_ant, num_rx_ant : int
-        Antennas. For cdl an even number is a row of cross-polarised pairs, half a wavelength apart; an odd one is vertical.
+        Antennas. For cdl an even number is a row of cross-polarised pairs, half a wavelength apart; an odd one is
+        vertical.
     carrier_frequency : float, [Hz]
     delay_spread : float, [s]
         RMS delay spread of the tdl and cdl profiles.
@@ -159,9 +160,9 @@ class LinkConfig:
         if excess > self.cyclic_prefix_duration:
             samples = math.ceil(excess * self.fft_size * self.subcarrier_spacing)
             raise ValueError(
-                f"delay_spread={self.delay_spread:g} s gives {self.channel} an excess delay of {excess * 1e6:.2f} us, longer "
-                f"than the cyclic prefix of {self.cyclic_prefix_duration * 1e6:.2f} us. Set cyclic_prefix_length={samples} "
-                "or more, or lower delay_spread or subcarrier_spacing."
+                f"delay_spread={self.delay_spread:g} s gives {self.channel} an excess delay of {excess * 1e6:.2f} us, "
+                f"longer than the cyclic prefix of {self.cyclic_prefix_duration * 1e6:.2f} us. Set "
+                f"cyclic_prefix_length={samples} or more, or lower delay_spread or subcarrier_spacing."
             )
 
     def _check_receiver(self):
@@ -172,9 +173,9 @@ class LinkConfig:
         tx, rx = self.num_tx_ant, self.num_rx_ant
         if self.recovery == "ls" and self.reals_per_re > 2 * rx:
             raise ValueError(
-                f"recovery='ls' has no solution: {self.reals_per_re} real unknowns per resource element (num_tx_ant={tx}, "
-                f"modulation={self.modulation!r}) and {2 * rx} real observations (num_rx_ant={rx}). Raise num_rx_ant or "
-                "lower num_tx_ant; below that only a prior or sparsity helps."
+                f"recovery='ls' has no solution: {self.reals_per_re} real unknowns per resource element "
+                f"(num_tx_ant={tx}, modulation={self.modulation!r}) and {2 * rx} real observations (num_rx_ant={rx}). "
+                "Raise num_rx_ant or lower num_tx_ant; below that only a prior or sparsity helps."
             )
         if self.recovery == "complex-ls" and tx > rx:
             raise ValueError(

@@ -16,7 +16,7 @@ def nearest_weights(targets: np.ndarray, pilots: np.ndarray) -> np.ndarray:
 
 
 def linear_weights(targets: np.ndarray, pilots: np.ndarray) -> np.ndarray:
-    """Interpolate on the line through two neighbours, also beyond the outer pilots: a matrix [num_targets, num_pilots]."""
+    """Interpolate on the line through two neighbours, which goes on beyond the outer pilots; shape as above."""
     if len(pilots) == 1:
         return np.ones((len(targets), 1))
     right = np.clip(np.searchsorted(pilots, targets), 1, len(pilots) - 1)
@@ -29,12 +29,13 @@ def linear_weights(targets: np.ndarray, pilots: np.ndarray) -> np.ndarray:
 class LSEstimator:
     r"""Least squares at the pilots, interpolated over subcarriers, then over OFDM symbols.
 
-    With :math:`\hat h_p = y_p / p` at pilots of unit energy and interpolation weights w, the estimate :math:`w^T \hat h_p`
-    has the error variance
+    With :math:`\hat h_p = y_p / p` at pilots of unit energy and interpolation weights w, the estimate :math:`w^T \hat
+    h_p` has the error variance
 
     .. math:: N_0 \|w\|^2 + 1 - 2 \operatorname{Re}(w^T r^*) + w^T R w
 
-    where R and r are the channel's correlations among the pilots and with the target: noise, and what interpolation misses.
+    where R and r are the channel's correlations among the pilots and with the target: noise, and what interpolation
+    misses.
 
     Parameters
     ----------

@@ -1,7 +1,8 @@
 r"""One definition of SNR and its conversions.
 
-`snr_db` is the average received signal power per resource element and receive antenna over the noise variance `no` of a
-complex sample. Channel gain is one on average and the transmit power over all antennas is one per resource element, so that
+`snr_db` is the average received signal power per resource element and receive antenna over the noise variance `no` of
+a complex sample. Channel gain is one on average and the transmit power over all antennas is one per resource element,
+so that
 
 .. math:: N_0 = 10^{-\mathrm{SNR_{dB}} / 10}
 

@@ -11,9 +11,9 @@ _MASK_SEED = 38211  # part of the standard that both ends share, like a scrambli
 class TokenGrid:
     r"""The grid of one transmission of `num_tokens` codes of `width` real numbers.
 
-    The numbers fill antennas first, then subcarriers, then OFDM symbols (the order of 3GPP TS 38.211, section 7.3.1), and
-    take as many slots as they need. With unit mean power per number, which is the contract with the encoder, the antennas
-    of a data resource element radiate
+    The numbers fill antennas first, then subcarriers, then OFDM symbols (the order of 3GPP TS 38.211, section 7.3.1),
+    and take as many slots as they need. With unit mean power per number, which is the contract with the encoder, the
+    antennas of a data resource element radiate
 
     .. math:: \sum_a \operatorname{E}|x_a|^2 = 1
 

@@ -35,7 +35,9 @@ def lora_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
         if "lora_" in name:
             parameters.append(parameter)
     if not parameters:
-        raise ValueError(f"no module of {type(model).__name__} matches {TARGETS!r}; its language model needs k_proj and v_proj")
+        raise ValueError(
+            f"no module of {type(model).__name__} matches {TARGETS!r}; its language model needs k_proj and v_proj"
+        )
     return parameters
 
 
@@ -68,12 +70,13 @@ def load_lora(model: PreTrainedModel, folder: Path) -> None:
         If the file's tensors are not those that the model needs.
     """
     model.requires_grad_(False)
-    model.add_adapter(LoraConfig.from_pretrained(folder))
+    model.add_adapter(LoraConfig.from_pretrained(str(folder)))
     result = set_peft_model_state_dict(model, load_file(folder / WEIGHTS))
     missing = [name for name in result.missing_keys if "lora_" in name]
     if missing or result.unexpected_keys:
         raise ValueError(
-            f"{folder / WEIGHTS} does not fit the sensor: missing {missing[:2]}, unexpected {result.unexpected_keys[:2]}; "
+            f"{folder / WEIGHTS} does not fit the sensor: missing {missing[:2]}, "
+            f"unexpected {result.unexpected_keys[:2]}; "
             "it belongs to another base model"
         )
     model.requires_grad_(False)

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -94,7 +95,9 @@ class AgentLink(nn.Module):
             If no channel is set.
         """
         if self.channel is None:
-            raise RuntimeError("no channel is set; assign one first: agents.channel = TokenChannel(AnalogLink(LinkConfig()))")
+            raise RuntimeError(
+                "no channel is set; assign one first: agents.channel = TokenChannel(AnalogLink(LinkConfig()))"
+            )
         codes = self.encode(images, questions)
         with torch.no_grad():
             codes_hat = self.channel(codes, snr_db=snr_db, realisation=realisation)
@@ -135,7 +138,8 @@ class AgentLink(nn.Module):
         if not (folder / SETTINGS).exists():
             shipped = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob(f"*/{SETTINGS}")))
             raise FileNotFoundError(
-                f"{name_or_folder} is neither a folder with {SETTINGS} nor a shipped pair; shipped are: {shipped or 'none'}"
+                f"{name_or_folder} is neither a folder with {SETTINGS} nor a shipped pair; "
+                f"shipped are: {shipped or 'none'}"
             )
         settings = json.loads((folder / SETTINGS).read_text())
         source, kwargs = _resolve(folder, settings["sensor"])
@@ -170,7 +174,11 @@ class AgentLink(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         origin = {
-            "sensor": {**self._origin.get("sensor", {}), **({"model": sensor} if sensor else {}), "prompt": self.sensor.prompt},
+            "sensor": {
+                **self._origin.get("sensor", {}),
+                **({"model": sensor} if sensor else {}),
+                "prompt": self.sensor.prompt,
+            },
             "task_agent": {
                 **self._origin.get("task_agent", {}),
                 **({"model": task_agent} if task_agent else {}),
@@ -179,7 +187,9 @@ class AgentLink(nn.Module):
         }
         for name, entry in origin.items():
             if "model" not in entry:
-                raise ValueError(f"where is the {name}'s model found? Give save_pretrained its path relative to {folder}")
+                raise ValueError(
+                    f"where is the {name}'s model found? Give save_pretrained its path relative to {folder}"
+                )
         save_lora(self.sensor.model, folder)
         state = {name: t.detach().cpu().contiguous() for name, t in self.code.state_dict().items()}
         save_file({**state, "slots": self.sensor.slots.detach().cpu().contiguous()}, folder / CODE)
@@ -188,7 +198,7 @@ class AgentLink(nn.Module):
         assert (folder / WEIGHTS).exists()
 
 
-def _resolve(folder: Path, entry: dict[str, str | None]) -> tuple[str, dict[str, str]]:
+def _resolve(folder: Path, entry: dict[str, str | None]) -> tuple[str, dict[str, Any]]:
     """Return where a model is loaded from: a path relative to the folder if that exists, else a hub id and revision."""
     name = str(entry["model"])
     if (folder / name).exists():

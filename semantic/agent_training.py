@@ -1,17 +1,24 @@
 """End-to-end training of the agents through the channel: LoRA, slots and code learn; both large models stay frozen.
 
-The loss is the task agent's answer. At first the received tokens are also pulled towards those that the task agent's own model
-writes about the scene's description, which it is known to read; this pull fades away.
+The loss is the task agent's answer. At first the received tokens are also pulled towards those that the task agent's
+own model writes about the scene's description, which it is known to read; this pull fades away.
 """
 
 import os
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    LlamaForCausalLM,
+)
 
 from semantic.adapters import add_lora, lora_parameters
 from semantic.agent_link import AgentLink
@@ -23,8 +30,8 @@ from semantic.endpoints.vision import normalize
 from semantic.jtcc import build_code
 from semantic.obfuscation import obfuscate
 from semantic.sensor_agent import SensorAgent
-from semantic.task_agent import TaskAgent
-from semantic.training import Metrics, fit
+from semantic.task_agent import TaskAgent, input_embeddings
+from semantic.training import Metrics, fit, write_card
 
 TRAINING_REALISATIONS = 1_000_000  # studies meet realisations from 0; training meets fades from here on
 NUM_FADES = 16_384  # different ones, each met several times
@@ -36,12 +43,18 @@ def build_agents(sensor: Path, task: Path, *, num_tokens: int, width: int | None
     add_lora(model, r=r, lora_alpha=2 * r)
     processor = AutoProcessor.from_pretrained(sensor, backend="pil")
     agent = SensorAgent(model, processor, num_tokens=num_tokens)
-    task_agent = TaskAgent(AutoModelForCausalLM.from_pretrained(task, dtype=torch.float32), AutoTokenizer.from_pretrained(task))
+    task_agent = TaskAgent(
+        AutoModelForCausalLM.from_pretrained(task, dtype=torch.float32), AutoTokenizer.from_pretrained(task)
+    )
     slot_ids = processor.tokenizer.convert_tokens_to_ids([f"<slot{i}>" for i in range(num_tokens)])
     with torch.no_grad():
-        agent.slots.copy_(model.get_input_embeddings().weight[slot_ids])
+        agent.slots.copy_(input_embeddings(model).weight[slot_ids])
     hidden = agent.hidden_size
-    settings = {"kind": "uncompressed", "hidden_size": hidden} if width is None else {"kind": "jtcc", "hidden_size": hidden, "width": width}
+    settings = (
+        {"kind": "uncompressed", "hidden_size": hidden}
+        if width is None
+        else {"kind": "jtcc", "hidden_size": hidden, "width": width}
+    )
     return AgentLink(agent, build_code(settings), task_agent)
 
 
@@ -64,11 +77,12 @@ class CachedTurns:
         for start in range(0, len(images), 32):
             pixels = normalize(images[start : start + 32])
             pixels = pixels.flip(-1) if mirror else pixels
-            found = self.sensor.model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
-            parts.append(torch.stack(list(found)).half())
+            parts.append(torch.stack(list(self.sensor.project(pixels))).half())
         return torch.cat(parts)
 
-    def batch(self, chosen: list[tuple[int, bool, str]], length: int, rng: random.Random) -> tuple[Tensor, list[str], Packed]:
+    def batch(
+        self, chosen: list[tuple[int, bool, str]], length: int, rng: random.Random
+    ) -> tuple[Tensor, list[str], Packed]:
         """Return image tokens, descriptions and packed questions of (scene, mirrored, description) triples."""
         features = torch.stack([self.image_tokens[m][i] for i, m, _ in chosen]).float()
         rows = []
@@ -82,15 +96,18 @@ class CachedTurns:
 def answer_from_tokens(task_agent: TaskAgent, tokens_hat: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:
     """Return loss and accuracy of packed questions behind received tokens; the gradient flows to the tokens."""
     model = task_agent.model
-    embed = model.get_input_embeddings()
+    embed = input_embeddings(model)
     batch, num_tokens, _ = tokens_hat.shape
-    bos = embed(torch.full((batch, 1), task_agent.tokenizer.bos_token_id))
+    bos = embed(torch.full((batch, 1), cast(int, task_agent.tokenizer.bos_token_id)))
     embeds = torch.cat([bos, task_agent.prefix(tokens_hat), embed(packed.input_ids)], dim=1)
     start = 1 + num_tokens
     positions = torch.cat([torch.arange(start).expand(batch, -1), start + packed.offset], dim=1)
     valid = torch.ones(batch, start, dtype=torch.bool)
     hidden = model.get_decoder()(
-        inputs_embeds=embeds, attention_mask=attention_mask(valid, packed.segment), position_ids=positions, use_cache=False
+        inputs_embeds=embeds,
+        attention_mask=attention_mask(valid, packed.segment),
+        position_ids=positions,
+        use_cache=False,
     ).last_hidden_state[:, start:]
     return answer_loss(hidden, packed, model.lm_head)
 
@@ -139,11 +156,14 @@ def main(
     trained = [*lora_parameters(agents.sensor.model), agents.sensor.slots]
     everything = trained + list(agents.code.parameters())
     frozen_hash = _parameter_sum(agents.task_agent)
-    print(f"{sum(p.numel() for p in everything):,} trainable of {sum(p.numel() for p in agents.parameters()):,} parameters")
+    print(
+        f"{sum(p.numel() for p in everything):,} trainable parameters of "
+        f"{sum(p.numel() for p in agents.parameters()):,}"
+    )
     tokenizer = agents.sensor.processor.tokenizer
     train = CachedTurns(SceneTurns(ClevrDataset(data, "train"), tokenizer, 4, max_images), agents.sensor, mirrored=True)
     val = CachedTurns(SceneTurns(ClevrDataset(data, "val"), tokenizer, 2, max_images), agents.sensor, mirrored=False)
-    teacher = Reader(agents.task_agent.model, tokenizer)
+    teacher = Reader(cast(LlamaForCausalLM, agents.task_agent.model), tokenizer)
 
     def received(image_tokens: Tensor, descriptions: list[str], snr: Tensor, realisation: Tensor) -> Tensor:
         ids, mask = agents.sensor.tokenize(descriptions, image_tokens.shape[1])
@@ -196,7 +216,28 @@ def main(
 
     def save() -> None:
         agents.save_pretrained(out, sensor=_relative(sensor, out), task_agent=_relative(task, out))
-        print("val", {at: evaluate(at) for at in (20.0, 5.0, -5.0)}, flush=True)
+        results = {f"accuracy at {at:g} dB": evaluate(at) for at in (20.0, 5.0, -5.0)}
+        print("val", results, flush=True)
+        options = {
+            "out": out,
+            "data": data,
+            "sensor": sensor,
+            "task": task,
+            "minutes": minutes,
+            "num_tokens": num_tokens,
+        }
+        options |= {
+            "width": width,
+            "seed": seed,
+            "batch": batch,
+            "lr": lr,
+            "r": r,
+            "max_images": max_images,
+            "init": init,
+        }
+        write_card(
+            out, title="Machine-language tokens: LoRA, slots and code", stage="agents", options=options, results=results
+        )
 
     groups = [{"params": trained, "lr": lr}, {"params": list(agents.code.parameters()), "lr": 2 * lr}]
     groups = [group for group in groups if group["params"]]

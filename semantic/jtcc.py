@@ -20,8 +20,8 @@ class JTCC(nn.Module):
         c = \frac{A t + B\,\mathrm{gelu}(C t)}{\sqrt{P}}, \qquad \hat t = A' \hat c + B'\,\mathrm{gelu}(C' \hat c),
         \qquad P = \operatorname{E}\,\tfrac1w\|A t + B\,\mathrm{gelu}(C t)\|^2
 
-    In training the expectation is the batch's, differentiable, so that power cannot be bought; its running mean is stored
-    and is the constant in use afterwards.
+    In training the expectation is the batch's, differentiable, so that power cannot be bought; its running mean is
+    stored and is the constant in use afterwards.
 
     Parameters
     ----------
@@ -30,6 +30,8 @@ class JTCC(nn.Module):
     width : int
         Real numbers sent per token (256 in the paper's text, 512 in its figure 5).
     """
+
+    power: Tensor
 
     def __init__(self, *, hidden_size: int, width: int) -> None:
         super().__init__()
@@ -73,6 +75,9 @@ class TokenScaler(nn.Module):
     hidden_size : int
         Length of a token, and real numbers sent per token.
     """
+
+    mean: Tensor
+    variance: Tensor
 
     def __init__(self, *, hidden_size: int) -> None:
         super().__init__()

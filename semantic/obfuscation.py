@@ -2,20 +2,20 @@
 
 The rules below keep what kind of thing is asked (an attribute's name, a number, a position) and drop every attribute
 value and every referenced object, as in the paper's example "This is a question related to colors in the image".
+Nothing of the question is copied but one of the four attributes' names, so nothing else can leak.
 """
 
 import re
 
-_KINDS: tuple[tuple[str, str], ...] = (
-    (r"\b(how many|what number)\b", "the number of things"),
-    (r"\b(fewer|more|less|greater|as many|number of)\b", "two numbers"),
-    (r"\bmade of\b|\bwhat (?:is the )?material\b", "the material of a thing"),
-    (r"\bwhat (?:is the )?(color|shape|size)\b", r"the {} of a thing"),
-    (r"\b(?:does|do|is the (?:color|shape|size|material))\b.*?\b(color|shape|size|material)\b|"
-     r"\bis the (color|shape|size|material)\b", "the same {} of two things"),
-)  # fmt: skip
-_POSITION = re.compile(r"\b(left|right|front|behind)\b")
-_SAME = re.compile(r"\bsame (color|shape|size|material)\b|\bother\b.*\b(color|shape|size|material)\b")
+_ATTRIBUTE = r"\b(color|shape|size|material)s?\b"
+_COUNT = re.compile(r"\bhow many\b|\bwhat (?:is the )?number\b")
+_NUMBERS = re.compile(r"\b(?:fewer|more|less|greater|as many|number of)\b")
+_EXIST = re.compile(r"\b(?:is|are) (?:there|any)\b|^is an? ")
+_ASKED = re.compile(rf"\bwhat (?:is (?:the|its) )?{_ATTRIBUTE}")
+_MADE_OF, _HOW_BIG = re.compile(r"\bwhat\b.*\bmade of\b"), re.compile(r"\bhow (?:big|large)\b")
+_COMPARED = re.compile(rf"^is (?:the|its) {_ATTRIBUTE}|^.*{_ATTRIBUTE}")  # at the start, or else the last
+_POSITION = re.compile(r"\b(?:left|right|front|behind)\b")
+_SAME = re.compile(rf"\bsame {_ATTRIBUTE}")
 
 
 def obfuscate(question: str) -> str:
@@ -32,14 +32,30 @@ def obfuscate(question: str) -> str:
         "this is a question about …", possibly "and position" or "and same color".
     """
     text = question.lower()
-    about = "the presence of a thing"
-    for pattern, kind in _KINDS:
-        if match := re.search(pattern, text):
-            about = kind.format(next((g for g in match.groups() if g), "")) if "{}" in kind else kind
-            break
-    extra = ""
+    about = _about(text.rpartition(";")[2].strip())  # "there is a ball; what is its size?" asks in its last clause
     if _POSITION.search(text):
         extra = " and position"
     elif not about.startswith("the same") and (match := _SAME.search(text)):
-        extra = f" and same {match[1] or match[2]}"
+        extra = f" and same {match[1]}"
+    else:
+        extra = ""
     return f"this is a question about {about}{extra} ."
+
+
+def _about(clause: str) -> str:
+    """Name the kind of thing that a clause asks for."""
+    if _COUNT.search(clause):
+        return "the number of things"
+    if _NUMBERS.search(clause):
+        return "two numbers"
+    if _EXIST.search(clause):
+        return "the presence of a thing"
+    if match := _ASKED.search(clause):
+        return f"the {match[1]} of a thing"
+    if _MADE_OF.search(clause):
+        return "the material of a thing"
+    if _HOW_BIG.search(clause):
+        return "the size of a thing"
+    if match := _COMPARED.search(clause):
+        return f"the same {match[1] or match[2]} of two things"
+    return "the presence of a thing"

@@ -1,31 +1,42 @@
 """The sensor agent: an image-text model that expresses what matters in machine-language tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor, nn
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from semantic.adapters import without_lora
-from semantic.task_agent import generate
+from semantic.task_agent import generate, input_embeddings
 
 ImageLike = Image.Image | np.ndarray
+
+
+class ImageTextProcessor(Protocol):
+    """What the sensor needs of a `transformers` processor; their common base class does not name these."""
+
+    image_processor: Callable[..., Any]
+    tokenizer: PreTrainedTokenizerBase
+    image_token: str
+    image_token_id: int
 
 
 class SensorAgent(nn.Module):
     """An image-text model with LoRA on keys and values, and `num_tokens` learned slots at the end of its input.
 
-    The tokens are the hidden states of the final block (behind its norm) at the last `num_tokens` positions, the slots. With the
-    LoRA switched off the model is the one it was: it answers questions about noiseless images (the paper's benchmark 1).
+    The tokens are the hidden states of the final block (behind its norm) at the last `num_tokens` positions, the slots.
+    With the LoRA switched off the model is the one it was: it answers questions about noiseless images (the paper's
+    benchmark 1).
 
     Parameters
     ----------
     model : PreTrainedModel
         Any `transformers` image-text model with `get_image_features`, LoRA already added (`semantic.adapters`).
-    processor : ProcessorMixin
+    processor : ProcessorMixin with an image token
     num_tokens : int
     prompt : str
         How text is put to the model, with ``{text}`` and the processor's image token.
@@ -36,7 +47,7 @@ class SensorAgent(nn.Module):
     def __init__(
         self,
         model: PreTrainedModel,
-        processor: ProcessorMixin,
+        processor: ImageTextProcessor,
         *,
         num_tokens: int = 5,
         prompt: str = "<image>{text}",
@@ -49,7 +60,7 @@ class SensorAgent(nn.Module):
             raise ValueError(f"prompt must contain {{text}} and {processor.image_token}, got {prompt!r}")
         self.model, self.processor = model.eval(), processor
         self.num_tokens, self.prompt, self.max_new_tokens = num_tokens, prompt, max_new_tokens
-        embeddings = model.get_input_embeddings().weight.detach().float()
+        embeddings = input_embeddings(model).weight.detach().float()
         self.slots = nn.Parameter(embeddings.mean(0) + embeddings.std() * torch.randn(num_tokens, embeddings.shape[1]))
 
     def train(self, mode: bool = True) -> "SensorAgent":
@@ -73,11 +84,17 @@ class SensorAgent(nn.Module):
             part = keys[start : start + batch_size]
             pixels = self.processor.image_processor([unique[k] for k in part], return_tensors="pt")["pixel_values"]
             pixels = pixels.to(self.model.device, self.model.dtype)
-            found = self.model.get_image_features(pixel_values=pixels, return_dict=True).pooler_output
-            features |= dict(zip(part, found, strict=True))
+            features |= dict(zip(part, self.project(pixels), strict=True))
         return [features[id(image)] for image in images]
 
-    def tokenize(self, texts: Sequence[str], num_patches: int) -> tuple[Int[Tensor, "batch length"], Int[Tensor, "batch length"]]:
+    def project(self, pixel_values: Float[Tensor, "batch channels height width"]) -> Sequence[Tensor]:
+        """Return preprocessed images' features as the language model gets them: for each, [patches, hidden]."""
+        model: Any = self.model  # not every PreTrainedModel has image features
+        return model.get_image_features(pixel_values=pixel_values, return_dict=True).pooler_output
+
+    def tokenize(
+        self, texts: Sequence[str], num_patches: int
+    ) -> tuple[Int[Tensor, "batch length"], Int[Tensor, "batch length"]]:
         """Return (input_ids, attention_mask) of prompts, left-padded, the image token repeated for every patch."""
         image = self.processor.image_token
         prompts = [self.prompt.format(text=text).replace(image, image * num_patches) for text in texts]
@@ -88,7 +105,7 @@ class SensorAgent(nn.Module):
         self, input_ids: Int[Tensor, "batch length"], image_tokens: Float[Tensor, "batch patches hidden"]
     ) -> Float[Tensor, "batch length hidden"]:
         """Embed tokenized prompts, image features in the image tokens' places."""
-        embeds = self.model.get_input_embeddings()(input_ids)
+        embeds = input_embeddings(self.model)(input_ids)
         where = (input_ids == self.processor.image_token_id)[..., None].expand_as(embeds)
         return embeds.masked_scatter(where, image_tokens.to(embeds.dtype))
 

@@ -1,6 +1,7 @@
 """The task agent: a frozen causal language model that answers a detailed question behind a received prefix."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -24,6 +25,8 @@ class TaskAgent(nn.Module):
         Longest answer.
     """
 
+    embedding_scale: Tensor
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -37,7 +40,8 @@ class TaskAgent(nn.Module):
             raise ValueError(f"prompt must contain {{question}}, got {prompt!r}")
         self.model = model.requires_grad_(False).eval()
         self.tokenizer, self.prompt, self.max_new_tokens = tokenizer, prompt, max_new_tokens
-        self.register_buffer("embedding_scale", model.get_input_embeddings().weight.detach().float().std(), persistent=False)
+        scale = input_embeddings(model).weight.detach().float().std()
+        self.register_buffer("embedding_scale", scale, persistent=False)
 
     def train(self, mode: bool = True) -> "TaskAgent":
         """Stay in evaluation mode: the task agent never changes."""
@@ -46,14 +50,14 @@ class TaskAgent(nn.Module):
     @property
     def hidden_size(self) -> int:
         """Return the length of an input embedding."""
-        return self.model.get_input_embeddings().weight.shape[1]
+        return input_embeddings(self.model).embedding_dim
 
     def prefix(self, tokens_hat: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens hidden"]:
         """Normalise received tokens to the scale of the model's own input embeddings.
 
         Each token gets mean 0 and the standard deviation of the embedding matrix, whatever noise did to its scale.
         """
-        dtype = self.model.get_input_embeddings().weight.dtype
+        dtype = input_embeddings(self.model).weight.dtype
         normed = torch.nn.functional.layer_norm(tokens_hat.float(), tokens_hat.shape[-1:])
         return (normed * self.embedding_scale).to(dtype)
 
@@ -62,9 +66,9 @@ class TaskAgent(nn.Module):
     ) -> tuple[Float[Tensor, "batch length hidden"], Tensor]:
         """Return (inputs_embeds, attention_mask) of left-padded questions with the prefix behind each one's `<s>`.
 
-        The padding is on the left, so a question's `<s>`, where there is one, is followed by the prefix and then the rest.
+        A question's `<s>`, where there is one, is followed by the prefix and then the rest.
         """
-        embed = self.model.get_input_embeddings()
+        embed = input_embeddings(self.model)
         embeds = embed(input_ids)
         if tokens_hat is None:
             return embeds, attention_mask
@@ -85,7 +89,10 @@ class TaskAgent(nn.Module):
 
     @torch.no_grad()
     def answer(
-        self, questions: Sequence[str], prefix: Float[Tensor, "batch tokens hidden"] | None = None, batch_size: int = 250
+        self,
+        questions: Sequence[str],
+        prefix: Float[Tensor, "batch tokens hidden"] | None = None,
+        batch_size: int = 250,
     ) -> list[str]:
         """Answer questions greedily.
 
@@ -114,11 +121,21 @@ class TaskAgent(nn.Module):
         return answers
 
 
+def input_embeddings(model: PreTrainedModel) -> nn.Embedding:
+    """Return a model's table of input embeddings; transformers types its own getter as any module."""
+    return cast(nn.Embedding, model.get_input_embeddings())
+
+
 def generate(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, inputs_embeds: Tensor, attention_mask: Tensor, max_new_tokens: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    inputs_embeds: Tensor,
+    attention_mask: Tensor,
+    max_new_tokens: int,
 ) -> list[str]:
     """Generate greedily behind left-padded embeddings; return normalised texts."""
-    ids = model.generate(
+    generative: Any = model  # not every PreTrainedModel generates
+    ids = generative.generate(
         inputs_embeds=inputs_embeds,
         attention_mask=attention_mask,
         max_new_tokens=max_new_tokens,

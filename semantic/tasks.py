@@ -77,7 +77,9 @@ def _apply(function: str, args: list[Any], side: str | None, objects: Sequence[M
         return list(range(len(objects)))
     if function == "unique":
         if len(args[0]) != 1:
-            raise ValueError(f"unique met {len(args[0])} objects instead of one; the question is ill-posed for this scene")
+            raise ValueError(
+                f"unique met {len(args[0])} objects instead of one; the question is ill-posed for this scene"
+            )
         return args[0][0]
     if function == "relate":
         return list(relationships[side][args[0]])
@@ -99,7 +101,9 @@ def _apply(function: str, args: list[Any], side: str | None, objects: Sequence[M
         if verb == "query":
             return objects[args[0]][attribute]
         if verb == "same":
-            return [i for i, other in enumerate(objects) if i != args[0] and other[attribute] == objects[args[0]][attribute]]
+            return [
+                i for i, other in enumerate(objects) if i != args[0] and other[attribute] == objects[args[0]][attribute]
+            ]
         if verb == "equal":
             return args[0] == args[1]
     raise ValueError(f"unknown program function {function!r}; known are CLEVR's own")
@@ -182,7 +186,9 @@ def _ask_attribute(rng: random.Random, exclude: Iterable[str] = ()) -> str:
     return rng.choices(names, [weights[a] for a in names])[0]
 
 
-def _filters_with_count(rng: random.Random, objects: Sequence[Mapping], names: Sequence[str], wanted: int) -> Filters | None:
+def _filters_with_count(
+    rng: random.Random, objects: Sequence[Mapping], names: Sequence[str], wanted: int
+) -> Filters | None:
     """Draw values for the named attributes such that exactly `wanted` of the objects match."""
     counts = Counter(tuple(o[a] for a in names) for o in objects)
     if wanted:
@@ -234,7 +240,9 @@ def _exist(rng: random.Random, scene: Scene) -> tuple[str, list[Node]] | None:
         return None
     p = _Program()
     p.add("exist", p.filter(filters))
-    return rng.choice((f"is there a {_noun_phrase(rng, filters)} ?", f"is a {_noun_phrase(rng, filters)} visible ?")), p.nodes
+    return rng.choice(
+        (f"is there a {_noun_phrase(rng, filters)} ?", f"is a {_noun_phrase(rng, filters)} visible ?")
+    ), p.nodes
 
 
 def _count(rng: random.Random, scene: Scene) -> tuple[str, list[Node]] | None:
@@ -297,7 +305,9 @@ def _compare_attribute(rng: random.Random, scene: Scene) -> tuple[str, list[Node
     p.add(f"equal_{asked}", p.add(query, p.unique(first)), p.add(query, p.unique(second)))
     x, y = _noun_phrase(rng, first), _noun_phrase(rng, second)
     return (
-        rng.choice((f"does the {x} have the same {asked} as the {y} ?", f"is the {asked} of the {x} that of the {y} ?")),
+        rng.choice(
+            (f"does the {x} have the same {asked} as the {y} ?", f"is the {asked} of the {x} that of the {y} ?")
+        ),
         p.nodes,
     )
 
@@ -317,7 +327,9 @@ def _through(
     if kind == "query":
         asked = _ask_attribute(rng, exclude=same)
         for names in _attribute_sets(rng, (0, 1, 2), exclude=(asked, *same)):
-            chosen = [i for i in related if sum(all(objects[i][a] == objects[j][a] for a in names) for j in related) == 1]
+            chosen = [
+                i for i in related if sum(all(objects[i][a] == objects[j][a] for a in names) for j in related) == 1
+            ]
             if chosen:
                 target = objects[rng.choice(chosen)]
                 wanted = {a: target[a] for a in names}

@@ -1,14 +1,46 @@
 """The training loop that all stages share: AdamW, warm-up and cosine by time, a log line now and then."""
 
+import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel
 
 Metrics = dict[str, float]
+
+
+def save_half(model: PreTrainedModel, folder: Path) -> None:
+    """Write a model's weights as float16 safetensors; it goes on in its own precision."""
+    copy.deepcopy(model).half().save_pretrained(folder)
+
+
+def write_card(
+    folder: Path, *, title: str, stage: str, options: Mapping[str, object], results: Mapping[str, object]
+) -> None:
+    """Write a model card: what the weights are, the command that made them, what was measured.
+
+    Parameters
+    ----------
+    folder : Path
+    title : str
+        One sentence on what the weights are.
+    stage : str
+        Of `tokenlink train`.
+    options : mapping
+        The stage's options; folders are reduced to their names.
+    results : mapping
+        What was measured on scenes that the training has not seen.
+    """
+    given = {k: Path(v).name if isinstance(v, Path) else v for k, v in options.items() if v is not None}
+    command = " ".join([f"tokenlink train {stage}", *(f"--{k.replace('_', '-')} {v}" for k, v in given.items())])
+    lines = [f"# {title}", "", "Made by", "", f"    {command}", "", "| measured on held-out scenes | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in results.items()]
+    lines += ["", "`training.jsonl` is the log of the run. Licence: Apache-2.0, data included."]
+    (Path(folder) / "README.md").write_text("\n".join(lines) + "\n")
 
 
 def fit(

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from studies.config import ConfigError, resolve
-from studies.engines import limit_threads, parse_shard
+from studies.engines import parse_shard, prepare_process
 
 STUDIES = {"accuracy-vs-snr": "studies.accuracy_vs_snr"}
 app = typer.Typer(
@@ -26,7 +26,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console(highlight=False)
+# Tables fit 80 columns; where there is no terminal that could be wider, longer lines stay whole.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
 
 
 @contextmanager
@@ -68,13 +69,12 @@ def run(
             )
             raise ConfigError(f"--engine {engine!r} is neither 'process' nor 'inline'.{more}")
         part = parse_shard(shard)
-        limit_threads(1)  # before TensorFlow and torch are imported; the configuration may say otherwise below
         module = _study(study)
         resolved = resolve(module.Config, file=config, layers=[module.TINY] if tiny else [], assignments=assign or [])
         if print_config:
             typer.echo(resolved.to_yaml(), nl=False)
             return
-        limit_threads(resolved.num_threads)
+        prepare_process(resolved.num_threads)
         if dry_run:
             _show_plan(module.plan(resolved, out), part)
             return
@@ -148,7 +148,7 @@ def scenes(context: typer.Context) -> None:
     from studies.training import as_command
 
     with refusals():
-        only = typer.Typer(pretty_exceptions_enable=False)
+        only = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         only.command()(as_command(main))
         only(context.args or ["--help"], prog_name="tokenlink scenes", standalone_mode=False)
 
@@ -170,6 +170,7 @@ def doctor() -> None:
 def _study(name: str) -> Any:
     if name not in STUDIES:
         raise ConfigError(f"there is no study {name!r}; there is: {', '.join(STUDIES)}")
+    prepare_process(1, ["bridge"])  # one thread unless the configuration says otherwise, which it can only when loaded
     return importlib.import_module(STUDIES[name])
 
 

@@ -1,9 +1,11 @@
 """Running many jobs, each once: in this process or in spawned workers, with what one failure costs kept to that job."""
 
+import importlib
 import multiprocessing
 import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -51,14 +53,43 @@ def limit_threads(num_threads: int) -> None:
     """
     for variable in THREAD_VARIABLES:
         os.environ[variable] = str(num_threads)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its start-up notes would tear the progress bar apart
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(num_threads)
 
 
+def prepare_process(num_threads: int, preload: Sequence[str] = ()) -> None:
+    """Fix the number of threads, then import modules without what TensorFlow prints while it loads.
+
+    It writes some lines to the file descriptor itself, below everything that could be asked to be quiet. They are kept
+    back, and shown if the import fails.
+    """
+    limit_threads(num_threads)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            for module in preload:
+                importlib.import_module(module)
+        except BaseException:
+            kept.seek(0)
+            os.write(stderr, kept.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
 def run_jobs(
-    jobs: Sequence[Job], execute: Callable[[Any], None], *, engine: Engine, workers: int, num_threads: int
+    jobs: Sequence[Job],
+    execute: Callable[[Any], None],
+    *,
+    engine: Engine,
+    workers: int,
+    num_threads: int,
+    preload: Sequence[str] = (),
 ) -> Iterator[Outcome]:
     """Run jobs, each as soon as those it needs are done, and yield their outcomes as they come.
 
@@ -69,6 +100,7 @@ def run_jobs(
     engine : "inline" runs everything here, one after the other; "process" uses `workers` processes
     workers : number of processes
     num_threads : threads of each process
+    preload : modules that every process imports first
 
     Yields
     ------
@@ -76,11 +108,14 @@ def run_jobs(
         A job that fails, or whose process dies, fails alone; those that need it fail with it, the rest goes on.
     """
     _check_order(jobs)
-    limit_threads(num_threads)
+    if not jobs:
+        return
     if engine == "inline":
+        prepare_process(num_threads, preload)
         yield from _run_inline(jobs, execute)
     else:
-        yield from _run_in_processes(jobs, execute, workers, num_threads)
+        limit_threads(num_threads)  # children inherit the environment: it is there before anything is imported
+        yield from _run_in_processes(jobs, execute, min(workers, len(jobs)), (num_threads, preload))
 
 
 def shard_of(jobs: Sequence[Job], shard: tuple[int, int]) -> list[Job]:
@@ -126,15 +161,15 @@ def _run_inline(jobs: Sequence[Job], execute: Callable[[Any], None]) -> Iterator
 
 
 def _run_in_processes(
-    jobs: Sequence[Job], execute: Callable[[Any], None], workers: int, num_threads: int
+    jobs: Sequence[Job], execute: Callable[[Any], None], workers: int, preparation: tuple[int, Sequence[str]]
 ) -> Iterator[Outcome]:
     # Spawned, never forked: neither TensorFlow nor torch survives a fork. No more tasks in flight than workers:
     # one that dies takes with it whatever was already handed to it.
     pool = ProcessPool(
-        max_workers=min(workers, len(jobs)) or 1,
+        max_workers=workers,
         context=multiprocessing.get_context("spawn"),
-        initializer=limit_threads,
-        initargs=(num_threads,),
+        initializer=prepare_process,
+        initargs=preparation,
     )
     waiting, done, failed = list(jobs), set[str](), set[str]()
     running: dict[Future[Any], tuple[Job, float]] = {}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -10,20 +10,29 @@ import numpy as np
 class Question(Protocol):
     """What a study needs of a data set's question (`semantic.data.clevr` has the real one)."""
 
-    image_index: int
-    question: str
-    answer: str
-    family: str
+    @property
+    def image_index(self) -> int: ...  # noqa: D102
+
+    @property
+    def question(self) -> str: ...  # noqa: D102
+
+    @property
+    def answer(self) -> str: ...  # noqa: D102
+
+    @property
+    def family(self) -> str: ...  # noqa: D102
 
 
 class Dataset(Protocol):
-    """What a study needs of a data set: questions, images by number, and a hash of both."""
+    """What a study needs of a data set."""
 
-    questions: Sequence[Any]
-    data_hash: str
+    @property
+    def questions(self) -> Sequence[Question]:
+        """Every question of the split."""
+        ...
 
     def image(self, image_index: int) -> np.ndarray:
-        """Return the image as uint8, [height, width, 3]."""
+        """Return an image as uint8, [height, width, 3]."""
         ...
 
 

@@ -93,7 +93,7 @@ class Sweep:
         for name, build in self.schemes.items():
             scheme = build(self.workbench)
             codes = self._encode_jobs(name, build, scheme)
-            encoding.update({job.id: job for job in codes})
+            encoding = {**{job.id: job for job in codes}, **encoding}  # shared codes keep their first name
             combinations = itertools.product(*self.axes.values()) if scheme.crosses_link else [()]
             for values in combinations:
                 coordinates = dict(zip(self.axes, values, strict=False))
@@ -194,8 +194,10 @@ class Sweep:
         events = EventLog(self.folder / "events.jsonl")
         events.write("started", jobs=len(jobs), engine=engine, workers=workers)
         failed = []
-        outcomes = run_jobs(jobs, execute, engine=engine, workers=workers, num_threads=self.config.num_threads)
-        for outcome in outcomes:
+        threads = self.config.num_threads
+        for outcome in run_jobs(
+            jobs, execute, engine=engine, workers=workers, num_threads=threads, preload=("bridge",)
+        ):
             facts = {"job": outcome.job.label, "hash": outcome.job.id, "seconds": round(outcome.seconds, 2)}
             if outcome.error:
                 failed.append(outcome)
@@ -218,7 +220,7 @@ class Sweep:
         for number in range(len(self.workbench.batches)):
             key = self._key("codes", encoded_by, batch=number)
             task = EncodeTask(self.config, build, self.folder, number, key)
-            jobs.append(Job(content_hash(key), f"{name}, codes of batch {number + 1}", task))
+            jobs.append(Job(content_hash(key), f"{name}, codes {number + 1}/{len(self.workbench.batches)}", task))
         return jobs
 
     def _key(self, kind: str, models: Mapping[str, Any], **facts: Any) -> dict[str, Any]:

@@ -1,15 +1,14 @@
 """`tokenlink train STAGE`: the stages in the order in which the shipped weights were made.
 
-The options of a stage are the parameters of the function that does the work. Only the last stage meets the link, which is
-why it is put together here: `semantic` knows channels only as something to call.
+The options of a stage are the parameters of the function that does the work. Only the last stage meets the link, and is
+therefore put together here: `semantic` knows a channel only as something to call.
 """
 
-import functools
 import importlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 import typer
 
@@ -25,14 +24,14 @@ def as_command(function: Callable[..., None]) -> Callable[..., None]:
     signature = inspect.signature(function, eval_str=True)
     parameters = []
     for name, parameter in signature.parameters.items():
-        annotation = Annotated[parameter.annotation, typer.Option(f"--{name.replace('_', '-')}")]
+        annotation = parameter.annotation
+        if get_origin(annotation) is not Annotated:  # which says more already
+            annotation = Annotated[annotation, typer.Option(f"--{name.replace('_', '-')}")]
         parameters.append(parameter.replace(annotation=annotation, kind=inspect.Parameter.KEYWORD_ONLY))
 
     def command(**options: Any) -> None:
         function(**options)
 
-    functools.update_wrapper(command, function)
-    del command.__wrapped__  # typer would read the original's annotations
     command.__doc__ = (inspect.getdoc(function) or "").partition("\n\n")[0]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -81,8 +80,8 @@ def train_agents(
 
 def build_app() -> typer.Typer:
     """Return `tokenlink train` with a command per stage."""
-    app = typer.Typer(name="train", help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
+    app = typer.Typer(help="Train a stage of the agents.", add_completion=False, pretty_exceptions_enable=False)
     for stage, module in STAGES.items():
         app.command(stage)(as_command(importlib.import_module(module).main))
-    app.command("agents")(train_agents)
+    app.command("agents")(as_command(train_agents))
     return app

@@ -9,11 +9,12 @@ from pydantic import Field
 
 from phy.config import LinkConfig
 from studies.config import Record
-from studies.questions import Batch, Dataset, batches, choose_questions
+from studies.questions import Batch, batches, choose_questions
 
 if TYPE_CHECKING:
     from bridge import TokenChannel
     from semantic import AgentLink
+    from semantic.data.clevr import ClevrDataset
 
 
 class DataConfig(Record, frozen=True):
@@ -61,7 +62,7 @@ class Workbench:
         self.config = config
 
     @functools.cached_property
-    def dataset(self) -> Dataset:
+    def dataset(self) -> "ClevrDataset":
         """The split that the questions are chosen from."""
         return load_dataset(self.config.data)
 
@@ -104,7 +105,7 @@ class Workbench:
 
 
 @functools.cache
-def load_dataset(data: DataConfig) -> Dataset:
+def load_dataset(data: DataConfig) -> "ClevrDataset":
     """Load a split."""
     from semantic.data import shipped_split
     from semantic.data.clevr import ClevrDataset
@@ -115,8 +116,11 @@ def load_dataset(data: DataConfig) -> Dataset:
 @functools.cache
 def load_agents(name: str) -> "AgentLink":
     """Load a pair of agents: a shipped name, or a folder."""
+    from transformers.utils import logging
+
     from semantic import AgentLink
 
+    logging.disable_progress_bar()  # each worker would draw its own, across ours
     return AgentLink.from_pretrained(name)
 
 

@@ -29,8 +29,9 @@ def least_squares(a, y):
     r"""Minimise :math:`\|a x - y\|` on every resource element by modified Gram-Schmidt.
 
     The loop over the unknowns is written out, and each of its operations runs over all resource elements at once.
-    Orthogonalising the matrix itself instead of forming its Gram matrix keeps single precision usable where antennas are
-    nearly dependent. The same column operations turn an identity below the matrix into the inverse of its triangular factor.
+    Orthogonalising the matrix itself instead of forming its Gram matrix keeps single precision usable where antennas
+    are nearly dependent. The same column operations turn an identity below the matrix into the inverse of its
+    triangular factor.
 
     Parameters
     ----------

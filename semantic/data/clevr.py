@@ -52,8 +52,8 @@ class ClevrDataset:
         path = self.folder / "questions" / f"CLEVR_{split}_questions.json"
         if not path.exists():
             raise FileNotFoundError(
-                f"{path} does not exist; give a folder in CLEVR's layout, or draw one: tokenlink scenes --out {self.folder} "
-                f"--split {split} --count 500"
+                f"{path} does not exist; give a folder in CLEVR's layout, or draw one: "
+                f"tokenlink scenes --out {self.folder} --split {split} --count 500"
             )
         content = path.read_bytes()
         self._hash = hashlib.sha256(content)

@@ -32,7 +32,9 @@ def encode_question(tokenizer: PreTrainedTokenizerBase, question: str, answer: s
     return np.array([*ids, tokenizer.eos_token_id], dtype=np.int16)
 
 
-def pack(rows: Sequence[Sequence[np.ndarray]], length: int, captions: Sequence[np.ndarray | None] | None = None) -> Packed:
+def pack(
+    rows: Sequence[Sequence[np.ndarray]], length: int, captions: Sequence[np.ndarray | None] | None = None
+) -> Packed:
     """Pack the encoded questions of each row one behind the other until `length` is full; the rest are left out.
 
     Parameters

@@ -168,8 +168,13 @@ def pixel_coords(scene: dict[str, Any], width: int = WIDTH, height: int = HEIGHT
 
 def patch_index(scene: dict[str, Any], grid: int) -> list[int]:
     """Return the raster index, in a grid x grid partition of the image, of the patch with each object's centre."""
-    places = [o["pixel_coords"] for o in scene["objects"]] if "pixel_coords" in scene["objects"][0] else pixel_coords(scene)
-    column_row = [(min(max(int(x / WIDTH * grid), 0), grid - 1), min(max(int(y / HEIGHT * grid), 0), grid - 1)) for x, y, _ in places]
+    places = (
+        [o["pixel_coords"] for o in scene["objects"]] if "pixel_coords" in scene["objects"][0] else pixel_coords(scene)
+    )
+    column_row = [
+        (min(max(int(x / WIDTH * grid), 0), grid - 1), min(max(int(y / HEIGHT * grid), 0), grid - 1))
+        for x, y, _ in places
+    ]
     return [row * grid + column for column, row in column_row]
 
 
@@ -183,7 +188,7 @@ class Renderer:
         import mitsuba as mi
 
         mi.set_variant("scalar_rgb")
-        self._mi = mi
+        self._mi: Any = mi  # its members depend on the variant, which its stubs cannot say
         self.width, self.height, self.samples = width, height, samples
 
     def _scene(self, scene: dict[str, Any]) -> Any:
@@ -205,7 +210,8 @@ class Renderer:
             },
             "fill": {
                 "type": "rectangle",
-                "to_world": transform().look_at(origin=[8, 5, 7], target=[0, 0, 0], up=[0, 0, 1]) @ transform().scale(1.5),
+                "to_world": transform().look_at(origin=[8, 5, 7], target=[0, 0, 0], up=[0, 0, 1])
+                @ transform().scale(1.5),
                 "emitter": {"type": "area", "radiance": {"type": "rgb", "value": [4.0, 4.0, 4.5]}},
             },
             "floor": {
@@ -238,7 +244,7 @@ class Renderer:
         }
 
     def visible_pixels(self, scene: dict[str, Any]) -> list[int]:
-        """Count, for each object, the pixels in which it is the first thing seen (every second row and column, times four)."""
+        """Count, for each object, the pixels in which it is the first thing seen; every fourth pixel is looked at."""
         mi = self._mi
         loaded = self._scene(scene)
         sensor = loaded.sensors()[0]
@@ -368,4 +374,6 @@ def _refuse_other_settings(path: Path, settings: dict[str, int]) -> None:
     if not path.exists():
         write_atomically(path, json.dumps(settings).encode())
     elif (found := json.loads(path.read_text())) != settings:
-        raise ValueError(f"{path.parent} holds scenes drawn with {found}, this run asks for {settings}; use another --out")
+        raise ValueError(
+            f"{path.parent} holds scenes drawn with {found}, this run asks for {settings}; use another --out"
+        )

@@ -5,6 +5,7 @@ Sensor: `LlavaForConditionalGeneration` (CLIP vision tower, projector, Llama), a
 """
 
 import string
+from typing import cast
 
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
@@ -14,6 +15,7 @@ from transformers import (
     LlamaForCausalLM,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 
@@ -28,10 +30,10 @@ GRID = 12  # the vision tower sees GRID x GRID patches
 PATCH_SIZE = 16  # [pixels] of the square image that the processor makes
 
 _FUNCTION_WORDS = """
-    a about and another are as anything behind color compare describe different does equal exist existence fewer for front
-    greater have how in is less likeness made many material more no number numbers object objects of one other position
-    presence question same scene shape shapes size than that the there this thing things to two visible what whether with
-    yes left right , . ? :
+    a about and another are as anything behind color compare describe different does equal exist existence fewer for
+    front greater have how in is less likeness made many material more no number numbers object objects of one other
+    position presence question same scene shape shapes size than that the there this thing things to two visible what
+    whether with yes left right , . ? :
 """.split()
 
 
@@ -61,6 +63,16 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         padding_side="right",
         model_input_names=["input_ids", "attention_mask"],
     )
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, words: list[str]) -> list[int]:
+    """Return the ids of words; transformers' own method may, by its type, return one id as well."""
+    return cast(list[int], tokenizer.convert_tokens_to_ids(words))
+
+
+def token_id(tokenizer: PreTrainedTokenizerBase, word: str) -> int:
+    """Return the id of one word."""
+    return token_ids(tokenizer, [word])[0]
 
 
 def language_config(vocab_size: int) -> LlamaConfig:
@@ -104,7 +116,7 @@ def build_sensor_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditiona
     config = LlavaConfig(
         vision_config=vision_config(),
         text_config=language_config(len(tokenizer)),
-        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
+        image_token_index=token_id(tokenizer, IMAGE),
         image_seq_length=GRID * GRID,
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",

@@ -3,13 +3,13 @@
 Three ways of reading, since a small receiver reads soft prefixes only if it has learned to:
 
 - words: "small red rubber cube c07 r15" for every object;
-- superposed: one vector per object, the scaled sum of its six words' embeddings, with noise, at the position of the image
-  patch that would show it; this is what a vision tower will later have to produce;
-- tokens: the model reads either of these, writes N tokens (its own last hidden states) and answers from them alone, through
-  noise. This is how it learns a machine language before it has seen an image.
+- superposed: one vector per object, the scaled sum of its six words' embeddings, with noise, at the position of the
+  image patch that would show it; this is what a vision tower will later have to produce;
+- tokens: the model reads either of these, writes N tokens (its own last hidden states) and answers from them alone,
+  through noise. This is how it learns a machine language before it has seen an image.
 
-The trained model is the task agent, frozen from then on; a copy of it is the starting point of the sensor's language model,
-as LLaVA-1.5 starts from a finished LLM.
+The trained model is the task agent, frozen from then on; a copy of it is the starting point of the sensor's language
+model, as LLaVA-1.5 starts from a finished LLM.
 """
 
 import random
@@ -18,13 +18,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from semantic.data.packing import Packed, answer_loss, attention_mask, encode_question, pack
 from semantic.data.scenes import describe, draw_scene, patch_index, questions_for, scene_rng
-from semantic.endpoints.architecture import BOS, GRID, MAX_SLOTS, NOTHING, OBJECT, SLOTS, build_task_model, build_tokenizer
+from semantic.endpoints.architecture import (
+    BOS,
+    GRID,
+    MAX_SLOTS,
+    NOTHING,
+    OBJECT,
+    SLOTS,
+    build_task_model,
+    build_tokenizer,
+    token_ids,
+)
+from semantic.task_agent import input_embeddings
 from semantic.tasks import ZERO_HOP, family
-from semantic.training import Metrics, fit
+from semantic.training import Metrics, fit, save_half, write_card
 
 MAX_OBJECTS = 10
 QUESTION_START = 1 + GRID * GRID  # where a question begins behind <s> and an image
@@ -80,11 +91,10 @@ def superpose(embedding: torch.Tensor, words: torch.Tensor, object_id: int) -> t
 class Reader:
     """Put scenes in front of questions in each of the three ways, for one language model."""
 
-    def __init__(self, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model
-        ids = tokenizer.convert_tokens_to_ids
-        self.bos, self.object_id, self.nothing = ids(BOS), ids(OBJECT), ids(NOTHING)
-        self.slots = torch.tensor(ids(list(SLOTS)))
+        self.bos, self.object_id, self.nothing = token_ids(tokenizer, [BOS, OBJECT, NOTHING])
+        self.slots = torch.tensor(token_ids(tokenizer, list(SLOTS)))
 
     def words(self, scenes: list[TextScene], rng: random.Random) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return (inputs_embeds, position_ids, valid) of ``<s>`` and the scenes in words, objects in random order."""
@@ -96,9 +106,11 @@ class Reader:
             ids[b, 0] = self.bos
             ids[b, 1 : 1 + len(flat)] = torch.from_numpy(flat)
         positions = torch.arange(length).expand(len(scenes), -1)
-        return self.model.get_input_embeddings()(ids), positions, ids > 0
+        return input_embeddings(self.model)(ids), positions, ids > 0
 
-    def superposed(self, scenes: list[TextScene], rng: random.Random) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def superposed(
+        self, scenes: list[TextScene], rng: random.Random
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the same for one vector per object and some `<nothing>`, each at its patch's position, with noise."""
         num_nothing = rng.randint(0, 12)
         length = 1 + max(len(s.words) for s in scenes) + num_nothing
@@ -113,7 +125,7 @@ class Reader:
                 kind[b, column] = 1 if k >= 0 else 2
                 if k >= 0:
                     words[b, column] = torch.from_numpy(scene.words[k])
-        table = self.model.get_input_embeddings().weight
+        table = input_embeddings(self.model).weight
         embeds = torch.where((kind == 1)[..., None], superpose(table, words, self.object_id), table[self.nothing])
         noise = torch.randn_like(embeds) * table.detach().std() * torch.empty(len(scenes), 1, 1).uniform_(0, 0.5)
         embeds = torch.cat([table[self.bos].expand(len(scenes), 1, -1), (embeds + noise)[:, 1:]], dim=1)
@@ -130,7 +142,8 @@ class Reader:
         slots = self.model.get_input_embeddings()(self.slots[:num_tokens]).expand(len(scenes), -1, -1)
         slot_positions = (SLOT_START + torch.arange(num_tokens)).expand(len(scenes), -1)
         mask = attention_mask(
-            torch.cat([valid, torch.ones(len(scenes), num_tokens, dtype=torch.bool)], 1), valid.new_zeros(len(scenes), 0).long()
+            torch.cat([valid, torch.ones(len(scenes), num_tokens, dtype=torch.bool)], 1),
+            valid.new_zeros(len(scenes), 0).long(),
         )
         hidden = self.model.model(
             inputs_embeds=torch.cat([embeds, slots], 1),
@@ -144,7 +157,7 @@ class Reader:
 
     def prefix(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Put received tokens behind ``<s>``, normalised to the scale of the embeddings."""
-        table = self.model.get_input_embeddings().weight
+        table = input_embeddings(self.model).weight
         tokens = torch.nn.functional.layer_norm(tokens, tokens.shape[-1:]) * table.detach().std()
         batch, num_tokens, _ = tokens.shape
         embeds = torch.cat([table[self.bos].expand(batch, 1, -1), tokens], dim=1)
@@ -165,7 +178,26 @@ class Reader:
         return answer_loss(hidden, packed, self.model.lm_head)
 
 
-def main(out: Path, minutes: float, seed: int = 0, num_scenes: int = 20000, batch: int = 12, lr: float = 1e-3) -> None:
+@dataclass(frozen=True)
+class Lesson:
+    """A part of the pretraining: it ends when reading is good enough, or at a share of the time."""
+
+    scenes: list[TextScene]
+    zero_hop: bool  # only questions that need no relation
+    ways: dict[str, float]  # of reading, with their shares
+    enough: float  # accuracy at which the next lesson begins
+    at_most: float  # share of the run by which it begins at the latest
+
+
+def main(
+    out: Path,
+    minutes: float,
+    seed: int = 0,
+    num_scenes: int = 20000,
+    batch: int = 12,
+    lr: float = 1e-3,
+    init: Path | None = None,
+) -> None:
     """Train the task agent's language model and save it to `out` (safetensors, config, tokenizer).
 
     Parameters
@@ -175,27 +207,37 @@ def main(out: Path, minutes: float, seed: int = 0, num_scenes: int = 20000, batc
         Wall-clock budget.
     num_scenes : int
         Described scenes to draw; they differ from every rendered split.
+    init : Path, optional
+        An earlier result to go on from; the first lesson is then left out.
     """
     torch.manual_seed(seed)
     rng = random.Random(seed)
     tokenizer = build_tokenizer()
-    model = build_task_model(tokenizer)
+    model = build_task_model(tokenizer) if init is None else LlamaForCausalLM.from_pretrained(init, dtype=torch.float32)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters; vocabulary {len(tokenizer)}")
-    # What is easy first, or the model guesses for very long: one or two objects, then a few, then whole scenes.
-    lessons = [
-        (0.06, draw_text_scenes(tokenizer, 2000, seed, 1, 2)),
-        (0.16, draw_text_scenes(tokenizer, 4000, seed, 1, 4)),
-        (1.0, draw_text_scenes(tokenizer, num_scenes, seed)),
+    whole = draw_text_scenes(tokenizer, num_scenes, seed)
+    lessons = [  # what is easy first, or the model guesses for very long
+        Lesson(draw_text_scenes(tokenizer, 2000, seed, 1, 2), True, {"superposed": 0.75, "words": 0.25}, 0.92, 0.15),
+        Lesson(draw_text_scenes(tokenizer, 4000, seed, 1, 4), True, {"superposed": 0.75, "words": 0.25}, 0.88, 0.3),
+        Lesson(whole, False, {"superposed": 0.75, "words": 0.2, "blind": 0.05}, 0.7, 0.55),
+        Lesson(whole, False, {"superposed": 0.32, "words": 0.18, "tokens": 0.45, "blind": 0.05}, 2.0, 1.0),
     ]
+    skill = 0.0  # running accuracy at reading superposed vectors
+    if init is not None:
+        lessons.pop(0)
     reader = Reader(model, tokenizer)
 
     def step(share: float) -> tuple[torch.Tensor, Metrics]:
-        first = share < lessons[1][0]
-        chosen = rng.sample(next(scenes for until, scenes in lessons if share <= until), batch)
-        asked = [s.zero_hop if first else s.questions for s in chosen]
+        nonlocal skill
+        if skill > lessons[0].enough or share > lessons[0].at_most:
+            lessons.pop(0)
+            skill = 0.0
+            print(f"{len(lessons)} lesson(s) to go", flush=True)
+        lesson = lessons[0]
+        chosen = rng.sample(lesson.scenes, batch)
+        asked = [s.zero_hop if lesson.zero_hop else s.questions for s in chosen]
         packed = pack([rng.sample(questions, len(questions)) for questions in asked], length=108)
-        weights = (0.25, 0.75, 0.0, 0.0) if first else (0.18, 0.32, 0.45, 0.05)
-        way = rng.choices(("words", "superposed", "tokens", "blind"), weights)[0]
+        way = rng.choices(list(lesson.ways), list(lesson.ways.values()))[0]
         if way == "blind":  # so that a question without any prefix gets the best guess
             prefix, start = reader.prefix(torch.zeros(batch, 0, model.config.hidden_size)), 1
         elif way == "words":
@@ -207,10 +249,42 @@ def main(out: Path, minutes: float, seed: int = 0, num_scenes: int = 20000, batc
             num_tokens = rng.choices((2, 3, 5, MAX_SLOTS), (0.1, 0.1, 0.65, 0.15))[0]
             prefix, start = reader.tokens(chosen, rng, num_tokens, noise=0.7), 1 + num_tokens
         loss, accuracy = reader.answer(prefix, packed, start)
+        if way == "superposed":
+            skill += 0.03 * (accuracy.item() - skill)
         return loss, {way: accuracy.item()}
 
     def save() -> None:
-        model.save_pretrained(out)
+        save_half(model, out)
         tokenizer.save_pretrained(out)
+        results = evaluate(reader, tokenizer, seed + 1)
+        print("val", results, flush=True)
+        options = {
+            "out": out,
+            "minutes": minutes,
+            "seed": seed,
+            "num_scenes": num_scenes,
+            "batch": batch,
+            "lr": lr,
+            "init": init,
+        }
+        write_card(out, title="The embedded task agent's Llama", stage="task", options=options, results=results)
 
     fit(step, model.parameters(), minutes=minutes, lr=lr, log=Path(out) / "training.jsonl", save=save)
+
+
+@torch.no_grad()
+def evaluate(reader: Reader, tokenizer: PreTrainedTokenizerFast, seed: int, num_scenes: int = 200) -> dict[str, float]:
+    """Return the share of right answers about new scenes, for each way of reading."""
+    scenes = draw_text_scenes(tokenizer, num_scenes, seed)
+    packed = pack([s.questions for s in scenes], length=330)
+    rng = random.Random(seed)
+    words = reader.words(scenes, rng)
+    prefixes = {
+        "words": (words, words[0].shape[1]),
+        "superposed": (reader.superposed(scenes, rng), QUESTION_START),
+        "5 tokens": (reader.tokens(scenes, rng, 5, noise=0.0), 6),
+        "blind": (reader.prefix(torch.zeros(num_scenes, 0, reader.model.config.hidden_size)), 1),
+    }
+    return {
+        name: round(reader.answer(prefix, packed, start)[1].item(), 4) for name, (prefix, start) in prefixes.items()
+    }

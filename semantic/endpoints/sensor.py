@@ -1,4 +1,4 @@
-"""Pretraining of the sensor agent's own model: vision tower and language model meet in a `LlavaForConditionalGeneration`.
+"""Pretraining of the sensor's own model: vision tower and language model meet in a `LlavaForConditionalGeneration`.
 
 Captions and questions, in many turns per image. At first the projector is also pulled towards what the language model
 already reads: at an object's patch the superposed vector of its description, elsewhere `<nothing>`.
@@ -15,16 +15,18 @@ from transformers import (
     LlamaForCausalLM,
     LlavaForConditionalGeneration,
     LlavaProcessor,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 
 from semantic.data.clevr import ClevrDataset
 from semantic.data.packing import Packed, answer_loss, attention_mask, encode_question, pack
 from semantic.data.scenes import NUM_POSITION_BINS, describe, patch_index, questions_for, scene_rng
-from semantic.endpoints.architecture import BOS, GRID, NOTHING, OBJECT, PATCH_SIZE, build_sensor_model
+from semantic.endpoints.architecture import BOS, EOS, GRID, NOTHING, OBJECT, PATCH_SIZE, build_sensor_model, token_ids
 from semantic.endpoints.language import QUESTION_START, superpose
 from semantic.endpoints.vision import load_images, normalize
-from semantic.training import Metrics, fit
+from semantic.task_agent import input_embeddings
+from semantic.training import Metrics, fit, save_half, write_card
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
@@ -51,24 +53,27 @@ class SceneTurns:
     Parameters
     ----------
     dataset : ClevrDataset with scenes
-    tokenizer : PreTrainedTokenizerFast
+    tokenizer : PreTrainedTokenizerBase
     per_family : int
         Questions asked about each scene; they are drawn anew, more than the split's own file holds.
     """
 
     def __init__(
-        self, dataset: ClevrDataset, tokenizer: PreTrainedTokenizerFast, per_family: int, max_images: int | None = None
+        self, dataset: ClevrDataset, tokenizer: PreTrainedTokenizerBase, per_family: int, max_images: int | None = None
     ) -> None:
         self.scenes = dataset.scenes[:max_images]
         self.images = load_images(dataset, [s["image_index"] for s in self.scenes])
-        self._left, self._right = tokenizer.convert_tokens_to_ids(["left", "right"])
-        self._first_column = tokenizer.convert_tokens_to_ids("c00")
+        self._left, self._right, self._first_column, self._eos = token_ids(tokenizer, ["left", "right", "c00", EOS])
         self._caption_start = encode_question(tokenizer, "describe the scene :", "")[:-1]
-        self._eos = tokenizer.eos_token_id
-        self.records = [questions_for(s, scene_rng(1, dataset.split, s["image_index"], "turns"), per_family) for s in self.scenes]
-        self.questions = [[encode_question(tokenizer, q["question"], q["answer"]) for q in records] for records in self.records]
+        self.records = [
+            questions_for(s, scene_rng(1, dataset.split, s["image_index"], "turns"), per_family) for s in self.scenes
+        ]
+        self.questions = [
+            [encode_question(tokenizer, q["question"], q["answer"]) for q in records] for records in self.records
+        ]
         self.words = [
-            np.array([tokenizer.convert_tokens_to_ids(words) for words in describe(s)], dtype=np.int64) for s in self.scenes
+            np.array([tokenizer.convert_tokens_to_ids(words) for words in describe(s)], dtype=np.int64)
+            for s in self.scenes
         ]
         self.patches = [np.array(patch_index(s, GRID)) for s in self.scenes]
 
@@ -143,18 +148,20 @@ def main(
     tokenizer = PreTrainedTokenizerFast.from_pretrained(task)
     if init is None:
         model = build_sensor_model(tokenizer)
-        model.model.vision_tower.load_state_dict(CLIPVisionModel.from_pretrained(vision, dtype=torch.float32).state_dict())
+        model.model.vision_tower.load_state_dict(
+            CLIPVisionModel.from_pretrained(vision, dtype=torch.float32).state_dict()
+        )
         language = LlamaForCausalLM.from_pretrained(task, dtype=torch.float32)
         model.model.language_model.load_state_dict(language.model.state_dict())
         model.lm_head.load_state_dict(language.lm_head.state_dict())
     else:
         model = LlavaForConditionalGeneration.from_pretrained(init, dtype=torch.float32)
-    bos, nothing, object_id = tokenizer.convert_tokens_to_ids([BOS, NOTHING, OBJECT])
+    bos, nothing, object_id = token_ids(tokenizer, [BOS, NOTHING, OBJECT])
     turns = {
         "train": SceneTurns(ClevrDataset(data, "train"), tokenizer, 4, max_images),
         "val": SceneTurns(ClevrDataset(data, "val"), tokenizer, 2, max_images),
     }
-    table = model.get_input_embeddings().weight
+    table = input_embeddings(model).weight
 
     def alignment(image_tokens: torch.Tensor, described: list[tuple[np.ndarray, np.ndarray]]) -> torch.Tensor:
         target = table.detach()[nothing].expand_as(image_tokens).clone()
@@ -170,7 +177,9 @@ def main(
         part = turns["train"]
         index = [rng.randrange(len(part.scenes)) for _ in range(batch)]
         mirror = [rng.random() < 0.5 for _ in index]
-        pixels = torch.stack([part.images[i].flip(-1) if m else part.images[i] for i, m in zip(index, mirror, strict=True)])
+        pixels = torch.stack(
+            [part.images[i].flip(-1) if m else part.images[i] for i, m in zip(index, mirror, strict=True)]
+        )
         rows = [
             [part.mirror_question(q) if m else q for q in rng.sample(part.questions[i], len(part.questions[i]))]
             for i, m in zip(index, mirror, strict=True)
@@ -187,9 +196,13 @@ def main(
         return loss, metrics
 
     def save() -> None:
-        model.save_pretrained(out)
+        save_half(model, out)
         build_processor(tokenizer).save_pretrained(out)
-        print("val", evaluate(model, turns["val"], bos), flush=True)
+        results = evaluate(model, turns["val"], bos)
+        print("val", results, flush=True)
+        options = {"out": out, "data": data, "vision": vision, "task": task, "minutes": minutes, "seed": seed}
+        options |= {"batch": batch, "lr": lr, "max_images": max_images, "init": init}
+        write_card(out, title="The embedded sensor's own LLaVA", stage="sensor", options=options, results=results)
 
     groups = [
         {"params": list(model.model.vision_tower.parameters()), "lr": lr},

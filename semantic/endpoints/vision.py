@@ -1,7 +1,7 @@
 """Pretraining of the sensor's vision tower on dense labels that the scene files know.
 
-Every patch is asked: is an object's centre in you (and where on the ground does it stand), and which size, colour, material
-and shape has the object that covers you?
+Every patch is asked: is an object's centre in you (and where on the ground does it stand), and which size, colour,
+material and shape has the object that covers you?
 """
 
 import random
@@ -12,17 +12,25 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPVisionModel
 
 from semantic.data.clevr import ClevrDataset
-from semantic.data.scenes import FIELD_OF_VIEW, HEIGHT, NUM_POSITION_BINS, RADIUS, WIDTH, position_bins
 from semantic.data.packing import IGNORE
+from semantic.data.scenes import FIELD_OF_VIEW, HEIGHT, NUM_POSITION_BINS, RADIUS, WIDTH, position_bins
 from semantic.endpoints.architecture import GRID, PATCH_SIZE, vision_config
 from semantic.tasks import ATTRIBUTES
-from semantic.training import Metrics, fit
+from semantic.training import Metrics, fit, save_half, write_card
 
-HEADS = {**{name: len(values) for name, values in ATTRIBUTES.items()}, "column": NUM_POSITION_BINS, "row": NUM_POSITION_BINS}
+HEADS = {
+    **{name: len(values) for name, values in ATTRIBUTES.items()},
+    "column": NUM_POSITION_BINS,
+    "row": NUM_POSITION_BINS,
+}
+
+
+HEADS_FILE = "heads.safetensors"
 
 
 def load_images(dataset: ClevrDataset, image_indices: list[int]) -> torch.Tensor:
@@ -48,8 +56,8 @@ def patch_labels(scene: dict[str, Any], flip: bool = False, shift: tuple[int, in
     Returns
     -------
     dict of int64 [GRID * GRID]
-        ``centre`` 0/1; ``column``, ``row`` at centres unless shifted; the attributes wherever an object's projected disc
-        covers the patch's middle, the nearest object winning. IGNORE elsewhere.
+        ``centre`` 0/1; ``column``, ``row`` at centres unless shifted; the attributes wherever an object's projected
+        disc covers the patch's middle, the nearest object winning. IGNORE elsewhere.
     """
     labels = {name: np.full(GRID * GRID, IGNORE) for name in HEADS} | {"centre": np.zeros(GRID * GRID, dtype=np.int64)}
     size = GRID * PATCH_SIZE
@@ -101,7 +109,9 @@ class DenseHeads(nn.Module):
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(hidden_size)
-        self.heads = nn.ModuleDict({"centre": nn.Linear(hidden_size, 2)} | {k: nn.Linear(hidden_size, n) for k, n in HEADS.items()})
+        self.heads = nn.ModuleDict(
+            {"centre": nn.Linear(hidden_size, 2)} | {k: nn.Linear(hidden_size, n) for k, n in HEADS.items()}
+        )
 
     def forward(self, features: torch.Tensor, labels: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Metrics]:
         """Return the summed cross-entropies, and the accuracies at the objects' centres."""
@@ -121,7 +131,13 @@ class DenseHeads(nn.Module):
 
 
 def main(
-    out: Path, data: Path, minutes: float, seed: int = 0, batch: int = 32, lr: float = 1e-3, max_images: int | None = None,
+    out: Path,
+    data: Path,
+    minutes: float,
+    seed: int = 0,
+    batch: int = 32,
+    lr: float = 1e-3,
+    max_images: int | None = None,
     init: Path | None = None,
 ) -> None:
     """Train the vision tower on the `train` split of `data` and save it to `out`, with its accuracy on `val`.
@@ -139,7 +155,7 @@ def main(
     model = CLIPVisionModel(vision_config()) if init is None else CLIPVisionModel.from_pretrained(init)
     heads = DenseHeads(model.config.hidden_size)
     if init is not None:
-        heads.load_state_dict(torch.load(Path(init) / "heads.pt", weights_only=True))
+        heads.load_state_dict(load_file(Path(init) / HEADS_FILE))
     splits: dict[str, tuple[torch.Tensor, list[dict[str, Any]]]] = {}
     for split in ("train", "val"):
         dataset = ClevrDataset(data, split)
@@ -158,12 +174,27 @@ def main(
         return run(augmented, stack_labels(labels))
 
     def save() -> None:
-        model.save_pretrained(out)
-        torch.save(heads.state_dict(), Path(out) / "heads.pt")
+        save_half(model, out)
+        save_file(heads.state_dict(), Path(out) / HEADS_FILE)
         with torch.no_grad():
             images, scenes = splits["val"]
             labels = stack_labels([patch_labels(s) for s in scenes])
-            parts = [run(images[i : i + 50], {k: v[i : i + 50] for k, v in labels.items()})[1] for i in range(0, len(images), 50)]
-        print("val", {name: round(float(np.mean([p[name] for p in parts])), 4) for name in parts[0]}, flush=True)
+            parts = [
+                run(images[i : i + 50], {k: v[i : i + 50] for k, v in labels.items()})[1]
+                for i in range(0, len(images), 50)
+            ]
+        results = {name: round(float(np.mean([p[name] for p in parts])), 4) for name in parts[0]}
+        print("val", results, flush=True)
+        options = {"out": out, "data": data, "minutes": minutes, "seed": seed, "batch": batch, "lr": lr, "init": init}
+        write_card(
+            out, title="CLIP vision tower of the embedded sensor", stage="vision", options=options, results=results
+        )
 
-    fit(step, [*model.parameters(), *heads.parameters()], minutes=minutes, lr=lr, log=Path(out) / "training.jsonl", save=save)
+    fit(
+        step,
+        [*model.parameters(), *heads.parameters()],
+        minutes=minutes,
+        lr=lr,
+        log=Path(out) / "training.jsonl",
+        save=save,
+    )

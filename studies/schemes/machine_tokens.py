@@ -57,6 +57,7 @@ class MachineTokens(Scheme):
 
     def answer(self, batch: Batch, received: "Tensor | None") -> list[str]:
         """Decode the received codes into a prefix; the task agent reads it, then the detailed question."""
+        assert received is not None
         return self.agents.answer_codes(received, batch.texts)
 
     def ledger(self) -> "Ledger":

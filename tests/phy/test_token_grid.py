@@ -37,7 +37,7 @@ def test_reading_inverts_mapping(num_tokens, width, **facts):
     grid = make_grid(num_tokens=num_tokens, width=width, **facts)
     codes = make_codes(2, num_tokens, width).astype(np.float64)
     symbols = (grid.map(codes) / grid.mask).numpy()
-    reals = symbols.real if grid.reals_per_re == grid.num_tx_ant else np.concatenate([symbols.real, symbols.imag], 1)
+    reals = symbols.real if grid.reals_per_re == grid.num_tx_ant else np.concatenate([symbols.real, symbols.imag])
     np.testing.assert_allclose(grid.read(tf.constant(reals)), codes, rtol=1e-12, atol=1e-12)
 
 
@@ -56,7 +56,7 @@ def test_data_and_pilots_share_no_symbol_and_the_codes_fill_the_first_free_ones(
 def test_all_antennas_together_radiate_one_per_resource_element(num_tx_ant, modulation):
     grid = make_grid(num_tokens=10, width=num_tx_ant * 40, num_tx_ant=num_tx_ant, modulation=modulation)
     signs = np.where(make_codes(50, 10, num_tx_ant * 40) > 0, 1.0, -1.0)  # |c|² = 1 exactly, so the power is exact too
-    power = (np.abs(grid.map(signs)) ** 2).sum(1)
+    power = (np.abs(grid.map(signs)) ** 2).sum(0)
     np.testing.assert_allclose(power, 1.0, rtol=1e-12)
 
 
@@ -66,7 +66,7 @@ def test_scale_is_blind_to_the_codes():
     np.testing.assert_allclose(grid.map(7 * codes), 7 * grid.map(codes), rtol=1e-12)
     louder = codes.copy()
     louder[1] *= 100
-    np.testing.assert_array_equal(grid.map(louder)[0], grid.map(codes)[0])
+    np.testing.assert_array_equal(grid.map(louder)[:, 0], grid.map(codes)[:, 0])
 
 
 def test_mask_has_unit_modulus_and_no_mean_and_does_not_depend_on_what_follows():
@@ -74,14 +74,14 @@ def test_mask_has_unit_modulus_and_no_mean_and_does_not_depend_on_what_follows()
     np.testing.assert_allclose(np.abs(long.mask), 1.0, rtol=1e-12)
     # the mean of n unit phases has variance 1 / n; 6 standard deviations
     assert abs(np.mean(long.mask)) < 6 / np.sqrt(long.mask.numpy().size)
-    np.testing.assert_array_equal(long.mask[:, : short.num_res], short.mask)
+    np.testing.assert_array_equal(long.mask[..., : short.num_res], short.mask)
 
 
 def test_mask_can_be_left_out():
-    np.testing.assert_array_equal(make_grid(phase_mask=False).mask, np.ones((4, 80)))
+    np.testing.assert_array_equal(make_grid(phase_mask=False).mask, np.ones((4, 1, 80)))
 
 
 def test_neighbouring_numbers_sit_on_the_antennas_of_one_resource_element():
     grid = make_grid(phase_mask=False)
     codes = np.arange(320.0).reshape(1, 5, 64)
-    np.testing.assert_allclose(grid.map(codes)[0, :, 1].numpy().real / grid.scale, [4, 5, 6, 7])
+    np.testing.assert_allclose(grid.map(codes)[:, 0, 1].numpy().real / grid.scale, [4, 5, 6, 7])

@@ -1,13 +1,17 @@
+import io
 import json
+import re
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from rich.console import Console
 
 from studies import accuracy_vs_snr, archive, run_folder, tables
 from studies.config import ConfigError
 from studies.schemes.scheme import Scheme
+from studies.statistics import wilson_interval
 
 
 def run(config, folder, **options):
@@ -101,7 +105,7 @@ def test_shards_in_one_folder_make_the_whole(fakes, config, tmp_path):
     part, _ = run(config, tmp_path / "parts", shard=(1, 2))
     assert part.attributes["num_missing_points"] > 0
     assert np.isnan(part.variables["accuracy"]).any()
-    assert "missing" in str([list(column.cells) for column in tables.accuracy_table(part).columns])
+    assert "missing" in cells(tables.accuracy_table(part)).values()
     both, _ = run(config, tmp_path / "parts", shard=(2, 2))
     assert both.attributes["num_missing_points"] == 0
     np.testing.assert_array_equal(both.variables["correct"], whole.variables["correct"])
@@ -193,22 +197,53 @@ def test_the_figure_is_written_in_three_forms(fakes, config, tmp_path):
     assert written["machine-tokens", 40.0] == results.of("accuracy", "machine-tokens")[-1]
 
 
+def cells(table):
+    """A table's cells, by column header and by the cell in its first column."""
+    rows = list(table.columns[0].cells)
+    return {(row, c.header): cell for c in table.columns for row, cell in zip(rows, c.cells, strict=True)}
+
+
 def test_the_tables_say_what_the_archive_holds(fakes, config, tmp_path):
     results, _ = run(config, tmp_path)
-    cells = {column.header: list(column.cells) for column in tables.accuracy_table(results).columns}
-    row = cells["scheme"].index("raw-image")
-    assert cells["40 dB"][row].startswith("100.0 [")
-    families = {column.header: list(column.cells) for column in tables.family_table(results).columns}
-    assert set(families) == {"scheme", "count (10)", "exist (10)", "query (10)"}
-    pairs = {column.header: list(column.cells) for column in tables.comparison_table(results).columns}
-    against_blind = list(zip(pairs["first"], pairs["second"], strict=True)).index(("machine-tokens", "question-only"))
-    difference = 100 * (
-        results.of("correct", "machine-tokens")[-1].mean() - results.of("correct", "question-only")[-1].mean()
+    accuracy = cells(tables.accuracy_table(results))
+    low, high = wilson_interval(30, 30)
+    assert accuracy["40", "raw image"] == f"100.0±{50 * (high - low):.1f}"
+    families = cells(tables.family_table(results))
+    assert {row for row, _ in families} == {"count (10)", "exist (10)", "query (10)"}
+    assert families["exist (10)", "raw image"].startswith("100.0±")
+    pairs = cells(tables.comparison_table(results))
+    difference = 100 * (results.of("accuracy", "machine-tokens")[-1] - results.of("accuracy", "question-only")[-1])
+    assert pairs["machine-tokens - question-only", "points"] == f"{difference:+.1f}"
+    assert pairs["silent-link - question-only", "McNemar p"] == "1"
+    ledger = cells(tables.ledger_table(results))
+    assert {row for row, _ in ledger} == {"machine-tokens", "machine-tokens-uncompressed", "wrong-image"}
+    assert [ledger["machine-tokens", name] for name in ("codes", "pilots", "slots", "ms")] == ["2", "4", "12", "1"]
+
+
+TABLES = [tables.accuracy_table, tables.family_table, tables.comparison_table, tables.ledger_table]
+
+
+@pytest.mark.parametrize("make", TABLES)
+def test_the_tables_of_a_default_run_fit_80_columns(make):
+    config = accuracy_vs_snr.Config()
+    schemes, shape = list(config.schemes), (len(config.schemes), len(config.snr_db))
+    correct = (np.random.default_rng(0).random((*shape, 2000)) < 0.7).astype(np.uint8)
+    low, high = wilson_interval(correct.sum(-1), 2000)
+    families = np.resize(["query", "exist", "count", "compare", "spatial", "same"], 2000)
+    results = archive.Results(
+        {"scheme": np.array(schemes), "snr_db": np.array(config.snr_db), "question": np.arange(2000)},
+        {
+            **{"correct": correct, "accuracy": correct.mean(-1), "accuracy_low": low, "accuracy_high": high},
+            **{"family": families, "image_index": np.arange(2000) // 4},
+            **{name: np.full(len(schemes), 12345.0) for name in archive.LEDGER},
+        },
+        {},
     )
-    assert pairs["points"][against_blind].startswith(f"{difference:+.1f} [")
-    ledger = {column.header: list(column.cells) for column in tables.ledger_table(results).columns}
-    assert ledger["scheme"] == ["machine-tokens", "machine-tokens-uncompressed", "wrong-image"]
-    assert ledger["ms"] == ["1", "1", "1"]
+    console = Console(width=80, file=io.StringIO())
+    console.print(make(results))
+    lines = console.file.getvalue().splitlines()
+    assert not [line for line in lines if "…" in line.replace(" … ", "")]  # nothing was cut off
+    assert not [line for line in lines[1:] if re.search(r"±(?![\d.]+( |$))", line)]  # no cell was broken
 
 
 @pytest.mark.parametrize("name", list(accuracy_vs_snr.SCHEMES))

@@ -12,7 +12,7 @@ from studies.accuracy_vs_snr import SCHEMES
 def tokenlink(fakes, monkeypatch, tmp_path):
     """The command, in an empty folder and on stand-ins; returns exit status, standard output and standard error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "limit_threads", lambda num_threads: None)
+    monkeypatch.setattr(cli, "prepare_process", lambda num_threads, preload=(): None)
 
     def call(*arguments):
         done = CliRunner().invoke(cli.app, [str(argument) for argument in arguments], env={"COLUMNS": "200"})
@@ -28,7 +28,13 @@ SMALL = ("-s", "num_questions=30", "-s", "snr_db=[0, 40]", "--engine", "inline")
 def test_one_command_runs_the_study_and_shows_its_numbers(tokenlink, tmp_path):
     code, out, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
     assert code == 0, err
-    for words in ("Accuracy [%]", "machine-tokens-uncompressed", "By family, at 40 dB", "McNemar p", "On the air"):
+    for words in (
+        "Accuracy [%]",
+        "machine-tokens-uncompressed",
+        "by family of questions (how many), at 40 dB",
+        "McNemar p",
+        "On the air",
+    ):
         assert words in out
     assert (tmp_path / "here" / "results.h5").exists()
     assert "raw-image: " in err

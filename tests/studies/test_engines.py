@@ -1,10 +1,11 @@
 import os
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from studies.engines import THREAD_VARIABLES, Job, limit_threads, parse_shard, run_jobs, shard_of
+from studies.engines import THREAD_VARIABLES, Job, limit_threads, parse_shard, prepare_process, run_jobs, shard_of
 
 
 def touch(task):
@@ -95,3 +96,15 @@ def test_threads_are_limited_for_libraries_that_are_loaded_already(monkeypatch):
         assert all(os.environ[variable] == "1" for variable in THREAD_VARIABLES)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("broken", "shown"), [(False, ""), (True, "a word to the descriptor\n")])
+def test_what_an_import_prints_is_shown_only_if_it_fails(tmp_path, monkeypatch, capfd, broken, shown):
+    name = f"chatty_{broken}"
+    lines = ["import os", "os.write(2, b'a word to the descriptor\\n')", "raise ImportError('no')" if broken else ""]
+    (tmp_path / f"{name}.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError, match="no") if broken else nullcontext():
+        prepare_process(1, [name])
+    os.write(2, b"afterwards")
+    assert capfd.readouterr().err == shown + "afterwards"
