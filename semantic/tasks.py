@@ -263,9 +263,9 @@ def _compare_numbers(rng: random.Random, scene: Scene) -> tuple[str, list[Node]]
     objects = scene["objects"]
     function = rng.choice(("equal_integer", "less_than", "greater_than"))
     wanted = rng.random() < 0.5
-    for _ in range(12):
-        attribute = rng.choice(tuple(ATTRIBUTES))
-        other = rng.choice(tuple(ATTRIBUTES))
+    attribute = rng.choice(tuple(ATTRIBUTES))
+    other = attribute if rng.random() < 0.5 else rng.choice(tuple(ATTRIBUTES))
+    for _ in range(12):  # new values only: redrawing the attributes too would let them give the answer away
         first = {attribute: rng.choice(objects)[attribute] if rng.random() < 0.7 else rng.choice(ATTRIBUTES[attribute])}
         second = {other: rng.choice(objects)[other] if rng.random() < 0.7 else rng.choice(ATTRIBUTES[other])}
         a, b = (sum(_matches(o, f) for o in objects) for f in (first, second))

@@ -19,6 +19,7 @@ AXIS_LABELS = {"snr_db": "SNR per receive antenna [dB]"}
 LINES: dict[str, dict[str, Any]] = {
     "raw-image": {"label": "raw image (upper bound)", "color": "0.15", "linestyle": "--"},
     "question-only": {"label": "question only (blind)", "color": "0.15", "linestyle": ":"},
+    "silent-link": {"label": "control: silent link", "color": "0.65", "linestyle": "-."},
 }
 CURVES: dict[str, dict[str, Any]] = {
     "machine-tokens": {"label": "machine tokens", "color": "#08519c", "marker": "o", "linestyle": "-"},
@@ -32,7 +33,6 @@ CURVES: dict[str, dict[str, Any]] = {
 }
 CONTROLS: dict[str, dict[str, Any]] = {
     "wrong-image": {"label": "control: another image's tokens", "color": "0.5", "marker": "x", "linestyle": "-"},
-    "silent-link": {"label": "control: silent link", "color": "0.65", "linestyle": "-."},
 }
 COLUMNS = ("scheme", "accuracy", "accuracy_low", "accuracy_high", "num_questions", "code_nmse")
 
@@ -60,8 +60,8 @@ def draw_accuracy(results: Results, *, axis: str, folder: Path, name: str) -> li
         axes.set_xlabel(AXIS_LABELS.get(axis, axis))
         axes.set_ylabel("task accuracy [%]")
         axes.set_xticks(results.coordinates[axis])
-        axes.set_ylim(0, 100)
-        axes.legend(loc="best")
+        axes.set_ylim(*_rounded_range(results))
+        axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.19), ncols=2)
         paths = []
         for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Producer": None})):
             buffer = io.BytesIO()
@@ -93,9 +93,15 @@ def _draw_scheme(axes: Axes, results: Results, axis: str, scheme: str) -> None:
     if np.isnan(accuracy).all():
         return
     if scheme in LINES:
-        axes.axhspan(float(low[0]), float(high[0]), color="0.5", alpha=0.15, linewidth=0)
+        axes.axhspan(float(low[0]), float(high[0]), color="0.5", alpha=0.12, linewidth=0)
         axes.axhline(float(accuracy[0]), linewidth=1.0, **LINES[scheme])
         return
     style = CURVES.get(scheme) or CONTROLS.get(scheme) or {"label": scheme, "marker": "."}
     bars = np.maximum([accuracy - low, high - accuracy], 0)
     axes.errorbar(place, accuracy, yerr=bars, elinewidth=0.8, **style)
+
+
+def _rounded_range(results: Results) -> tuple[float, float]:
+    """The tens of percent around everything that is drawn."""
+    low, high = (results.variables[name] for name in ("accuracy_low", "accuracy_high"))
+    return 10 * np.floor(10 * np.nanmin(low)), 10 * np.ceil(10 * np.nanmax(high))

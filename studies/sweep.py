@@ -87,13 +87,17 @@ class Sweep:
 
     @functools.cached_property
     def jobs(self) -> list[Job]:
-        """Every job of the study, done or not: codes first, then what needs no link, then the rest."""
+        """Every job of the study, done or not: codes first, then what needs no link, then the rest.
+
+        Schemes that send the same codes stand together: the fades that they share are then still in the link's cache.
+        """
         encoding: dict[str, Job] = {}
-        points: list[tuple[bool, Job]] = []
+        points: list[Job] = []
         for name, build in self.schemes.items():
-            scheme = build(self.workbench)
+            scheme = scheme_for(build, self.config)
             codes = self._encode_jobs(name, build, scheme)
-            encoding = {**{job.id: job for job in codes}, **encoding}  # shared codes keep their first name
+            for job in codes:
+                encoding.setdefault(job.id, job)
             combinations = itertools.product(*self.axes.values()) if scheme.crosses_link else [()]
             for values in combinations:
                 coordinates = dict(zip(self.axes, values, strict=False))
@@ -105,8 +109,10 @@ class Sweep:
                 )
                 label = ", ".join([name, *(f"{axis} {value:g}" for axis, value in coordinates.items())])
                 job = Job(content_hash(key), label, task, frozenset(task.codes))
-                points.append((scheme.crosses_link, job))
-        return [*encoding.values(), *(job for _, job in sorted(points, key=lambda point: point[0]))]
+                points.append(job)
+        place = {job_id: number for number, job_id in enumerate(encoding)}
+        points.sort(key=lambda job: min((place[job_id] for job_id in job.needs), default=-1))
+        return [*encoding.values(), *points]
 
     @property
     def points(self) -> list[Job]:
@@ -132,13 +138,14 @@ class Sweep:
         """
         path = self.folder / "config.yaml"
         config = self.config.plain()
-        if path.exists() and (found := read_yaml(path)) != {"study": self.name, **config}:
-            keys = ", ".join(_differences(found, {"study": self.name, **config}))
+        if path.exists() and (found := read_yaml(path)) != config:
+            keys = ", ".join(_differences(found, config))
             raise ConfigError(
                 f"{self.folder} holds a run with another configuration ({keys}). Give another --out; or delete its "
                 "config.yaml to let this configuration take over, which keeps every finished point that still applies."
             )
-        archive.write_atomically(path, f"study: {self.name}\n{self.config.to_yaml()}".encode())
+        header = f"# tokenlink run {self.name} --config {path.name}\n"
+        archive.write_atomically(path, (header + self.config.to_yaml()).encode())
         archive.write_atomically(self.folder / "plan.json", json.dumps(self.plan(), indent=1).encode())
 
     def plan(self) -> dict[str, Any]:
@@ -163,7 +170,7 @@ class Sweep:
         models = {
             f"model_hash_{name.replace('-', '_')}": str(model)
             for name, build in self.schemes.items()
-            for model in build(self.workbench).determined_by().values()
+            for model in scheme_for(build, self.config).determined_by().values()
         }
         return {
             "study": self.name,
@@ -241,7 +248,7 @@ class Sweep:
 def execute(task: EncodeTask | PointTask) -> None:
     """Do one job and leave its result on disk; runs in any process."""
     workbench = workbench_for(task.config)
-    scheme = task.build(workbench)
+    scheme = scheme_for(task.build, task.config)
     if isinstance(task, EncodeTask):
         codes = scheme.encode(workbench.batches[task.batch])
         archive.write_point(task.folder / "codes", task.key, {"codes": codes})
@@ -259,6 +266,12 @@ def execute(task: EncodeTask | PointTask) -> None:
 def workbench_for(config: StudyConfig) -> Workbench:
     """Return this process's workbench for a configuration."""
     return Workbench(config)
+
+
+@functools.cache
+def scheme_for(build: Build, config: StudyConfig) -> Scheme:
+    """Return this process's scheme for a configuration."""
+    return build(workbench_for(config))
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,5 +1,7 @@
 """What a run prints, 80 columns wide: accuracies with intervals, families, comparisons, and what the link costs."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 from rich import box
@@ -22,35 +24,32 @@ def accuracy_table(results: Results, axis: str = "snr_db") -> Table:
     """Accuracy of every scheme along an axis, in percent."""
     num_questions = len(results.coordinates["question"])
     title = f"Accuracy [%] ± half of the 95 % Wilson interval, {num_questions} questions per point"
-    table = _table(title, axis, *(_words(scheme) for scheme in results.schemes))
     bounds = [results.variables[name] for name in ("accuracy", "accuracy_low", "accuracy_high")]
+    rows = []
     for i, value in enumerate(results.coordinates[axis]):
         cells = zip(*(bound[:, i] for bound in bounds), strict=True)
-        table.add_row(f"{value:g}", *(_percent(*cell) for cell in cells))
-    return table
+        rows.append([f"{value:g}", *(_percent(*cell) for cell in cells)])
+    return _table(title, [axis, *map(_words, results.schemes)], rows)
 
 
 def family_table(results: Results) -> Table:
     """Accuracy of every scheme by family of questions, at the end of the axis."""
     families = results.variables["family"]
-    title = f"Accuracy [%] by family of questions (how many), at {_end(results)}"
-    table = _table(title, "family", *(_words(scheme) for scheme in results.schemes))
+    rows = []
     for name in sorted(set(families)):
-        cells = []
+        row = [f"{name} ({np.sum(families == name)})"]
         for scheme in results.schemes:
             correct = results.of("correct", scheme)[-1][families == name]
-            missing = (correct == MISSING).any()
-            cells.append(
-                "missing" if missing else _percent(correct.mean(), *wilson_interval(correct.sum(), len(correct)))
-            )
-        table.add_row(f"{name} ({np.sum(families == name)})", *cells)
-    return table
+            accuracy = np.nan if (correct == MISSING).any() else correct.mean()
+            row.append(_percent(accuracy, *wilson_interval(np.sum(correct == 1), len(correct))))
+        rows.append(row)
+    title = f"Accuracy [%] by family of questions (how many), at {_end(results)}"
+    return _table(title, ["family", *map(_words, results.schemes)], rows)
 
 
 def comparison_table(results: Results) -> Table:
     """Differences between schemes on the same questions and fades, at the end of the axis."""
-    title = f"Paired differences at {_end(results)}; interval: bootstrap over images"
-    table = _table(title, "first - second", "points", "95 %", "McNemar p")
+    rows = []
     for first, second in COMPARISONS:
         if not {first, second} <= set(results.schemes):
             continue
@@ -59,29 +58,31 @@ def comparison_table(results: Results) -> Table:
             continue
         found = compare(*outcomes, images=results.variables["image_index"])
         interval = f"{100 * found.low:+.1f} … {100 * found.high:+.1f}"
-        table.add_row(f"{first} - {second}", f"{100 * found.difference:+.1f}", interval, f"{found.p_value:.2g}")
-    return table
+        rows.append([f"{first} - {second}", f"{100 * found.difference:+.1f}", interval, f"{found.p_value:.2g}"])
+    title = f"Paired differences at {_end(results)}; interval: bootstrap over images"
+    return _table(title, ["first - second", "points", "95 %", "McNemar p"], rows)
 
 
 def ledger_table(results: Results) -> Table:
     """What one question costs on the air."""
-    title = "On the air, per question: resource elements of the codes, of pilots, of all slots touched"
-    table = _table(title, "scheme", "codes", "pilots", "slots", "ms")
+    rows = []
     for scheme in results.schemes:
         counts = [float(results.of(name, scheme)) for name in ("data_res", "pilot_res", "resource_elements")]
         if not np.isnan(counts).any():
             milliseconds = 1e3 * float(results.of("duration_s", scheme))
-            table.add_row(scheme, *(f"{count:.0f}" for count in counts), f"{milliseconds:.3g}")
-    return table
+            rows.append([scheme, *(f"{count:.0f}" for count in counts), f"{milliseconds:.3g}"])
+    title = "On the air, per question: resource elements of codes, pilots and slots"
+    return _table(title, ["scheme", "codes", "pilots", "slots", "ms"], rows)
 
 
-def _table(title: str, first: str, *others: str) -> Table:
-    table = Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False
-    )
-    table.add_column(first, no_wrap=True)
-    for name in others:
-        table.add_column(name, justify="right", min_width=max(map(len, name.split())))
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Columns as wide as their cells, headers broken between words: left alone, rich would break cells instead."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for i, name in enumerate(header):
+        words = [*name.split(), *(row[i] for row in rows)] if i else [name, *(row[i] for row in rows)]
+        table.add_column(name, justify="right" if i else "left", width=max(map(len, words)))
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

@@ -355,9 +355,7 @@ def main(
             pass
     scenes = [json.loads((out / "scenes" / split / f"CLEVR_{split}_{i:06d}.json").read_text()) for i in range(count)]
     info = {"split": split, "license": "Apache-2.0", "generator": "tokenlink scenes", **settings}
-    write_atomically(
-        out / "scenes" / f"CLEVR_{split}_scenes.json", json.dumps({"info": info, "scenes": scenes}).encode()
-    )
+    write_atomically(out / "scenes" / f"CLEVR_{split}_scenes.json", _compact({"info": info, "scenes": scenes}).encode())
     questions = []
     for scene in scenes:
         rng = scene_rng(seed, split, scene["image_index"], "questions")
@@ -366,8 +364,12 @@ def main(
             questions.append({**place, "question_index": len(questions), **record})
     write_atomically(
         out / "questions" / f"CLEVR_{split}_questions.json",
-        json.dumps({"info": info, "questions": questions}).encode(),
+        _compact({"info": info, "questions": questions}).encode(),
     )
+
+
+def _compact(content: dict[str, Any]) -> str:
+    return json.dumps(content, separators=(",", ":"))
 
 
 def _refuse_other_settings(path: Path, settings: dict[str, int]) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from studies.questions import Batch
-from studies.schemes.scheme import Scheme
+from studies.schemes.scheme import Scheme, weights_hash
 from studies.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class MachineTokens(Scheme):
 
     def determined_by(self) -> dict[str, Any]:
         """Return the hash of the agents' weights."""
-        return {"agents": self.agents.model_hash}
+        return {"agents": weights_hash(self.agents)}
 
     def encoded_by(self) -> dict[str, Any]:
         """Return the hash of the agents' weights."""

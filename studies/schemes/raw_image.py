@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from studies.questions import Batch
-from studies.schemes.scheme import Scheme
+from studies.schemes.scheme import Scheme, weights_hash
 from studies.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class RawImage(Scheme):
 
     def determined_by(self) -> dict[str, Any]:
         """Return the hash of the agents' weights, which include the sensor's."""
-        return {"agents": self.agents.model_hash}
+        return {"agents": weights_hash(self.agents)}
 
     def answer(self, batch: Batch, received: "Tensor | None") -> list[str]:
         """Answer from the image itself."""

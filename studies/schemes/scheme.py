@@ -1,5 +1,6 @@
 """What a curve is: who encodes, what crosses the link, who answers, and what it costs."""
 
+import functools
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from phy import Ledger
+    from semantic import AgentLink
 
 
 class Scheme(ABC):
@@ -56,3 +58,9 @@ class Scheme(ABC):
     def ledger(self) -> "Ledger | None":
         """Return the resources that one question takes; None where nothing crosses the link."""
         return None
+
+
+@functools.cache
+def weights_hash(agents: "AgentLink") -> str:
+    """Hash of all weights of a pair of agents, read once per process."""
+    return agents.model_hash

@@ -84,7 +84,7 @@ def test_wrong_kinds_are_refused():
         to_tf(torch.eye(3).to_sparse())
     with pytest.raises(TypeError, match=r"to_torch expects an eager tf\.Tensor, got Tensor"):
         to_torch(torch.zeros(3))
-    with pytest.raises(TypeError, match="to_torch takes .*; got string"):
+    with pytest.raises(TypeError, match=r"to_torch takes .*; got string"):
         to_torch(tf.constant("text"))
 
 

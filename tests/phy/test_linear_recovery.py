@@ -51,9 +51,9 @@ def five_standard_errors(dof, samples):
     return 5 * np.sqrt((3 * (dof - 2) / (dof - 4) - 1) / samples)
 
 
-@pytest.mark.parametrize(("tx", "rx"), [(1, 2), (2, 3), (4, 8), (4, 6), (4, 5)])
+@pytest.mark.parametrize(("tx", "rx"), [(1, 3), (2, 4), (4, 8), (4, 5)])
 def test_widely_linear_error_on_iid_rayleigh_is_the_closed_form(tx, rx):
-    no, samples = 0.1, 40_000
+    no, samples = 0.1, 20_000
     rng = np.random.default_rng(2)
     h, x = complex_normal(rng, rx, tx, 1, samples), rng.standard_normal((tx, 1, samples))
     x_hat, variance = recover(h, send(rng, h, x, no), no, tx, tx)
@@ -65,7 +65,7 @@ def test_widely_linear_error_on_iid_rayleigh_is_the_closed_form(tx, rx):
 
 @pytest.mark.parametrize(("tx", "rx"), [(1, 3), (2, 5), (4, 8)])
 def test_complex_error_on_iid_rayleigh_is_the_closed_form(tx, rx):
-    no, samples = 0.1, 40_000
+    no, samples = 0.1, 20_000
     rng = np.random.default_rng(3)
     h, x = complex_normal(rng, rx, tx, 1, samples), rng.standard_normal((tx, 1, samples))
     x_hat, variance = recover(h, send(rng, h, x, no), no, 2 * tx, tx)
@@ -101,9 +101,11 @@ def test_single_precision_survives_nearly_dependent_antennas():
     h = complex_normal(rng, 2, 1, 1, 50).repeat(2, axis=1)
     h[:, 1] *= 1 + 1e-3 * rng.standard_normal((2, 1, 50))
     a = real_matrix(tf.constant(h.astype(np.complex64)), num_reals=2)
-    x, inverse_gram = least_squares(a, tf.reduce_sum(a, 1))
-    np.testing.assert_allclose(x, 1, atol=5e-2)
-    assert np.isfinite(inverse_gram).all()
+    x, _ = least_squares(a, tf.reduce_sum(a, 1))
+    condition = np.linalg.cond(np.moveaxis(a.numpy().astype(np.float64), (0, 1), (-2, -1)))
+    assert condition.max() > 5e3
+    # the condition number enters once; by way of the Gram matrix it would be squared
+    assert np.all(np.abs(x - 1) < 10 * np.finfo(np.float32).eps * condition)
 
 
 def test_a_channel_without_rank_gives_large_but_finite_numbers():

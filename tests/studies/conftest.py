@@ -10,14 +10,15 @@ from tests.studies.fakes import FakeAgents, FakeChannel, FakeDataset
 def fakes(monkeypatch):
     """Put the stand-ins in place of what a workbench loads, and return them by name."""
     dataset, agents, channel = FakeDataset(), FakeAgents(), FakeChannel()
+    links = []  # the configurations that a channel was asked for
     monkeypatch.setattr(workbench, "load_dataset", lambda data: dataset)
     monkeypatch.setattr(workbench, "load_agents", lambda name: agents)
-    monkeypatch.setattr(workbench, "make_channel", lambda link: channel)
-    sweep.workbench_for.cache_clear()
-    sweep.read_codes.cache_clear()
-    yield {"dataset": dataset, "agents": agents, "channel": channel}
-    sweep.workbench_for.cache_clear()
-    sweep.read_codes.cache_clear()
+    monkeypatch.setattr(workbench, "make_channel", lambda link: links.append(link) or channel)
+    for cached in (sweep.workbench_for, sweep.scheme_for, sweep.read_codes):
+        cached.cache_clear()
+    yield {"dataset": dataset, "agents": agents, "channel": channel, "links": links}
+    for cached in (sweep.workbench_for, sweep.scheme_for, sweep.read_codes):
+        cached.cache_clear()
 
 
 @pytest.fixture

@@ -1,0 +1,305 @@
+import random
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from semantic.tasks import (
+    ATTRIBUTES,
+    DIRECTIONS,
+    FAMILIES,
+    SYNONYMS,
+    ask,
+    execute,
+    family,
+    normalize_answer,
+)
+from tests.semantic.worlds import FOUR_THINGS, asked, drawn_scenes, shuffled
+
+EXAMPLES = settings(derandomize=True, deadline=None, max_examples=60)
+
+
+def program(*nodes):
+    """Write a program as (function, inputs, value) tuples."""
+    return [
+        {"function": function, "inputs": list(inputs), "value_inputs": [] if value is None else [value]}
+        for function, inputs, value in nodes
+    ]
+
+
+def unique(attribute, value):
+    """Four nodes' worth of "the small one": the first three nodes of many programs."""
+    return ("scene", (), None), (f"filter_{attribute}", (0,), value), ("unique", (1,), None)
+
+
+RED = (("scene", (), None), ("filter_color", (0,), "red"))
+METAL_TOO = (*RED, ("scene", (), None), ("filter_material", (2,), "metal"))
+GREEN = unique("color", "green")
+BLUE_AND_SPHERE = (
+    *unique("color", "blue"),
+    ("scene", (), None),
+    ("filter_shape", (3,), "sphere"),
+    ("unique", (4,), None),
+)
+
+
+# --- the executor, by hand ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("nodes", "answer"),
+    [
+        ((*GREEN, ("query_shape", (2,), None)), "cylinder"),
+        ((*GREEN, ("query_size", (2,), None)), "small"),
+        ((*RED, ("count", (1,), None)), "2"),
+        ((*RED, ("filter_shape", (1,), "cylinder"), ("count", (2,), None)), "0"),
+        ((*RED, ("exist", (1,), None)), "yes"),
+        ((*RED, ("filter_shape", (1,), "cylinder"), ("exist", (2,), None)), "no"),
+        ((*METAL_TOO, ("intersect", (1, 3), None), ("count", (4,), None)), "1"),
+        ((*METAL_TOO, ("union", (1, 3), None), ("count", (4,), None)), "4"),
+        ((*METAL_TOO, ("count", (1,), None), ("count", (3,), None), ("less_than", (4, 5), None)), "yes"),
+        ((*METAL_TOO, ("count", (1,), None), ("count", (3,), None), ("greater_than", (4, 5), None)), "no"),
+        ((*METAL_TOO, ("count", (1,), None), ("count", (3,), None), ("equal_integer", (4, 5), None)), "no"),
+        ((*RED, ("count", (1,), None), ("equal_integer", (2, 2), None)), "yes"),
+        ((*RED, ("count", (1,), None), ("less_than", (2, 2), None)), "no"),
+        ((*GREEN, ("relate", (2,), "left"), ("count", (3,), None)), "3"),
+        ((*GREEN, ("relate", (2,), "behind"), ("unique", (3,), None), ("query_color", (4,), None)), "red"),
+        ((*GREEN, ("same_material", (2,), None), ("count", (3,), None)), "2"),
+        ((*GREEN, ("same_color", (2,), None), ("exist", (3,), None)), "no"),
+        ((*GREEN, ("same_size", (2,), None), ("unique", (3,), None), ("query_shape", (4,), None)), "cube"),
+        (
+            (
+                *BLUE_AND_SPHERE,
+                ("query_size", (2,), None),
+                ("query_size", (5,), None),
+                ("equal_size", (6, 7), None),
+            ),
+            "yes",
+        ),
+        (
+            (
+                *BLUE_AND_SPHERE,
+                ("query_color", (2,), None),
+                ("query_color", (5,), None),
+                ("equal_color", (6, 7), None),
+            ),
+            "no",
+        ),
+    ],
+)
+def test_a_hand_written_program_has_the_answer_seen_by_eye(nodes, answer):
+    assert execute(program(*nodes), FOUR_THINGS) == answer
+
+
+def test_exports_that_say_type_and_side_inputs_are_answered_alike():
+    other = [
+        {"type": "scene", "inputs": [], "side_inputs": []},
+        {"type": "filter_color", "inputs": [0], "side_inputs": ["green"]},
+        {"type": "unique", "inputs": [1], "side_inputs": []},
+        {"type": "relate", "inputs": [2], "side_inputs": ["left"]},
+        {"type": "count", "inputs": [3], "side_inputs": []},
+    ]
+    assert execute(other, FOUR_THINGS) == "3"
+    assert family(other) == "spatial"
+
+
+def test_an_unknown_function_is_refused_by_name():
+    with pytest.raises(ValueError, match="unknown program function 'filter_weight'"):
+        execute(program(("scene", (), None), ("filter_weight", (0,), "heavy")), FOUR_THINGS)
+
+
+@pytest.mark.parametrize(("color", "found"), [("red", 2), ("cyan", 0)])
+def test_unique_refuses_any_number_of_objects_but_one(color, found):
+    with pytest.raises(ValueError, match=f"unique met {found} objects instead of one"):
+        execute(program(*unique("color", color)), FOUR_THINGS)
+
+
+# --- the executor, against twins ---------------------------------------------------------------------------------
+
+
+def twin(nodes, scene):
+    """Answer a program recursively, relations from the objects' places on the ground rather than from the lists."""
+    objects = scene["objects"]
+
+    def along(obj, side):
+        return sum(a * b for a, b in zip(obj["3d_coords"], scene["directions"][side], strict=True))
+
+    def value(index):
+        node = nodes[index]
+        name, args = node["function"], [value(i) for i in node["inputs"]]
+        side = node["value_inputs"][0] if node["value_inputs"] else None
+        if name == "scene":
+            return objects
+        if name == "unique":
+            (only,) = args[0]
+            return only
+        if name == "relate":
+            return [o for o in objects if o is not args[0] and along(o, side) > along(args[0], side)]
+        if name.startswith("filter_"):
+            return [o for o in args[0] if o[name[7:]] == side]
+        if name.startswith("same_"):
+            return [o for o in objects if o is not args[0] and o[name[5:]] == args[0][name[5:]]]
+        if name.startswith("query_"):
+            return args[0][name[6:]]
+        if name in ("count", "exist"):
+            return len(args[0]) if name == "count" else len(args[0]) > 0
+        if name == "less_than":
+            return args[0] < args[1]
+        if name == "greater_than":
+            return args[0] > args[1]
+        assert name.startswith("equal_"), name
+        return args[0] == args[1]
+
+    answer = value(len(nodes) - 1)
+    return {True: "yes", False: "no"}[answer] if isinstance(answer, bool) else str(answer)
+
+
+def test_every_answer_is_that_of_a_twin_that_looks_at_the_ground():
+    for scene, record in asked():
+        assert record["answer"] == execute(record["program"], scene) == twin(record["program"], scene), record
+
+
+@EXAMPLES
+@given(number=st.integers(0, 59), name=st.sampled_from(FAMILIES), seed=st.integers(0, 2**32 - 1))
+def test_the_order_in_which_objects_are_listed_does_not_matter(number, name, seed):
+    scene, rng = drawn_scenes()[number], random.Random(seed)
+    drawn = ask(rng, scene, name)
+    if drawn is None:
+        return
+    _, nodes, answer = drawn
+    order = rng.sample(range(len(scene["objects"])), len(scene["objects"]))
+    assert execute(nodes, shuffled(scene, order)) == answer
+
+
+# --- the questions -----------------------------------------------------------------------------------------------
+
+VALUE_OF = {
+    word: value for values in ATTRIBUTES.values() for value in values for word in SYNONYMS.get(value, (value,))
+}
+VALUE_OF |= {word + "s": value for word, value in VALUE_OF.items() if value in ATTRIBUTES["shape"]}
+TAIL = re.compile(r" (left of|right of|in front of|behind|with the same (\w+) as) the ")
+
+
+class Reader:
+    """Answers from the words alone: what a pupil who has the picture and the question, but no program, would do."""
+
+    def __init__(self, scene):
+        self.objects, self.relationships = scene["objects"], scene["relationships"]
+
+    def things(self, phrase):
+        phrase, tail, anchor = phrase, TAIL.search(phrase), None
+        found = range(len(self.objects))
+        if tail:
+            anchor = self.thing(phrase[tail.end() :])
+            phrase = phrase[: tail.start()]
+            if attribute := tail[2]:
+                found = [i for i in found if i != anchor and self.the(attribute, i) == self.the(attribute, anchor)]
+            else:
+                side = {"left of": "left", "right of": "right", "in front of": "front"}.get(tail[1], tail[1])
+                found = self.relationships[side][anchor]
+        assert ("other " in f" {phrase}") == bool(tail and tail[2])  # "other" goes with "same", and with nothing else
+        words = [w for w in phrase.split() if w not in ("other", "thing", "things", "object", "objects")]
+        return [i for i in found if all(VALUE_OF[w] in self.objects[i].values() for w in words)]
+
+    def thing(self, phrase):
+        (only,) = self.things(phrase)
+        return only
+
+    def the(self, attribute, index):
+        return self.objects[index][attribute]
+
+    def answer(self, question):
+        text = question.removesuffix(" ?").replace("another", "a other")
+        yes = {True: "yes", False: "no"}
+        for pattern in (
+            r"what (?P<a>color|shape|size|material) is the (?P<x>.+)",
+            r"what is the (?P<a>color|shape|size) of the (?P<x>.+)",
+            r"what is the (?P<x>.+) (?P<a>made of)",
+        ):
+            if m := re.fullmatch(pattern, text):
+                return self.the({"made of": "material"}.get(m["a"], m["a"]), self.thing(m["x"]))
+        if m := re.fullmatch(r"is there a (.+)|is a (.+) visible", text):
+            return yes[bool(self.things(m[1] or m[2]))]
+        if m := re.fullmatch(r"how many (.+) are there|what number of (.+) are visible", text):
+            return str(len(self.things(m[1] or m[2])))
+        if m := re.fullmatch(r"how many (.+) are ((?:left|right|in front|behind|with) .+)", text):
+            return str(len(self.things(f"{m[1]} {m[2]}")))
+        if m := re.fullmatch(r"does the (.+) have the same (\w+) as the (.+)", text):
+            return yes[self.the(m[2], self.thing(m[1])) == self.the(m[2], self.thing(m[3]))]
+        if m := re.fullmatch(r"is the (color|shape|size|material) of the (.+) that of the (.+)", text):
+            return yes[self.the(m[1], self.thing(m[2])) == self.the(m[1], self.thing(m[3]))]
+        for pattern, holds in (
+            (r"are there as many (.+) as (.+)|is the number of (.+) equal to the number of (.+)", "__eq__"),
+            (r"are there fewer (.+) than (.+)|is the number of (.+) less than the number of (.+)", "__lt__"),
+            (r"are there more (.+) than (.+)|is the number of (.+) greater than the number of (.+)", "__gt__"),
+        ):
+            if m := re.fullmatch(pattern, text):
+                first, second = (len(self.things(phrase)) for phrase in m.groups() if phrase)
+                return yes[getattr(first, holds)(second)]
+        raise AssertionError(f"a question in unknown words: {question}")
+
+
+def test_the_words_of_every_question_lead_to_its_answer():
+    for scene, record in asked():
+        assert Reader(scene).answer(record["question"]) == record["answer"], record["question"]
+
+
+def test_every_drawn_question_is_of_the_family_that_was_asked_for_and_has_an_answer_of_its_kind():
+    legal = {"count": {"0", "1", "2", "3"}, "exist": {"yes", "no"}}
+    for seed, scene in enumerate(drawn_scenes()):
+        for name in FAMILIES:
+            drawn = ask(random.Random(seed), scene, name)
+            if drawn is None:
+                continue
+            _, nodes, answer = drawn
+            assert family(nodes) == name
+            verb, _, attribute = nodes[-1]["function"].partition("_")
+            kind = legal.get(verb, ATTRIBUTES[attribute] if verb == "query" else ("yes", "no"))
+            assert answer in kind
+
+
+@pytest.mark.parametrize(
+    ("functions", "name"),
+    [
+        (["scene", "filter_color", "unique", "query_size"], "query"),
+        (["scene", "filter_color", "exist"], "exist"),
+        (["scene", "count"], "count"),
+        (["scene", "count", "scene", "count", "equal_integer"], "compare"),
+        (["scene", "count", "scene", "count", "less_than"], "compare"),
+        (["scene", "count", "scene", "count", "greater_than"], "compare"),
+        (["scene", "unique", "query_size", "scene", "unique", "query_size", "equal_size"], "compare"),
+        (["scene", "unique", "relate", "count"], "spatial"),
+        (["scene", "unique", "relate", "unique", "same_color", "exist"], "spatial"),
+        (["scene", "unique", "same_shape", "exist"], "same"),
+        (["scene", "unique", "same_shape", "unique", "query_color"], "same"),
+    ],
+)
+def test_the_functions_of_a_program_name_its_family(functions, name):
+    assert family([{"function": f, "inputs": [], "value_inputs": []} for f in functions]) == name
+
+
+def test_a_question_that_a_scene_does_not_allow_is_not_asked():
+    lonely = {"objects": FOUR_THINGS["objects"][:1], "relationships": {side: [[]] for side in DIRECTIONS}}
+    twins = {"objects": FOUR_THINGS["objects"][:1] * 2, "relationships": {side: [[], []] for side in DIRECTIONS}}
+    asked_for = {name: ask(random.Random(0), lonely, name) for name in FAMILIES}
+    assert asked_for["query"] is not None
+    assert ask(random.Random(0), twins, "query") is None  # no description fits one of two equal things alone
+
+
+def test_the_same_generator_state_asks_the_same_question():
+    scene = drawn_scenes()[0]
+    assert [ask(random.Random(5), scene, name) for name in FAMILIES] == [
+        ask(random.Random(5), scene, name) for name in FAMILIES
+    ]
+
+
+@pytest.mark.parametrize("text", ["Yes", " yes ", "yes.", "YES .", "\tyes\n", " yes. "])
+def test_an_answer_is_compared_without_case_space_and_full_stop(text):
+    assert normalize_answer(text) == "yes"
+    assert normalize_answer(normalize_answer(text)) == "yes"
+
+
+def test_different_answers_stay_different():
+    assert len({normalize_answer(text) for text in ("yes", "no", "0", "1", "10", "large", "small", "")}) == 8
