@@ -1,6 +1,7 @@
 """The analog link: codes in, codes and their error variance out."""
 
 import threading
+import weakref
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ import tensorflow as tf
 
 from phy.channel import Channel, Fades
 from phy.config import LinkConfig
-from phy.estimation import LSEstimator, linear_weights, nearest_weights
+from phy.estimation import LMMSEEstimator, LSEstimator, linear_weights, nearest_weights
 from phy.ledger import Ledger, analog_ledger
 from phy.noise import snr_db_to_no
 from phy.pilots import pilot_sequence
@@ -145,17 +146,8 @@ class Transmission:
         self._complex = tf.complex64 if config.precision == "single" else tf.complex128
         pilots = pilot_sequence(grid.pilot_symbols, len(grid.subcarriers))
         self._pilots = tf.constant(pilots.ravel(), self._complex)
-        self._estimator = None
-        if config.estimator != "perfect":
-            self._estimator = LSEstimator(
-                grid=grid,
-                weights=linear_weights if config.estimator == "ls-linear" else nearest_weights,
-                channel=channel,
-                pilots=pilots,
-                dtype=self._complex,
-            )
-        solved = 2 * config.num_tx_ant if config.recovery == "complex-ls" else config.reals_per_re
-        self._recovery = LinearRecovery(num_reals=solved, num_kept=config.reals_per_re)
+        self._estimator = _estimator(config, channel, grid, pilots, self._complex)
+        self._recovery = _recovery(config, grid)
         rx, tx, real = config.num_rx_ant, config.num_tx_ant, self._complex.real_dtype
         shapes = Fades([rx, tx, None, grid.num_res], [rx, None, grid.num_res], *[[rx, None, pilots.size]] * 2)
         signature = [
@@ -163,7 +155,8 @@ class Transmission:
             tf.TensorSpec([None], real),
             Fades(*(tf.TensorSpec(shape, tf.complex64) for shape in shapes)),
         ]
-        self._compiled = tf.function(self.call, input_signature=signature, autograph=False)
+        this = weakref.proxy(self)  # or the graph would keep its own owner, and with it the cached fades, alive
+        self._compiled = tf.function(lambda *args: this.call(*args), input_signature=signature, autograph=False)
 
     def __call__(self, codes, no, fades: Fades):
         """Run the compiled chain; see `call`."""
@@ -186,7 +179,7 @@ class Transmission:
     def estimate(self, fades: Fades, no):
         """Estimate the channel at the data from received pilots, with its error variance; or be told the channel."""
         if self._estimator is None:
-            return fades.h, tf.zeros_like(no)[None]
+            return fades.h, tf.zeros(tf.shape(fades.h)[1:], no.dtype)
         return self._estimator(self.channel.sound(self._pilots, fades, no), no)
 
     def recover(self, y, h_hat, err_var, no):
@@ -196,6 +189,28 @@ class Transmission:
     def read_tokens(self, reals, variance):
         """Bring both back to the shape and the units of the codes."""
         return self.grid.read(reals), self.grid.read_variance(variance)
+
+
+def _estimator(config, channel, grid, pilots, dtype):
+    facts = {"grid": grid, "channel": channel, "pilots": pilots, "dtype": dtype}
+    match config.estimator:
+        case "perfect":
+            return None
+        case "lmmse":
+            return LMMSEEstimator(**facts)
+        case kind:
+            return LSEstimator(**facts, weights=linear_weights if kind == "ls-linear" else nearest_weights)
+
+
+def _recovery(config, grid):
+    kind = config.recovery
+    return LinearRecovery(
+        num_reals=2 * config.num_tx_ant if kind == "complex-ls" else config.reals_per_re,
+        num_kept=config.reals_per_re,
+        prior_variance=grid.scale**2,
+        kind=kind.removeprefix("complex-"),
+        noisy_channel=config.estimator in ("ls-nearest", "ls-linear"),
+    )
 
 
 def _check_snr_db(snr_db, batch):

@@ -5,6 +5,7 @@ neither the batch, nor the order of the calls, nor the process matters. A bounde
 """
 
 import threading
+import weakref
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
@@ -157,7 +158,8 @@ class MultipathFading:
         steering = np.exp(-2j * np.pi * model.delays[:, None] * self._spacing * index)
         self._steering = tf.constant(steering / np.sqrt(model.mean_gain), tf.complex64)
         times = tf.TensorSpec([None], tf.float32)
-        self._response = tf.function(self.response, input_signature=[times], autograph=False)
+        this = weakref.proxy(self)  # or the graph would keep its own owner alive
+        self._response = tf.function(lambda times: this.response(times), input_signature=[times], autograph=False)
 
     def __call__(self, symbols: np.ndarray, key: np.ndarray) -> np.ndarray:
         """Frequency responses [BLOCK, num_rx_ant, num_tx_ant, num_symbols, num_subcarriers]."""

@@ -18,8 +18,8 @@ _CHOICES = {
     "channel": CHANNELS,
     "modulation": ("amplitude", "iq"),
     "pilots": ("kronecker", "none"),
-    "estimator": ("perfect", "ls-nearest", "ls-linear"),
-    "recovery": ("ls", "complex-ls"),
+    "estimator": ("perfect", "ls-nearest", "ls-linear", "lmmse"),
+    "recovery": ("ls", "complex-ls", "lmmse", "lmmse-unbiased"),
     "direction": ("uplink", "downlink"),
     "precision": ("single", "double"),
 }
@@ -53,10 +53,12 @@ class LinkConfig:
     phase_mask : bool
         Multiply every symbol by a fixed unit-modulus phase that both ends know.
     pilots : {"kronecker", "none"}
-    estimator : {"perfect", "ls-nearest", "ls-linear"}
-    recovery : {"ls", "complex-ls"}
+    estimator : {"perfect", "ls-nearest", "ls-linear", "lmmse"}
+        `lmmse` knows the channel's delay and Doppler profile.
+    recovery : {"ls", "complex-ls", "lmmse", "lmmse-unbiased"}
         `ls` solves for the real numbers that were sent (widely linear for `amplitude`), `complex-ls` for complex
-        symbols of which `amplitude` keeps the real part.
+        symbols of which `amplitude` keeps the real part. `lmmse` is the linear MMSE estimate of codes with unit power,
+        `lmmse-unbiased` the same without its shrinkage; both work for any number of antennas.
     direction : {"uplink", "downlink"}
         Which end carries which 3GPP antenna pattern; in the uplink the sensor is the mobile terminal.
     seed : int
@@ -175,7 +177,7 @@ class LinkConfig:
             raise ValueError(
                 f"recovery='ls' has no solution: {self.reals_per_re} real unknowns per resource element "
                 f"(num_tx_ant={tx}, modulation={self.modulation!r}) and {2 * rx} real observations (num_rx_ant={rx}). "
-                "Raise num_rx_ant or lower num_tx_ant; below that only a prior or sparsity helps."
+                "Raise num_rx_ant or lower num_tx_ant; below that only a prior or sparsity helps: recovery='lmmse'."
             )
         if self.recovery == "complex-ls" and tx > rx:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Channel estimates at the data from least squares at the pilots, and the variance of their error."""
+"""Channel estimates at the data from pilots, and the variance of their error."""
 
 from typing import NamedTuple
 
@@ -52,11 +52,9 @@ class LSEstimator:
         self._num_res, self._num_pilot_symbols = grid.num_res, len(grid.pilot_symbols)
         self._conjugate = tf.constant(pilots.conj().ravel(), dtype)
         subcarriers, symbols = np.arange(len(grid.subcarriers)), grid.data_symbols
-        antenna = pilot_antenna(grid.num_tx_ant, len(subcarriers))
-        combs = [np.flatnonzero(antenna == a) for a in range(grid.num_tx_ant)]
+        self._combs = combs = _combs(grid)
         in_time = weights(symbols, grid.pilot_symbols)
         in_frequency = [weights(subcarriers, comb) for comb in combs]
-        self._combs = combs
         self._in_time = tf.constant(in_time, dtype)
         self._in_frequency = [tf.constant(w.T, dtype) for w in in_frequency]
         time = _second_moments(in_time, symbols, grid.pilot_symbols, channel.time_correlation)
@@ -92,6 +90,68 @@ class LSEstimator:
             over_time = self._in_time @ over_frequency  # [num_rx_ant, batch, num_data_symbols, num_subcarriers]
             h_hat.append(tf.reshape(over_time, [num_rx_ant, batch, -1])[..., : self._num_res])
         return tf.stack(h_hat, 1), no * self._noise + self._missed
+
+
+class LMMSEEstimator:
+    r"""Linear MMSE over subcarriers and OFDM symbols at once, from the channel's delay and Doppler profile.
+
+    The correlation of pilots is the Kronecker product of one in time and one in frequency. With eigenvectors U and
+    eigenvalues λ of that product and the correlation r of a target with the pilots,
+
+    .. math:: \hat h = r U (\Lambda + N_0 I)^{-1} U^H \hat h_p, \qquad
+        \sigma^2 = 1 - \sum_i |(r U)_i|^2 / (\lambda_i + N_0)
+
+    so that the noise variance of an example enters in one division and the products stay small.
+
+    Parameters
+    ----------
+    grid, channel, pilots, dtype : see `LSEstimator`
+
+    Source: O. Edfors et al., "OFDM channel estimation by singular value decomposition", IEEE Trans. Commun. 46(7),
+    1998.
+    """
+
+    def __init__(self, *, grid, channel, pilots, dtype):
+        self._num_res, self._num_pilot_symbols = grid.num_res, len(grid.pilot_symbols)
+        self._conjugate = tf.constant(pilots.conj().ravel(), dtype)
+        self._combs = _combs(grid)
+        time = _Eigen(grid.data_symbols, grid.pilot_symbols, channel.time_correlation, dtype)
+        subcarriers = np.arange(len(grid.subcarriers))
+        frequency = [_Eigen(subcarriers, comb, channel.frequency_correlation, dtype) for comb in self._combs]
+        self._time, self._frequency = time, frequency
+
+    def __call__(self, y_pilot, no):
+        """Estimate the channel on the data resource elements; shapes as for `LSEstimator`."""
+        num_rx_ant, batch = y_pilot.shape[0], tf.shape(y_pilot)[1]
+        at_pilots = tf.reshape(y_pilot * self._conjugate, [num_rx_ant, batch, self._num_pilot_symbols, -1])
+        h_hat, err_var = [], []
+        for comb, frequency in zip(self._combs, self._frequency, strict=True):
+            weight = 1 / (self._time.values[:, None] * frequency.values + no[..., None])  # [batch, times, frequencies]
+            modes = self._time.analysis @ (tf.gather(at_pilots, comb, axis=3) @ frequency.analysis_t)
+            h = self._time.synthesis @ (modes * tf.cast(weight, modes.dtype)) @ frequency.synthesis_t
+            explained = self._time.power @ weight @ frequency.power_t
+            h_hat.append(tf.reshape(h, [num_rx_ant, batch, -1])[..., : self._num_res])
+            err_var.append(1 - tf.reshape(explained, [batch, -1])[:, : self._num_res])
+        return tf.stack(h_hat, 1), tf.maximum(tf.stack(err_var, 0), 0)
+
+
+class _Eigen:
+    """One axis of `LMMSEEstimator`: to the eigenvectors of the pilots' correlation, and from there to the targets."""
+
+    def __init__(self, targets, pilots, correlation, dtype):
+        values, vectors = np.linalg.eigh(correlation(pilots[:, None] - pilots))
+        synthesis = correlation(targets[:, None] - pilots) @ vectors
+        self.values = tf.constant(np.maximum(values, 0), dtype.real_dtype)
+        self.analysis, self.analysis_t = (tf.constant(m, dtype) for m in (vectors.conj().T, vectors.conj()))
+        self.synthesis, self.synthesis_t = (tf.constant(m, dtype) for m in (synthesis, synthesis.T))
+        power = np.abs(synthesis) ** 2
+        self.power, self.power_t = (tf.constant(m, dtype.real_dtype) for m in (power, power.T))
+
+
+def _combs(grid):
+    """Subcarriers on which each antenna is sounded."""
+    antenna = pilot_antenna(grid.num_tx_ant, len(grid.subcarriers))
+    return [np.flatnonzero(antenna == a) for a in range(grid.num_tx_ant)]
 
 
 class _Moments(NamedTuple):

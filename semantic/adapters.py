@@ -7,7 +7,7 @@ from pathlib import Path
 
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Size, nn
 from transformers import PreTrainedModel
 
 TARGETS = r".*language_model.*\.(k_proj|v_proj)"  # the vision tower has projections of the same names
@@ -61,6 +61,10 @@ def save_lora(model: PreTrainedModel, folder: Path) -> None:
     save_file(state, folder / WEIGHTS)
 
 
+def _shape(shape: Size | None) -> str:
+    return "absent" if shape is None else str(list(shape))
+
+
 def load_lora(model: PreTrainedModel, folder: Path) -> None:
     """Add the LoRA that `save_lora` wrote to a model.
 
@@ -71,12 +75,13 @@ def load_lora(model: PreTrainedModel, folder: Path) -> None:
     """
     model.requires_grad_(False)
     model.add_adapter(LoraConfig.from_pretrained(str(folder)))
-    result = set_peft_model_state_dict(model, load_file(folder / WEIGHTS))
-    missing = [name for name in result.missing_keys if "lora_" in name]
-    if missing or result.unexpected_keys:
+    needed, stored = get_peft_model_state_dict(model), load_file(folder / WEIGHTS)
+    shapes = {name: tensor.shape for name, tensor in needed.items()}, {n: t.shape for n, t in stored.items()}
+    if shapes[0] != shapes[1]:
+        (name, *_) = sorted(name for name in {**needed, **stored} if shapes[0].get(name) != shapes[1].get(name))
         raise ValueError(
-            f"{folder / WEIGHTS} does not fit the sensor: missing {missing[:2]}, "
-            f"unexpected {result.unexpected_keys[:2]}; "
-            "it belongs to another base model"
+            f"{folder / WEIGHTS} does not fit the sensor: {name} is {_shape(shapes[1].get(name))} in the file and "
+            f"{_shape(shapes[0].get(name))} in the model; it belongs to another base model"
         )
+    set_peft_model_state_dict(model, stored)
     model.requires_grad_(False)

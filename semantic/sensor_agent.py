@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from semantic.adapters import without_lora
-from semantic.task_agent import generate, input_embeddings
+from semantic.task_agent import generate, input_embeddings, with_padding
 
 ImageLike = Image.Image | np.ndarray
 
@@ -59,6 +59,7 @@ class SensorAgent(nn.Module):
         if "{text}" not in prompt or processor.image_token not in prompt:
             raise ValueError(f"prompt must contain {{text}} and {processor.image_token}, got {prompt!r}")
         self.model, self.processor = model.eval(), processor
+        with_padding(processor.tokenizer)
         self.num_tokens, self.prompt, self.max_new_tokens = num_tokens, prompt, max_new_tokens
         embeddings = input_embeddings(model).weight.detach().float()
         self.slots = nn.Parameter(embeddings.mean(0) + embeddings.std() * torch.randn(num_tokens, embeddings.shape[1]))

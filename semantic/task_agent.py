@@ -39,7 +39,7 @@ class TaskAgent(nn.Module):
         if "{question}" not in prompt:
             raise ValueError(f"prompt must contain {{question}}, got {prompt!r}")
         self.model = model.requires_grad_(False).eval()
-        self.tokenizer, self.prompt, self.max_new_tokens = tokenizer, prompt, max_new_tokens
+        self.tokenizer, self.prompt, self.max_new_tokens = with_padding(tokenizer), prompt, max_new_tokens
         scale = input_embeddings(model).weight.detach().float().std()
         self.register_buffer("embedding_scale", scale, persistent=False)
 
@@ -75,7 +75,8 @@ class TaskAgent(nn.Module):
         prefix = self.prefix(tokens_hat)
         num_tokens, length = prefix.shape[1], input_ids.shape[1]
         start = attention_mask.argmax(-1)  # first real position of each row
-        has_bos = input_ids.gather(1, start[:, None])[:, 0] == (self.tokenizer.bos_token_id or -1)
+        bos = self.tokenizer.bos_token_id
+        has_bos = input_ids.gather(1, start[:, None])[:, 0] == (-1 if bos is None else bos)
         cut = (start + has_bos)[:, None]  # the prefix goes before this column
         place = torch.arange(length + num_tokens, device=input_ids.device)[None]
         in_prefix = (place >= cut) & (place < cut + num_tokens)
@@ -126,6 +127,13 @@ def input_embeddings(model: PreTrainedModel) -> nn.Embedding:
     return cast(nn.Embedding, model.get_input_embeddings())
 
 
+def with_padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Let a tokenizer without a padding token, as LLaMA-2's, pad with its last one: what is padded is masked anyway."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
 def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -140,6 +148,6 @@ def generate(
         attention_mask=attention_mask,
         max_new_tokens=max_new_tokens,
         do_sample=False,
-        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+        pad_token_id=with_padding(tokenizer).pad_token_id,
     )
     return [normalize_answer(text) for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]

@@ -75,7 +75,7 @@ def evaluate(
         received = scheme.deliver(sent, coordinates.get("snr_db", np.inf), realisation=batch.numbers)
         answers += scheme.answer(batch, received)
         if sent is not None and received is not None:
-            error += float(np.sum((received.numpy() - sent) ** 2, dtype=np.float64))
+            error += float(np.sum((received.numpy(force=True) - sent) ** 2, dtype=np.float64))
             power += float(np.sum(sent**2, dtype=np.float64))
     expected = [question.answer for batch in batches for question in batch.questions]
     correct = [normalize_answer(a) == normalize_answer(e) for a, e in zip(answers, expected, strict=True)]

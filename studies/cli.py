@@ -16,12 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from studies.config import ConfigError, resolve
-from studies.engines import parse_shard, prepare_process
+from studies.engines import StudyError, parse_shard, prepare_process
 
 STUDIES = {"accuracy-vs-snr": "studies.accuracy_vs_snr"}
 app = typer.Typer(
     name="tokenlink",
     help="Two agents that talk in machine-language tokens over a simulated 3GPP link.",
+    epilog="With TOKENLINK_TRACEBACK=1 in the environment, errors show where they come from.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -32,14 +33,14 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Turn errors a user can mend into one clear message and exit status 2; anything else keeps its traceback."""
+    """Turn errors a user can mend into one clear message; anything else keeps its traceback."""
     try:
         yield
-    except (ConfigError, ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, StudyError) as error:
         if os.environ.get("TOKENLINK_TRACEBACK"):
             raise
         typer.echo(f"tokenlink: {error}", err=True)
-        raise typer.Exit(2) from error
+        raise typer.Exit(1 if isinstance(error, StudyError) else 2) from error
 
 
 @app.command()

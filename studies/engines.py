@@ -25,6 +25,10 @@ THREAD_VARIABLES = (
 )
 
 
+class StudyError(RuntimeError):
+    """A run that came to nothing; the message says why."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One piece of work: what `execute` is called with, and the jobs whose files it reads."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from studies import archive
 from studies.config import ConfigError, content_hash, read_yaml
-from studies.engines import Engine, Job, Outcome, run_jobs, shard_of
+from studies.engines import Engine, Job, Outcome, StudyError, run_jobs, shard_of
 from studies.provenance import code_version, git_state, package_versions, source_hash
 from studies.questions import Batch
 from studies.run_folder import PLAN_SCHEMA, EventLog
@@ -195,7 +195,7 @@ class Sweep:
 
         Raises
         ------
-        RuntimeError
+        StudyError
             If afterwards there is no point at all.
         """
         events = EventLog(self.folder / "events.jsonl")
@@ -215,9 +215,7 @@ class Sweep:
         events.write("finished", failed=len(failed))
         if failed and not any(self._is_done(job) for job in self.points):
             first = failed[0]
-            raise RuntimeError(
-                f"no point could be computed; the first job that failed: {first.job.label}: {first.error}"
-            )
+            raise StudyError(f"no point could be computed; the first job that failed: {first.job.label}: {first.error}")
         return failed
 
     def _encode_jobs(self, name: str, build: Build, scheme: Scheme) -> list[Job]:

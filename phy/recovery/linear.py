@@ -25,36 +25,43 @@ def real_matrix(h, *, num_reals: int):
     return columns if num_reals == h.shape[1] else tf.concat([columns, tf.concat([-imag, real], 0)], 1)
 
 
-def least_squares(a, y):
-    r"""Minimise :math:`\|a x - y\|` on every resource element by modified Gram-Schmidt.
+def least_squares(a, y, ridge=0.0):
+    r"""Minimise :math:`\|a x - y\|^2 + \lambda \|x\|^2` on every resource element by modified Gram-Schmidt.
 
     The loop over the unknowns is written out, and each of its operations runs over all resource elements at once.
     Orthogonalising the matrix itself instead of forming its Gram matrix keeps single precision usable where antennas
     are nearly dependent. The same column operations turn an identity below the matrix into the inverse of its
-    triangular factor.
+    triangular factor; with the weight :math:`\lambda` that identity is the ridge.
 
     Parameters
     ----------
-    a : tf.Tensor, [rows, unknowns, batch, num_res], real, rows >= unknowns
+    a : tf.Tensor, [rows, unknowns, batch, num_res], real
+        With rows >= unknowns where there is no ridge.
     y : tf.Tensor, [rows, batch, num_res], real
+    ridge : float or tf.Tensor, broadcastable to [batch, num_res], real
+        The weight :math:`\lambda \ge 0`.
 
     Returns
     -------
     x : tf.Tensor, [unknowns, batch, num_res]
     inverse_gram : tf.Tensor, [unknowns, batch, num_res]
-        Diagonal of :math:`(a^T a)^{-1}`: the variance of x per unit of noise variance.
+        Diagonal of :math:`(a^T a + \lambda I)^{-1}`.
 
     Source: Å. Björck, *Numerical Methods for Least Squares Problems*, 1996, section 2.4.
     """
     rows, unknowns = a.shape[:2]
     identity = tf.eye(unknowns, dtype=a.dtype)[:, :, None, None]
     a = tf.concat([a, tf.broadcast_to(identity, [unknowns, unknowns, *tf.unstack(tf.shape(y)[1:])])], 0)
-    x = inverse_gram = tf.zeros([], a.dtype)
+    x = inverse_gram = tf.zeros_like(a[rows:, 0])
+
+    def inner(column, others):
+        return tf.reduce_sum(column[:rows] * others[:rows], 0) + ridge * tf.reduce_sum(column[rows:] * others[rows:], 0)
+
     for _ in range(unknowns):
         column, a = a[:, 0], a[:, 1:]
-        column *= tf.math.rsqrt(tf.maximum(tf.reduce_sum(column[:rows] ** 2, 0), 1e-30))  # no rank: large, not NaN
-        a -= column[:, None] * tf.reduce_sum(column[:rows, None] * a[:rows], 0)
-        projection = tf.reduce_sum(column[:rows] * y, 0)
+        column *= tf.math.rsqrt(tf.maximum(inner(column, column), 1e-30))  # without rank: large numbers, but no NaN
+        a -= column[:, None] * inner(column[:, None], a)
+        projection = inner(column, tf.concat([y, -x], 0))
         y -= column[:rows] * projection
         x += column[rows:] * projection
         inverse_gram += column[rows:] ** 2
@@ -62,7 +69,19 @@ def least_squares(a, y):
 
 
 class LinearRecovery:
-    """Least squares on each resource element, with the noise that the channel estimate adds.
+    r"""Least squares or linear MMSE on each resource element, as good as the channel estimate is.
+
+    A least-squares channel estimate is the channel plus an independent error of variance :math:`\epsilon`. For
+    :math:`\operatorname{E}|h|^2 = 1` that makes :math:`h = g \hat h + e` with :math:`g = 1 / (1 + \epsilon)` and an
+    error of variance :math:`g \epsilon` that is uncorrelated with the estimate; an MMSE channel estimate has g = 1.
+    The error acts as noise: a real observation has the noise variance :math:`\sigma^2 = (N_0 + \overline{g \epsilon})
+    / 2`. With p the variance of an unknown,
+
+    - least squares on :math:`\hat h` recovers :math:`g x` plus noise, its error variance is :math:`c \sigma^2 + (1 -
+    g)^2 p`; - MMSE is least squares on :math:`g \hat h` with the ridge :math:`\sigma^2 / p`. It shrinks numbers by
+      :math:`1 - c \sigma^2 / p` and has the error variance :math:`c \sigma^2`; divided by the shrinkage it is unbiased.
+
+    Here c is the diagonal of the inverse Gram matrix, ridge included.
 
     Parameters
     ----------
@@ -70,10 +89,18 @@ class LinearRecovery:
         Real unknowns to solve for on a resource element.
     num_kept : int
         The first `num_kept` are wanted; the others take up noise (imaginary parts that were never sent).
+    prior_variance : float
+        Variance of an unknown.
+    kind : {"ls", "lmmse", "lmmse-unbiased"}
+    noisy_channel : bool
+        The channel estimate is one of least squares.
+
+    Source: S. M. Kay, *Fundamentals of Statistical Signal Processing: Estimation Theory*, 1993, chapters 4 and 12.
     """
 
-    def __init__(self, *, num_reals: int, num_kept: int):
-        self._num_reals, self._num_kept = num_reals, num_kept
+    def __init__(self, *, num_reals: int, num_kept: int, prior_variance: float, kind: str, noisy_channel: bool):
+        self._num_reals, self._num_kept, self._prior_variance = num_reals, num_kept, prior_variance
+        self._kind, self._noisy_channel = kind, noisy_channel
 
     def __call__(self, y, h_hat, err_var, no):
         """Recover the transmitted reals.
@@ -83,15 +110,24 @@ class LinearRecovery:
         y : tf.Tensor, [num_rx_ant, batch, num_res], complex
         h_hat : tf.Tensor, [num_rx_ant, num_tx_ant, batch, num_res], complex
             Including the phase mask.
-        err_var : tf.Tensor, broadcastable to [num_tx_ant, batch, num_res], real
+        err_var : tf.Tensor, [num_tx_ant, batch, num_res], real
             Variance of the error of `h_hat`.
         no : tf.Tensor, [batch, 1], real
 
         Returns
         -------
         reals, variance : tf.Tensor, [num_kept, batch, num_res]
+            Estimates and their error variance.
         """
-        no_eff = no + tf.reduce_mean(err_var, 0)  # each antenna has 1 / num_tx_ant of the power
-        a = real_matrix(h_hat, num_reals=self._num_reals)
-        x, inverse_gram = least_squares(a, tf.concat([tf.math.real(y), tf.math.imag(y)], 0))
-        return x[: self._num_kept], inverse_gram[: self._num_kept] * no_eff / 2
+        gain = 1 / (1 + err_var) if self._noisy_channel else tf.ones_like(err_var)
+        no_real = (no + tf.reduce_mean(gain * err_var, 0)) / 2  # each antenna has 1 / num_tx_ant of the power
+        y, kept = tf.concat([tf.math.real(y), tf.math.imag(y)], 0), slice(0, self._num_kept)
+        if self._kind == "ls":
+            x, spread = least_squares(real_matrix(h_hat, num_reals=self._num_reals), y)
+            gain = tf.tile(gain, [self._num_kept // gain.shape[0], 1, 1])
+            return x[kept], spread[kept] * no_real + (1 - gain) ** 2 * self._prior_variance
+        ridge = no_real / self._prior_variance
+        h_hat *= tf.cast(gain, h_hat.dtype)
+        x, spread = least_squares(real_matrix(h_hat, num_reals=self._num_reals), y, ridge)
+        shrinkage = tf.maximum(1 - spread * ridge, 1e-6) if self._kind == "lmmse-unbiased" else 1.0
+        return (x / shrinkage)[kept], (spread / shrinkage * no_real)[kept]

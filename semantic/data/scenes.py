@@ -369,7 +369,8 @@ def main(
 
 
 def _compact(content: dict[str, Any]) -> str:
-    return json.dumps(content, separators=(",", ":"))
+    rounded = json.loads(json.dumps(content), parse_float=lambda digits: round(float(digits), 5))
+    return json.dumps(rounded, separators=(",", ":"))
 
 
 def _refuse_other_settings(path: Path, settings: dict[str, int]) -> None:

@@ -93,21 +93,19 @@ def test_awgn_has_no_fades_and_can_be_inverted(antennas):
     assert np.linalg.matrix_rank(np.concatenate([matrix.real, matrix.imag]), tol=1e-3) == tx
 
 
-@pytest.mark.parametrize("channel", ALL_CHANNELS)
 @pytest.mark.parametrize(
     "facts",
     [
-        {},
+        *({"channel": channel} for channel in ALL_CHANNELS),
         {"num_tx_ant": 1, "num_rx_ant": 1, "num_guard_carriers": (5, 6)},
-        {"num_tx_ant": 3, "num_rx_ant": 2, "modulation": "amplitude", "pilots": "none", "estimator": "perfect"},
+        {"num_tx_ant": 3, "num_rx_ant": 2, "pilots": "none", "estimator": "perfect"},
         {"num_tx_ant": 2, "num_rx_ant": 4, "modulation": "iq", "direction": "downlink"},
     ],
-    ids=["4x8", "1x1-guards", "3x2-no-pilots", "2x4-iq"],
 )
-def test_measured_snr_is_the_requested_one(channel, facts):
+def test_measured_snr_is_the_requested_one(facts):
     """Noise-free part against noise, on data and pilots, given the gain of the realisations that were met."""
-    snr_db, batch, width = 7.0, BLOCK, 600
-    link = make_link(channel=channel, **facts)
+    snr_db, batch, width = 7.0, BLOCK, 300
+    link = make_link(**facts)
     transmission = link._transmission(10, width)
     fades = link.channel.fades(np.arange(batch), transmission.grid)
     no = tf.constant([[10 ** (-snr_db / 10)]], tf.float32)

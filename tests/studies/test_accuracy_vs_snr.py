@@ -10,6 +10,7 @@ from rich.console import Console
 
 from studies import accuracy_vs_snr, archive, run_folder, tables
 from studies.config import ConfigError
+from studies.engines import StudyError
 from studies.schemes.scheme import Scheme
 from studies.statistics import wilson_interval
 
@@ -133,7 +134,7 @@ def test_nothing_done_says_why(fakes, config, tmp_path, monkeypatch):
         raise RuntimeError("no sight")
 
     monkeypatch.setattr(fakes["agents"].sensor, "answer", break_down)
-    with pytest.raises(RuntimeError, match="raw-image: RuntimeError: no sight"):
+    with pytest.raises(StudyError, match="raw-image: RuntimeError: no sight"):
         run(config.updated({"schemes": ["raw-image"]}), tmp_path)
 
 

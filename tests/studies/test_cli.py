@@ -135,6 +135,19 @@ def test_a_failing_job_makes_the_command_fail(tokenlink, fakes, monkeypatch):
     assert "1 points are missing so far" in out
 
 
+def test_a_run_that_comes_to_nothing_says_why(tokenlink, fakes, monkeypatch):
+    def break_down(images, questions):
+        raise RuntimeError("no sight")
+
+    monkeypatch.setattr(fakes["agents"].sensor, "answer", break_down)
+    code, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "-s", "schemes=[raw-image]")
+    assert code == 1
+    assert "tokenlink: no point could be computed; the first job that failed: raw-image: RuntimeError: no sight" in err
+    monkeypatch.setenv("TOKENLINK_TRACEBACK", "1")
+    with pytest.raises(AssertionError, match="StudyError"):  # from the fixture, which takes no other exceptions
+        tokenlink("run", "accuracy-vs-snr", *SMALL, "-s", "schemes=[raw-image]")
+
+
 def test_list_names_every_study_and_scheme(tokenlink):
     code, out, _ = tokenlink("list")
     assert code == 0
