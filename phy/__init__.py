@@ -3,5 +3,6 @@
 from phy.analog_link import AnalogLink, LinkOutput
 from phy.config import LinkConfig
 from phy.ledger import Ledger
+from phy.recovery import CodePrior
 
-__all__ = ["AnalogLink", "Ledger", "LinkConfig", "LinkOutput"]
+__all__ = ["AnalogLink", "CodePrior", "Ledger", "LinkConfig", "LinkOutput"]

@@ -13,7 +13,7 @@ from phy.estimation import LMMSEEstimator, LSEstimator, linear_weights, nearest_
 from phy.ledger import Ledger, analog_ledger
 from phy.noise import snr_db_to_no
 from phy.pilots import pilot_sequence
-from phy.recovery.linear import LinearRecovery
+from phy.recovery import CodePrior, LinearRecovery, PriorRecovery, SparseRecovery
 from phy.token_grid import TokenGrid
 
 CACHE_BYTES = 256 * 2**20
@@ -40,6 +40,8 @@ class AnalogLink:
     Parameters
     ----------
     config : LinkConfig
+    prior : CodePrior, optional
+        What is known of the codes, for recovery lmmse, lmmse-unbiased, omp, fista and vamp; the last three need it.
     cache_bytes : int
         Memory for fades that were used before.
 
@@ -50,8 +52,12 @@ class AnalogLink:
     >>> out.codes_hat, out.error_var
     """
 
-    def __init__(self, config: LinkConfig | None = None, *, cache_bytes: int = CACHE_BYTES):
+    def __init__(
+        self, config: LinkConfig | None = None, *, prior: CodePrior | None = None, cache_bytes: int = CACHE_BYTES
+    ):
         self.config = LinkConfig() if config is None else config
+        _check_prior(self.config.recovery, prior)
+        self.prior = prior
         self.channel = Channel(self.config, cache_bytes=cache_bytes)
         self._cache_bytes = cache_bytes
         self._dtype = tf.float32 if self.config.precision == "single" else tf.float64
@@ -84,25 +90,27 @@ class AnalogLink:
         codes = self._check_codes(codes)
         batch, num_tokens, width = codes.shape
         no = snr_db_to_no(_check_snr_db(snr_db, batch), self._dtype)
-        transmission = self._transmission(num_tokens, width)
+        transmission = self.transmission(num_tokens=num_tokens, width=width)
         fades = self.channel.fades(self._number(realisation, batch), transmission.grid)
         return LinkOutput(*transmission(codes, no, fades))
 
     def ledger(self, *, num_tokens: int, width: int) -> Ledger:
         """Resource elements, energy and time of one example of `num_tokens` codes of `width` numbers."""
-        return analog_ledger(self.config, self._transmission(num_tokens, width).grid)
+        return analog_ledger(self.config, self.transmission(num_tokens=num_tokens, width=width).grid)
 
-    def __reduce__(self):
-        return _rebuild, (type(self), self.config, self._cache_bytes, self._next_realisation)
-
-    def _transmission(self, num_tokens, width):
+    def transmission(self, *, num_tokens: int, width: int) -> "Transmission":
+        """The grid and the boxes that carry `num_tokens` codes of `width` numbers, made once."""
         for name, value in (("num_tokens", num_tokens), ("width", width)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a positive whole number, got {value!r}")
         key = (num_tokens, width)
         if key not in self._transmissions:
-            self._transmissions[key] = Transmission(self.config, self.channel, TokenGrid(self.config, *key))
+            grid = TokenGrid(self.config, *key)
+            self._transmissions[key] = Transmission(self.config, self.channel, grid, self.prior)
         return self._transmissions[key]
+
+    def __reduce__(self):
+        return _rebuild, (type(self), self.config, self.prior, self._cache_bytes, self._next_realisation)
 
     def _number(self, realisation, batch):
         if realisation is None:
@@ -139,15 +147,16 @@ class Transmission:
     config : LinkConfig
     channel : Channel
     grid : TokenGrid
+    prior : CodePrior or None
     """
 
-    def __init__(self, config: LinkConfig, channel: Channel, grid: TokenGrid):
+    def __init__(self, config: LinkConfig, channel: Channel, grid: TokenGrid, prior: CodePrior | None):
         self.grid, self.channel = grid, channel
         self._complex = tf.complex64 if config.precision == "single" else tf.complex128
         pilots = pilot_sequence(grid.pilot_symbols, len(grid.subcarriers))
         self._pilots = tf.constant(pilots.ravel(), self._complex)
         self._estimator = _estimator(config, channel, grid, pilots, self._complex)
-        self._recovery = _recovery(config, grid)
+        self._recovery = _recovery(config, grid, prior, self._complex.real_dtype)
         rx, tx, real = config.num_rx_ant, config.num_tx_ant, self._complex.real_dtype
         shapes = Fades([rx, tx, None, grid.num_res], [rx, None, grid.num_res], *[[rx, None, pilots.size]] * 2)
         signature = [
@@ -202,15 +211,25 @@ def _estimator(config, channel, grid, pilots, dtype):
             return LSEstimator(**facts, weights=linear_weights if kind == "ls-linear" else nearest_weights)
 
 
-def _recovery(config, grid):
-    kind = config.recovery
-    return LinearRecovery(
-        num_reals=2 * config.num_tx_ant if kind == "complex-ls" else config.reals_per_re,
-        num_kept=config.reals_per_re,
-        prior_variance=grid.scale**2,
-        kind=kind.removeprefix("complex-"),
-        noisy_channel=config.estimator in ("ls-nearest", "ls-linear"),
-    )
+def _recovery(config, grid, prior, dtype):
+    kind, noisy_channel = config.recovery, config.estimator in ("ls-nearest", "ls-linear")
+    if prior is None:
+        return LinearRecovery(
+            num_reals=2 * config.num_tx_ant if kind == "complex-ls" else config.reals_per_re,
+            num_kept=config.reals_per_re,
+            prior_variance=grid.scale**2,
+            kind=kind.removeprefix("complex-"),
+            noisy_channel=noisy_channel,
+        )
+    if prior.mean.shape != (grid.num_tokens, grid.width):
+        raise ValueError(
+            f"the prior was fitted to codes of shape {prior.mean.shape}, these are {(grid.num_tokens, grid.width)}; "
+            "fit one to codes of the same encoder"
+        )
+    facts = {"grid": grid, "prior": prior, "noisy_channel": noisy_channel, "dtype": dtype}
+    if kind.startswith("lmmse"):
+        return PriorRecovery(**facts, unbiased=kind == "lmmse-unbiased")
+    return SparseRecovery(**facts, kind=kind)
 
 
 def _check_snr_db(snr_db, batch):
@@ -222,7 +241,16 @@ def _check_snr_db(snr_db, batch):
     return np.broadcast_to(value, (batch,))
 
 
-def _rebuild(kind, config, cache_bytes, next_realisation):
-    link = kind(config, cache_bytes=cache_bytes)
+def _check_prior(recovery, prior):
+    if recovery in ("omp", "fista", "vamp") and prior is None:
+        raise ValueError(f"recovery={recovery!r} needs prior=CodePrior.fit(codes), learned from training codes")
+    if recovery in ("ls", "complex-ls") and prior is not None:
+        raise ValueError(
+            f"recovery={recovery!r} makes no use of a prior; take recovery='lmmse', 'omp', 'fista' or 'vamp'"
+        )
+
+
+def _rebuild(kind, config, prior, cache_bytes, next_realisation):
+    link = kind(config, prior=prior, cache_bytes=cache_bytes)
     link._next_realisation = next_realisation
     return link

@@ -7,6 +7,7 @@ neither the batch, nor the order of the calls, nor the process matters. A bounde
 import threading
 import weakref
 from collections import OrderedDict
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,7 +57,7 @@ class Channel:
 
     def __init__(self, config: LinkConfig, *, cache_bytes: int):
         self._config = config
-        self._fading = _fading_model(config)
+        self.fading = _fading_model(config)
         self._pilot_antenna = pilot_antenna(config.num_tx_ant, config.num_subcarriers)
         self._cache, self._cache_bytes, self._held_bytes = OrderedDict(), cache_bytes, 0
         self._lock = threading.Lock()  # of the cache, and of Sionna's generator, which is one for the process
@@ -109,11 +110,11 @@ class Channel:
 
     def frequency_correlation(self, lag: np.ndarray) -> np.ndarray:
         """E[h(f + lag) h*(f)] over the ensemble, for `lag` subcarriers of any shape."""
-        return self._fading.frequency_correlation(lag)
+        return self.fading.frequency_correlation(lag)
 
     def time_correlation(self, lag: np.ndarray) -> np.ndarray:
         """E[h(t + lag) h*(t)] over the ensemble, for `lag` OFDM symbols of any shape."""
-        return self._fading.time_correlation(lag)
+        return self.fading.time_correlation(lag)
 
     def _block(self, number, grid):
         key = (number, grid.num_slots, grid.num_res)
@@ -129,7 +130,7 @@ class Channel:
     def _make(self, number, grid):
         symbols = np.union1d(grid.data_symbols, grid.pilot_symbols)
         data, pilot = np.searchsorted(symbols, grid.data_symbols), np.searchsorted(symbols, grid.pilot_symbols)
-        h = self._fading(symbols, _key(self._config.seed, _FADING, number))
+        h = self.fading(symbols, _key(self._config.seed, _FADING, number))
         shape = (BLOCK, self._config.num_rx_ant, self._config.num_subcarriers)
         noise = [_complex_normal(shape, _key(self._config.seed, _NOISE, number, int(symbol))) for symbol in symbols]
         noise = np.stack(noise, 2)  # [BLOCK, num_rx_ant, num_symbols, num_subcarriers]
@@ -163,13 +164,15 @@ class MultipathFading:
 
     def __call__(self, symbols: np.ndarray, key: np.ndarray) -> np.ndarray:
         """Frequency responses [BLOCK, num_rx_ant, num_tx_ant, num_symbols, num_subcarriers]."""
-        rng = sionna_config.tf_rng
-        before = rng.state.numpy()
-        try:
-            rng.reset_from_key_counter(key[0], tf.zeros([2], tf.int64))
-            return self._response(tf.constant(symbols * self._symbol_duration, tf.float32)).numpy()
-        finally:
-            rng.state.assign(before)
+        with _keyed(key):
+            return self._response(self._times(symbols)).numpy()
+
+    def paths(self, symbols: np.ndarray, key: np.ndarray):
+        """What the response is made of: coefficients [..., num_paths, num_symbols] and delays [BLOCK, num_paths]."""
+        with _keyed(key):
+            a = tf.linalg.matrix_transpose(self._model(BLOCK, self._times(symbols)))
+        tau = tf.constant(np.tile(self._model.delays, (BLOCK, 1)), tf.float32)
+        return a / tf.cast(self._model.mean_gain**0.5, a.dtype), tau
 
     def response(self, times):
         """Sum of the paths, each turned by its delay: one matrix product over all links, antennas and times."""
@@ -177,6 +180,9 @@ class MultipathFading:
         return tf.reshape(
             tf.reshape(a, [-1, a.shape[-1]]) @ self._steering, [*a.shape[:3], -1, self._steering.shape[1]]
         )
+
+    def _times(self, symbols):
+        return tf.constant(symbols * self._symbol_duration, tf.float32)
 
     def frequency_correlation(self, lag):
         """See `Channel`."""
@@ -243,6 +249,18 @@ def _antennas_first(links, num_res):
 
 def _key(*numbers):
     return np.random.SeedSequence(numbers).generate_state(2, np.uint64).view(np.int64)
+
+
+@contextmanager
+def _keyed(key):
+    """Sionna's generator, started from a key and put back as it was."""
+    rng = sionna_config.tf_rng
+    before = rng.state.numpy()
+    try:
+        rng.reset_from_key_counter(key[0], tf.zeros([2], tf.int64))
+        yield
+    finally:
+        rng.state.assign(before)
 
 
 def _complex_normal(shape, key):

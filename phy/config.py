@@ -19,7 +19,7 @@ _CHOICES = {
     "modulation": ("amplitude", "iq"),
     "pilots": ("kronecker", "none"),
     "estimator": ("perfect", "ls-nearest", "ls-linear", "lmmse"),
-    "recovery": ("ls", "complex-ls", "lmmse", "lmmse-unbiased"),
+    "recovery": ("ls", "complex-ls", "lmmse", "lmmse-unbiased", "omp", "fista", "vamp"),
     "direction": ("uplink", "downlink"),
     "precision": ("single", "double"),
 }
@@ -55,10 +55,12 @@ class LinkConfig:
     pilots : {"kronecker", "none"}
     estimator : {"perfect", "ls-nearest", "ls-linear", "lmmse"}
         `lmmse` knows the channel's delay and Doppler profile.
-    recovery : {"ls", "complex-ls", "lmmse", "lmmse-unbiased"}
+    recovery : {"ls", "complex-ls", "lmmse", "lmmse-unbiased", "omp", "fista", "vamp"}
         `ls` solves for the real numbers that were sent (widely linear for `amplitude`), `complex-ls` for complex
-        symbols of which `amplitude` keeps the real part. `lmmse` is the linear MMSE estimate of codes with unit power,
-        `lmmse-unbiased` the same without its shrinkage; both work for any number of antennas.
+        symbols of which `amplitude` keeps the real part. `lmmse` is the linear MMSE estimate of codes with unit
+        power, `lmmse-unbiased` the same without its shrinkage; with a `CodePrior` they are those of its mean and
+        covariance. `omp`, `fista` and `vamp` need a `CodePrior`. All but least squares work for any number of
+        antennas.
     direction : {"uplink", "downlink"}
         Which end carries which 3GPP antenna pattern; in the uplink the sensor is the mobile terminal.
     seed : int

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
-from torch import Size, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 TARGETS = r".*language_model.*\.(k_proj|v_proj)"  # the vision tower has projections of the same names
@@ -61,10 +61,6 @@ def save_lora(model: PreTrainedModel, folder: Path) -> None:
     save_file(state, folder / WEIGHTS)
 
 
-def _shape(shape: Size | None) -> str:
-    return "absent" if shape is None else str(list(shape))
-
-
 def load_lora(model: PreTrainedModel, folder: Path) -> None:
     """Add the LoRA that `save_lora` wrote to a model.
 
@@ -75,13 +71,14 @@ def load_lora(model: PreTrainedModel, folder: Path) -> None:
     """
     model.requires_grad_(False)
     model.add_adapter(LoraConfig.from_pretrained(str(folder)))
-    needed, stored = get_peft_model_state_dict(model), load_file(folder / WEIGHTS)
-    shapes = {name: tensor.shape for name, tensor in needed.items()}, {n: t.shape for n, t in stored.items()}
-    if shapes[0] != shapes[1]:
-        (name, *_) = sorted(name for name in {**needed, **stored} if shapes[0].get(name) != shapes[1].get(name))
+    stored = load_file(folder / WEIGHTS)
+    found = {name: list(tensor.shape) for name, tensor in stored.items()}
+    needed = {name: list(tensor.shape) for name, tensor in get_peft_model_state_dict(model).items()}
+    wrong = [name for name in {**needed, **found} if needed.get(name) != found.get(name)]
+    if wrong:
         raise ValueError(
-            f"{folder / WEIGHTS} does not fit the sensor: {name} is {_shape(shapes[1].get(name))} in the file and "
-            f"{_shape(shapes[0].get(name))} in the model; it belongs to another base model"
+            f"{folder / WEIGHTS} does not fit the sensor: the shape of {wrong[0]} is {found.get(wrong[0])} in the file "
+            f"and {needed.get(wrong[0])} in the model; it belongs to another base model"
         )
     set_peft_model_state_dict(model, stored)
     model.requires_grad_(False)

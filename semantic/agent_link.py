@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,7 @@ class AgentLink(nn.Module):
             sensor.slots.copy_(state.pop("slots"))
         code.load_state_dict(state)
         agents = cls(sensor, code, task_agent)
-        agents._origin = {"sensor": settings["sensor"], "task_agent": settings["task_agent"]}
+        agents._origin = {name: _from_anywhere(folder, settings[name]) for name in ("sensor", "task_agent")}
         return agents
 
     def save_pretrained(self, folder: str | Path, *, sensor: str | None = None, task_agent: str | None = None) -> None:
@@ -173,19 +174,15 @@ class AgentLink(nn.Module):
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        origin = {
-            "sensor": {
-                **self._origin.get("sensor", {}),
-                **({"model": sensor} if sensor else {}),
-                "prompt": self.sensor.prompt,
-            },
-            "task_agent": {
-                **self._origin.get("task_agent", {}),
-                **({"model": task_agent} if task_agent else {}),
-                "prompt": self.task_agent.prompt,
-            },
-        }
-        for name, entry in origin.items():
+        origin: dict[str, dict[str, str | None]] = {}
+        for name, given, prompt in (
+            ("sensor", sensor, self.sensor.prompt),
+            ("task_agent", task_agent, self.task_agent.prompt),
+        ):
+            entry = {"model": given} if given else dict(self._origin.get(name, {}))
+            if "model" in entry and Path(str(entry["model"])).is_absolute():  # where it was loaded from
+                entry["model"] = os.path.relpath(str(entry["model"]), folder.resolve())
+            origin[name] = {**entry, "prompt": prompt}
             if "model" not in entry:
                 raise ValueError(
                     f"where is the {name}'s model found? Give save_pretrained its path relative to {folder}"
@@ -198,10 +195,20 @@ class AgentLink(nn.Module):
         assert (folder / WEIGHTS).exists()
 
 
+def _from_anywhere(folder: Path, entry: dict[str, str | None]) -> dict[str, str | None]:
+    """Make a model's place, if it is a folder, independent of the folder that names it."""
+    local = folder / str(entry["model"])
+    return {**entry, "model": str(local.resolve())} if local.exists() else entry
+
+
 def _resolve(folder: Path, entry: dict[str, str | None]) -> tuple[str, dict[str, Any]]:
     """Return where a model is loaded from: a path relative to the folder if that exists, else a hub id and revision."""
     name = str(entry["model"])
     if (folder / name).exists():
         return str(folder / name), {"local_files_only": True}
+    if name.startswith((".", "/")):
+        raise FileNotFoundError(
+            f"{folder / SETTINGS} names the model {name}, which is not there; move the folders together"
+        )
     revision = entry.get("revision")
     return name, {"revision": revision} if revision else {}

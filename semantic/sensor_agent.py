@@ -78,6 +78,7 @@ class SensorAgent(nn.Module):
     @torch.no_grad()
     def image_tokens(self, images: Sequence[ImageLike], batch_size: int = 32) -> list[Float[Tensor, "patches hidden"]]:
         """Return each image's projected features; an object that occurs several times is computed once."""
+        images = list(images)  # a sequence that reads them anew at every access would mix up their identities
         unique = {id(image): image for image in images}
         features: dict[int, Tensor] = {}
         keys = list(unique)
@@ -136,6 +137,7 @@ class SensorAgent(nn.Module):
         """Express images, given vague descriptions in words; equal pairs are computed once."""
         if len(images) != len(descriptions):
             raise ValueError(f"{len(images)} images came with {len(descriptions)} descriptions; one each is needed")
+        images = list(images)
         pairs = {(id(i), d): k for k, (i, d) in reversed(list(enumerate(zip(images, descriptions, strict=True))))}
         features = self.image_tokens(images)
         order = sorted(pairs.values())

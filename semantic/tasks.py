@@ -61,6 +61,12 @@ def execute(program: Sequence[Node], scene: Scene) -> str:
     ValueError
         If a function is unknown, or ``unique`` meets no or several objects.
     """
+    answer = execute_steps(program, scene)[-1]
+    return ("yes" if answer else "no") if isinstance(answer, bool) else str(answer)
+
+
+def execute_steps(program: Sequence[Node], scene: Scene) -> list[Any]:
+    """Return every node's value: lists of objects, an object, a number, a word, a truth value. See `execute`."""
     objects, relationships = scene["objects"], scene["relationships"]
     values: list[Any] = []
     for node in program:
@@ -68,8 +74,7 @@ def execute(program: Sequence[Node], scene: Scene) -> str:
         args = [values[i] for i in node["inputs"]]
         side = node.get("value_inputs") or node.get("side_inputs") or [None]
         values.append(_apply(function, args, side[0], objects, relationships))
-    answer = values[-1]
-    return ("yes" if answer else "no") if isinstance(answer, bool) else str(answer)
+    return values
 
 
 def _apply(function: str, args: list[Any], side: str | None, objects: Sequence[Mapping], relationships: Mapping) -> Any:

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.fsync(folder)  # the new name itself
     finally:
         os.close(folder)
+
+
+def remove_leftovers(folder: Path, older_than_s: float = 3600) -> None:
+    """Delete what killed runs were writing; younger files may belong to another shard that is still at work."""
+    for path in folder.rglob(".*.tmp"):
+        if time.time() - path.stat().st_mtime > older_than_s:
+            path.unlink(missing_ok=True)
 
 
 def point_path(folder: Path, key: Mapping[str, Any]) -> Path:

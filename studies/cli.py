@@ -219,3 +219,7 @@ def _progress() -> Iterator[dict[str, Any]]:
                 bar.console.print(f"{outcome.job.label}: {state}", soft_wrap=True, markup=False)
 
         yield {"on_start": on_start, "on_outcome": on_outcome}
+
+
+if __name__ == "__main__":
+    app()

@@ -73,7 +73,6 @@ def check(folder: Path) -> Check:
             archive.read_point(path)
         except ValueError as error:
             problems.append(str(error))
-    problems += [f"{path.name} was left by a killed run; it can be deleted" for path in sorted(folder.glob("*/.*.tmp"))]
     if not problems and done:
         old = (folder / "results.h5").read_bytes() if (folder / "results.h5").exists() else b""
         collect(folder)

@@ -129,7 +129,7 @@ class Sweep:
         return [*encode, *(Job(job.id, job.label, job.task, job.needs & waiting) for job in missing)]
 
     def claim_folder(self) -> None:
-        """Write `config.yaml` and `plan.json`.
+        """Write `config.yaml` and `plan.json`, and delete what killed runs were in the middle of writing.
 
         Raises
         ------
@@ -147,6 +147,7 @@ class Sweep:
         header = f"# tokenlink run {self.name} --config {path.name}\n"
         archive.write_atomically(path, (header + self.config.to_yaml()).encode())
         archive.write_atomically(self.folder / "plan.json", json.dumps(self.plan(), indent=1).encode())
+        archive.remove_leftovers(self.folder)
 
     def plan(self) -> dict[str, Any]:
         """Return which points make up the run, and the attributes of its archive."""

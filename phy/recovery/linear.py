@@ -68,20 +68,39 @@ def least_squares(a, y, ridge=0.0):
     return x, inverse_gram
 
 
-class LinearRecovery:
-    r"""Least squares or linear MMSE on each resource element, as good as the channel estimate is.
+def effective_channel(err_var, no, *, noisy_channel: bool):
+    r"""Turn a channel estimate and its error into an estimate with uncorrelated error, and that error into noise.
 
     A least-squares channel estimate is the channel plus an independent error of variance :math:`\epsilon`. For
     :math:`\operatorname{E}|h|^2 = 1` that makes :math:`h = g \hat h + e` with :math:`g = 1 / (1 + \epsilon)` and an
     error of variance :math:`g \epsilon` that is uncorrelated with the estimate; an MMSE channel estimate has g = 1.
-    The error acts as noise: a real observation has the noise variance :math:`\sigma^2 = (N_0 + \overline{g \epsilon})
-    / 2`. With p the variance of an unknown,
+
+    Parameters
+    ----------
+    err_var : tf.Tensor, [num_tx_ant, batch, num_res], real
+    no : tf.Tensor, [batch, 1], real
+    noisy_channel : bool
+        The estimate is one of least squares.
+
+    Returns
+    -------
+    gain : tf.Tensor, [num_tx_ant, batch, num_res]
+    no_real : tf.Tensor, [batch, num_res]
+        Noise variance of a real observation, error of the channel included.
+    """
+    gain = 1 / (1 + err_var) if noisy_channel else tf.ones_like(err_var)
+    return gain, (no + tf.reduce_mean(gain * err_var, 0)) / 2  # each antenna has 1 / num_tx_ant of the power
+
+
+class LinearRecovery:
+    r"""Least squares or linear MMSE on each resource element, as good as the channel estimate is.
+
+    With g and :math:`\sigma^2` of `effective_channel`, p the variance of an unknown and c the diagonal of the inverse
+    Gram matrix, ridge included,
 
     - least squares on :math:`\hat h` recovers :math:`g x` plus noise, its error variance is :math:`c \sigma^2 + (1 -
     g)^2 p`; - MMSE is least squares on :math:`g \hat h` with the ridge :math:`\sigma^2 / p`. It shrinks numbers by
       :math:`1 - c \sigma^2 / p` and has the error variance :math:`c \sigma^2`; divided by the shrinkage it is unbiased.
-
-    Here c is the diagonal of the inverse Gram matrix, ridge included.
 
     Parameters
     ----------
@@ -119,8 +138,7 @@ class LinearRecovery:
         reals, variance : tf.Tensor, [num_kept, batch, num_res]
             Estimates and their error variance.
         """
-        gain = 1 / (1 + err_var) if self._noisy_channel else tf.ones_like(err_var)
-        no_real = (no + tf.reduce_mean(gain * err_var, 0)) / 2  # each antenna has 1 / num_tx_ant of the power
+        gain, no_real = effective_channel(err_var, no, noisy_channel=self._noisy_channel)
         y, kept = tf.concat([tf.math.real(y), tf.math.imag(y)], 0), slice(0, self._num_kept)
         if self._kind == "ls":
             x, spread = least_squares(real_matrix(h_hat, num_reals=self._num_reals), y)

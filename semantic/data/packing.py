@@ -67,6 +67,19 @@ def pack(
     return Packed(*(torch.from_numpy(a) for a in (input_ids, segment, offset, labels, answers)))
 
 
+def lay_out(rows: Sequence[Sequence[np.ndarray]], length: int, fill: int) -> torch.Tensor:
+    """Lay what belongs to the words of questions where `pack` lays the words: int64 [batch, length], else `fill`."""
+    out = np.full((len(rows), length), fill, dtype=np.int64)
+    for b, parts in enumerate(rows):
+        start = 0
+        for part in parts:
+            if start + len(part) > length:
+                break
+            out[b, start : start + len(part)] = part
+            start += len(part)
+    return torch.from_numpy(out)
+
+
 def attention_mask(prefix_valid: torch.Tensor, segment: torch.Tensor) -> torch.Tensor:
     """Return who may look at whom: bool [batch, 1, S, S] with S = prefix length + packed length.
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from semantic.data.packing import Packed, answer_loss, attention_mask, encode_question, pack
+from semantic.data.packing import Packed, answer_loss, attention_mask, encode_question, lay_out, pack
 from semantic.data.scenes import describe, draw_scene, patch_index, questions_for, scene_rng
 from semantic.endpoints.architecture import (
     BOS,
@@ -33,11 +33,13 @@ from semantic.endpoints.architecture import (
     build_tokenizer,
     token_ids,
 )
+from semantic.endpoints.pointers import NO_POINTER, Pointers, phrase_targets
 from semantic.task_agent import input_embeddings
 from semantic.tasks import ZERO_HOP, family
 from semantic.training import Metrics, fit, save_half, write_card
 
 MAX_OBJECTS = 10
+LENGTH = 108  # of packed questions
 QUESTION_START = 1 + GRID * GRID  # where a question begins behind <s> and an image
 SLOT_START = QUESTION_START + 12  # where the tokens stand behind an image and a vague description
 
@@ -49,15 +51,18 @@ class TextScene:
     words: np.ndarray  # int64 [num_objects, 6]
     patches: np.ndarray  # int64 [num_objects], raster index of the patch with the object's centre
     questions: list[np.ndarray]
-    zero_hop: list[np.ndarray]  # those of them that need no relation: what a reader learns first
+    pointers: list[np.ndarray]  # for every question's words, as `phrase_targets` has them
+    zero_hop: list[int]  # which questions need no relation: what a reader learns first
 
 
 def encode_scene(tokenizer: PreTrainedTokenizerFast, scene: dict, questions: list[dict]) -> TextScene:
     """Encode a scene's description and its questions."""
     words = np.array([tokenizer.convert_tokens_to_ids(words) for words in describe(scene)], dtype=np.int64)
     encoded = [encode_question(tokenizer, q["question"], q["answer"]) for q in questions]
-    easy = [e for e, q in zip(encoded, questions, strict=True) if family(q["program"]) in ZERO_HOP]
-    return TextScene(words, np.array(patch_index(scene, GRID), dtype=np.int64), encoded, easy)
+    pointers = [phrase_targets(q["question"], q["program"], scene) for q in questions]
+    pointers = [np.append(p, [NO_POINTER] * 2) for p in pointers]  # nothing at the answer and </s>
+    easy = [k for k, q in enumerate(questions) if family(q["program"]) in ZERO_HOP]
+    return TextScene(words, np.array(patch_index(scene, GRID), dtype=np.int64), encoded, pointers, easy)
 
 
 def draw_text_scenes(
@@ -164,18 +169,31 @@ class Reader:
         positions = torch.arange(1 + num_tokens).expand(batch, -1)
         return embeds, positions, torch.ones(batch, 1 + num_tokens, dtype=torch.bool)
 
-    def answer(
+    def descriptions(self, scenes: list[TextScene]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the objects' superposed vectors, without noise or gradient, and which of them are real."""
+        most = max(len(s.words) for s in scenes)
+        words, real = (
+            torch.zeros(len(scenes), most, 6, dtype=torch.long),
+            torch.zeros(len(scenes), most, dtype=torch.bool),
+        )
+        for b, scene in enumerate(scenes):
+            words[b, : len(scene.words)], real[b, : len(scene.words)] = torch.from_numpy(scene.words), True
+        table = input_embeddings(self.model).weight.detach()
+        return superpose(table, words, self.object_id) / table.std(), real
+
+    def read(
         self, prefix: tuple[torch.Tensor, torch.Tensor, torch.Tensor], packed: Packed, start: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return loss and accuracy of the packed questions behind a prefix; each begins at position `start`."""
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the states of packed questions behind a prefix after every block; each begins at position `start`."""
         embeds, positions, valid = prefix
         hidden = self.model.model(
             inputs_embeds=torch.cat([embeds, self.model.get_input_embeddings()(packed.input_ids)], 1),
             attention_mask=attention_mask(valid, packed.segment),
             position_ids=torch.cat([positions, start + packed.offset], 1),
             use_cache=False,
-        ).last_hidden_state[:, embeds.shape[1] :]
-        return answer_loss(hidden, packed, self.model.lm_head)
+            output_hidden_states=True,
+        ).hidden_states
+        return tuple(states[:, embeds.shape[1] :] for states in hidden)
 
 
 @dataclass(frozen=True)
@@ -222,6 +240,7 @@ def main(
         Lesson(whole, False, {"superposed": 0.75, "words": 0.2, "blind": 0.05}, 0.7, 0.55),
         Lesson(whole, False, {"superposed": 0.38, "words": 0.1, "tokens": 0.47, "blind": 0.05}, 2.0, 1.0),
     ]
+    pointers = Pointers(model.config.hidden_size)
     skill = 0.0  # running accuracy at reading superposed vectors
     if init is not None:
         del lessons[:-1]
@@ -235,8 +254,10 @@ def main(
             print(f"{len(lessons)} lesson(s) to go", flush=True)
         lesson = lessons[0]
         chosen = rng.sample(lesson.scenes, batch)
-        asked = [s.zero_hop if lesson.zero_hop else s.questions for s in chosen]
-        packed = pack([rng.sample(questions, len(questions)) for questions in asked], length=108)
+        asked = [s.zero_hop if lesson.zero_hop else range(len(s.questions)) for s in chosen]
+        orders = [rng.sample(numbers, len(numbers)) for numbers in asked]
+        packed = pack([[s.questions[k] for k in order] for s, order in zip(chosen, orders, strict=True)], LENGTH)
+        targets = lay_out([[s.pointers[k] for k in o] for s, o in zip(chosen, orders, strict=True)], LENGTH, NO_POINTER)
         way = rng.choices(list(lesson.ways), list(lesson.ways.values()))[0]
         if way == "blind":  # so that a question without any prefix gets the best guess
             prefix, start = reader.prefix(torch.zeros(batch, 0, model.config.hidden_size)), 1
@@ -248,10 +269,18 @@ def main(
         else:
             num_tokens = rng.choices((2, 3, 5, MAX_SLOTS), (0.1, 0.1, 0.65, 0.15))[0]
             prefix, start = reader.tokens(chosen, rng, num_tokens, noise=0.7), 1 + num_tokens
-        loss, accuracy = reader.answer(prefix, packed, start)
+        states = reader.read(prefix, packed, start)
+        loss, accuracy = answer_loss(states[-1], packed, model.lm_head)
+        metrics = {way: accuracy.item()}
         if way == "superposed":
             skill += 0.03 * (accuracy.item() - skill)
-        return loss, {way: accuracy.item()}
+        if way != "blind":
+            marks = packed.answers == 1
+            phrases = torch.where(marks, NO_POINTER, targets), torch.where(marks, targets, NO_POINTER)
+            pointing = pointers(states[2:4], *reader.descriptions(chosen), phrases)
+            metrics["pointing"] = pointing.item()
+            loss = loss + pointing
+        return loss, metrics
 
     def save() -> None:
         save_half(model, out)
@@ -269,7 +298,14 @@ def main(
         }
         write_card(out, title="The embedded task agent's Llama", stage="task", options=options, results=results)
 
-    fit(step, model.parameters(), minutes=minutes, lr=lr, log=Path(out) / "training.jsonl", save=save)
+    fit(
+        step,
+        [*model.parameters(), *pointers.parameters()],
+        minutes=minutes,
+        lr=lr,
+        log=Path(out) / "training.jsonl",
+        save=save,
+    )
 
 
 @torch.no_grad()
@@ -285,6 +321,8 @@ def evaluate(reader: Reader, tokenizer: PreTrainedTokenizerFast, seed: int, num_
         "5 tokens": (reader.tokens(scenes, rng, 5, noise=0.0), 6),
         "blind": (reader.prefix(torch.zeros(num_scenes, 0, reader.model.config.hidden_size)), 1),
     }
-    return {
-        name: round(reader.answer(prefix, packed, start)[1].item(), 4) for name, (prefix, start) in prefixes.items()
-    }
+    answered = {}
+    for name, (prefix, start) in prefixes.items():
+        _, accuracy = answer_loss(reader.read(prefix, packed, start)[-1], packed, reader.model.lm_head)
+        answered[name] = round(accuracy.item(), 4)
+    return answered

@@ -2,6 +2,7 @@
 
 import functools
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -58,6 +59,29 @@ class Scheme(ABC):
     def ledger(self) -> "Ledger | None":
         """Return the resources that one question takes; None where nothing crosses the link."""
         return None
+
+
+class WithoutLink(Scheme):
+    """A curve that puts nothing on the air.
+
+    Parameters
+    ----------
+    agents : AgentLink
+        Whose weights the answers depend on.
+    respond : answers a batch of questions
+    """
+
+    def __init__(self, agents: "AgentLink", respond: Callable[[Batch], list[str]]):
+        self.agents = agents
+        self.respond = respond
+
+    def determined_by(self) -> dict[str, Any]:
+        """Return the hash of the agents' weights."""
+        return {"agents": weights_hash(self.agents)}
+
+    def answer(self, batch: Batch, received: "Tensor | None") -> list[str]:
+        """Answer a batch of questions; nothing was received."""
+        return self.respond(batch)
 
 
 @functools.cache

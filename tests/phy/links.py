@@ -23,4 +23,4 @@ def complex_normal(rng, *shape):
 
 
 def fades_of(link, numbers, num_tokens=5, width=64) -> Fades:
-    return link.channel.fades(np.asarray(numbers), link._transmission(num_tokens, width).grid)
+    return link.channel.fades(np.asarray(numbers), link.transmission(num_tokens=num_tokens, width=width).grid)

@@ -19,6 +19,7 @@ def nmse(out, codes):
         {"modulation": "iq"},
         {"recovery": "complex-ls"},
         {"estimator": "ls-nearest"},
+        {"estimator": "lmmse", "recovery": "lmmse"},
     ],
 )
 def test_codes_come_back_and_the_receiver_knows_how_well(facts):
@@ -136,7 +137,7 @@ def test_one_graph_serves_every_batch_size():
     link = make_link()
     for batch in (1, 5, 32, 3):
         link(make_codes(batch), 10.0, np.arange(batch))
-    assert link._transmission(5, 64)._compiled.experimental_get_tracing_count() == 1
+    assert link.transmission(num_tokens=5, width=64)._compiled.experimental_get_tracing_count() == 1
 
 
 def test_an_empty_batch_is_an_empty_answer():

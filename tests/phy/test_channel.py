@@ -15,7 +15,7 @@ import numpy as np
 from phy import AnalogLink, LinkConfig
 assert "torch" not in sys.modules, "import phy loads torch"
 link = AnalogLink(LinkConfig(channel=sys.argv[1], seed=4))
-fades = link.channel.fades(np.array([130, 3, 64]), link._transmission(5, 64).grid)
+fades = link.channel.fades(np.array([130, 3, 64]), link.transmission(num_tokens=5, width=64).grid)
 print(hashlib.sha256(b"".join(part.tobytes() for part in fades)).hexdigest())
 """
 
@@ -106,7 +106,7 @@ def test_measured_snr_is_the_requested_one(facts):
     """Noise-free part against noise, on data and pilots, given the gain of the realisations that were met."""
     snr_db, batch, width = 7.0, BLOCK, 300
     link = make_link(**facts)
-    transmission = link._transmission(10, width)
+    transmission = link.transmission(num_tokens=10, width=width)
     fades = link.channel.fades(np.arange(batch), transmission.grid)
     no = tf.constant([[10 ** (-snr_db / 10)]], tf.float32)
     signs = np.where(make_codes(batch, 10, width) > 0, 1.0, -1.0).astype(np.float32)

@@ -82,7 +82,7 @@ def test_time_correlation_is_that_of_the_ensemble(model):
 @pytest.mark.parametrize("channel", ["tdl-a", "cdl-c", "cdl-e"])
 def test_frequency_response_is_sionnas_for_the_same_paths(channel):
     link = make_link(channel=channel, num_guard_carriers=(3, 2))
-    fading, key = link.channel._fading, np.array([7, 0])
+    fading, key = link.channel.fading, np.array([7, 0])
     h, model = fading(np.array([0, 1]), key), fading._model
     sionna_config.tf_rng.reset_from_key_counter(key[0], tf.zeros([2], tf.int64))
     a = tf.transpose(model(64, tf.constant([0.0, 1.0]) * SYMBOL), [0, 1, 2, 4, 3])[:, None, :, None]

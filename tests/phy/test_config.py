@@ -45,6 +45,7 @@ def test_every_channel_fits_the_default_cyclic_prefix(channel):
         ({"fft_size": 3}, "pilots='kronecker' needs one subcarrier per transmit antenna: 3"),
         ({"phase_mask": 1}, "phase_mask must be true or false"),
         ({"pilots": "none"}, "estimator='ls-linear' needs pilots"),
+        ({"estimator": "mmse"}, "estimator must be one of perfect, ls-nearest, ls-linear, lmmse; got 'mmse'"),
         ({"num_tx_ant": 8, "num_rx_ant": 3}, "recovery='ls' has no solution: 8 real unknowns.*6 real observations"),
         ({"num_tx_ant": 3, "num_rx_ant": 2, "modulation": "iq"}, "6 real unknowns .* 4 real observations"),
         ({"num_tx_ant": 4, "num_rx_ant": 2, "recovery": "complex-ls"}, "recovery='complex-ls' has no solution"),

@@ -16,8 +16,8 @@ def test_linear_weights_reproduce_lines_and_nearest_weights_steps():
     np.testing.assert_array_equal(linear_weights(targets, np.array([4])), 1)
 
 
-def estimate(link, batch=64, snr_db=10.0, **codes):
-    transmission = link._transmission(codes.get("num_tokens", 5), codes.get("width", 64))
+def estimate(link, batch=64, snr_db=10.0, width=64):
+    transmission = link.transmission(num_tokens=5, width=width)
     fades = link.channel.fades(np.arange(batch), transmission.grid)
     no = tf.constant([[10 ** (-snr_db / 10)]], tf.float32)
     h_hat, err_var = transmission.estimate(fades, no)
@@ -35,14 +35,41 @@ def test_error_at_a_pilot_is_the_noise_over_its_energy():
 
 
 @pytest.mark.parametrize("channel", ["rayleigh", "tdl-a", "cdl-c", "cdl-d"])
-@pytest.mark.parametrize("estimator", ["ls-nearest", "ls-linear"])
-@pytest.mark.parametrize(("snr_db", "speed"), [(0.0, 1.0), (40.0, 1.0), (40.0, 40.0)])
+@pytest.mark.parametrize("estimator", ["ls-nearest", "ls-linear", "lmmse"])
+@pytest.mark.parametrize(("snr_db", "speed"), [(0.0, 1.0), (40.0, 40.0)])
 def test_error_variance_is_the_mean_squared_error(channel, estimator, snr_db, speed):
     link = make_link(channel=channel, estimator=estimator, speed=speed, delay_spread=200e-9, cyclic_prefix_length=6)
     h, h_hat, err_var = estimate(link, batch=1024, snr_db=snr_db, width=150)
     error = (np.abs(h_hat - h) ** 2).mean((0, 1, 3))  # of each realisation
     expected = err_var.mean()
     assert abs(error.mean() - expected) < 5 * error.std() / np.sqrt(len(error)) + 0.02 * expected
+
+
+def test_lmmse_estimate_is_its_textbook_formula():
+    link = make_link(estimator="lmmse", channel="tdl-a", speed=30.0, num_tx_ant=2, num_rx_ant=1, fft_size=16)
+    transmission = link.transmission(num_tokens=5, width=16)
+    grid, fades = transmission.grid, fades_of(link, np.arange(3), width=16)
+    no = np.array([[0.01], [0.1], [1.0]], np.float32)
+    y_pilot = link.channel.sound(transmission._pilots, fades, no).numpy()
+    h_hat, err_var = (part.numpy() for part in transmission._estimator(tf.constant(y_pilot), tf.constant(no)))
+    times, tones = (part.ravel() for part in np.meshgrid(grid.pilot_symbols, np.arange(16), indexing="ij"))
+    to_times, to_tones = (part.ravel() for part in np.meshgrid(grid.data_symbols, np.arange(16), indexing="ij"))
+
+    def correlate(t1, f1, t2, f2):
+        t, f = t1[:, None] - t2, f1[:, None] - f2
+        return link.channel.time_correlation(t) * link.channel.frequency_correlation(f)
+
+    at_pilots = y_pilot * transmission._pilots.numpy().conj()
+    for antenna in range(2):
+        mine = pilot_antenna(2, 16)[tones] == antenna
+        among = correlate(times[mine], tones[mine], times[mine], tones[mine])
+        cross = correlate(to_times, to_tones, times[mine], tones[mine])[: grid.num_res]
+        for example in range(3):
+            weights = cross @ np.linalg.inv(among + no[example] * np.eye(len(among)))
+            expected = weights @ at_pilots[0, example, mine]
+            np.testing.assert_allclose(h_hat[0, antenna, example], expected, atol=2e-5)
+            explained = np.real((weights * cross.conj()).sum(1))
+            np.testing.assert_allclose(err_var[antenna, example], 1 - explained, atol=2e-5)
 
 
 def test_perfect_estimator_has_no_error():
@@ -55,7 +82,7 @@ def test_perfect_estimator_has_no_error():
 def test_linear_estimate_is_sionnas_for_the_same_pilots(num_guard_carriers):
     link = make_link(num_guard_carriers=num_guard_carriers)
     width = 2 * link.config.num_subcarriers * 12 // 5 * 2  # fills the slot
-    transmission = link._transmission(5, width)
+    transmission = link.transmission(num_tokens=5, width=width)
     grid, fades = transmission.grid, fades_of(link, np.arange(3), width=width)
     no = tf.constant([[0.1]])
     y_pilot = link.channel.sound(transmission._pilots, fades, no).numpy().reshape(8, 3, 2, -1)

@@ -1,16 +1,23 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from sionna.phy.mimo import zf_equalizer
+from sionna.phy.mimo import lmmse_equalizer, zf_equalizer
 
 from phy.recovery.linear import LinearRecovery, least_squares, real_matrix
 from tests.phy.links import complex_normal
 
 
-def recover(h, y, no, num_reals, num_kept, err_var=0.0):
+def recover(h, y, no, num_reals, num_kept, *, err_var=0.0, kind="ls", noisy_channel=False, prior_variance=1.0):
     """Shapes as in `LinearRecovery`: antennas first, then batch, then resource elements."""
-    recovery = LinearRecovery(num_reals=num_reals, num_kept=num_kept)
-    no, err_var = (np.full(shape, value, h.real.dtype) for shape, value in (((1, 1), no), ((1, 1, 1), err_var)))
+    recovery = LinearRecovery(
+        num_reals=num_reals,
+        num_kept=num_kept,
+        prior_variance=prior_variance,
+        kind=kind,
+        noisy_channel=noisy_channel,
+    )
+    err_var = tf.constant(np.full(h.shape[1:], err_var, h.real.dtype))
+    no = tf.constant(np.full((1, 1), no, h.real.dtype))
     return [part.numpy() for part in recovery(tf.constant(y), tf.constant(h), err_var, no)]
 
 
@@ -80,9 +87,64 @@ def test_one_real_symbol_meets_half_the_noise():
     assert variance.item() == pytest.approx(0.1)
 
 
-def test_error_of_the_channel_estimate_adds_to_the_noise():
+def test_error_of_an_mmse_channel_estimate_adds_to_the_noise():
     _, variance = recover(np.ones((2, 1, 1, 1), complex), np.ones((2, 1, 1), complex), 0.2, 1, 1, err_var=0.3)
     assert variance.item() == pytest.approx((0.2 + 0.3) / 2 / 2)
+
+
+@pytest.mark.parametrize("num_reals", [3, 6])
+def test_lmmse_is_its_textbook_formula(num_reals):
+    rng = np.random.default_rng(6)
+    h, y, no, p = complex_normal(rng, 2, 3, 1, 1), complex_normal(rng, 2, 1, 1), 0.3, 0.25
+    x_hat, variance = recover(h, y, no, num_reals, num_reals, kind="lmmse", prior_variance=p)
+    a = real_matrix(tf.constant(h), num_reals=num_reals).numpy()[:, :, 0, 0]
+    covariance = p * a @ a.T + no / 2 * np.eye(4)
+    gain = p * a.T @ np.linalg.inv(covariance)
+    np.testing.assert_allclose(x_hat[:, 0, 0], gain @ np.concatenate([y.real, y.imag])[:, 0, 0], rtol=1e-9)
+    np.testing.assert_allclose(variance[:, 0, 0], p - p * np.diag(gain @ a), rtol=1e-9)
+
+
+@pytest.mark.parametrize(("tx", "rx"), [(4, 8), (4, 2), (4, 1)])
+def test_lmmse_is_never_worse_than_least_squares_and_tends_to_it(tx, rx):
+    rng, samples = np.random.default_rng(7), 4000
+    h, x = complex_normal(rng, rx, tx, 1, samples), rng.standard_normal((tx, 1, samples))
+    for no in (10.0, 0.1, 1e-6):
+        y = send(rng, h, x, no)
+        lmmse, known = recover(h, y, no, tx, tx, kind="lmmse")
+        unbiased, _ = recover(h, y, no, tx, tx, kind="lmmse-unbiased")
+        error = ((lmmse - x) ** 2).mean()
+        assert error == pytest.approx(known.mean(), rel=0.1)
+        assert (unbiased * x).mean() == pytest.approx((x**2).mean(), abs=5 * np.std(unbiased * x) / np.sqrt(x.size))
+        if 2 * rx >= tx:
+            ls, _ = recover(h, y, no, tx, tx)
+            assert error <= ((ls - x) ** 2).mean()
+    if 2 * rx > tx:
+        np.testing.assert_allclose(lmmse, ls, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["ls", "lmmse", "lmmse-unbiased"])
+@pytest.mark.parametrize("epsilon", [0.01, 1.0])
+def test_error_variance_holds_for_a_noisy_channel_estimate(kind, epsilon):
+    rng, tx, rx, samples, no = np.random.default_rng(8), 4, 8, 20_000, 0.1
+    h, x = complex_normal(rng, rx, tx, 1, samples), rng.standard_normal((tx, 1, samples)) / 2
+    h_hat = h + np.sqrt(epsilon) * complex_normal(rng, *h.shape)
+    facts = {"err_var": epsilon, "kind": kind, "noisy_channel": True, "prior_variance": 0.25}
+    x_hat, variance = recover(h_hat, send(rng, h, x, no), no, tx, tx, **facts)
+    errors = (x_hat - x) ** 2
+    # the four errors of a resource element are dependent: count it once; five standard errors
+    assert abs(errors.mean() - variance.mean()) < 5 * errors.mean(0).std() / np.sqrt(samples)
+
+
+def test_unbiased_complex_lmmse_is_sionnas():
+    rng = np.random.default_rng(9)
+    h, y = (complex_normal(rng, *shape).astype(np.complex64) for shape in ((3, 4, 3, 20), (3, 3, 20)))
+    facts = {"kind": "lmmse-unbiased", "prior_variance": 0.5}  # half of the unit power of a complex symbol
+    x_hat, variance = recover(h, y, 0.3, 8, 8, **facts)
+    s = tf.eye(3, batch_shape=[3, 20], dtype=tf.complex64) * 0.3
+    reference, no_eff = lmmse_equalizer(tf.transpose(y, [1, 2, 0]), tf.transpose(h, [2, 3, 0, 1]), s)
+    reference = tf.transpose(reference, [2, 0, 1]).numpy()
+    assert np.abs(x_hat[:4] + 1j * x_hat[4:] - reference).max() < 1e-4 * np.abs(reference).max()
+    np.testing.assert_allclose(variance[:4], tf.transpose(no_eff, [2, 0, 1]) / 2, rtol=1e-3)
 
 
 def test_complex_recovery_is_sionnas_zero_forcing():

@@ -35,7 +35,9 @@ def test_lora_sits_on_the_language_models_keys_and_values_and_nowhere_else():
         if parameter.requires_grad
     }
     expected = {
-        f"model.language_model.layers.{block}.self_attn.{part}" for block in range(BLOCKS) for part in ("k_proj", "v_proj")
+        f"model.language_model.layers.{block}.self_attn.{part}"
+        for block in range(BLOCKS)
+        for part in ("k_proj", "v_proj")
     }
     assert found == expected
     assert any("vision" in name and "k_proj" in name for name, _ in model.named_modules())  # which has the same names

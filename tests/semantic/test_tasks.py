@@ -1,22 +1,19 @@
 import random
-import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom
 
 from semantic.tasks import (
     ATTRIBUTES,
     DIRECTIONS,
     FAMILIES,
-    SYNONYMS,
     ask,
     execute,
     family,
     normalize_answer,
 )
-from tests.semantic.worlds import FOUR_THINGS, asked, drawn_scenes, shuffled
+from tests.semantic.worlds import FOUR_THINGS, Reader, asked, drawn_scenes, shuffled
 
 EXAMPLES = settings(derandomize=True, deadline=None, max_examples=60)
 
@@ -174,71 +171,6 @@ def test_the_order_in_which_objects_are_listed_does_not_matter(number, name, see
 
 
 # --- the questions -----------------------------------------------------------------------------------------------
-
-VALUE_OF = {
-    word: value for values in ATTRIBUTES.values() for value in values for word in SYNONYMS.get(value, (value,))
-}
-VALUE_OF |= {word + "s": value for word, value in VALUE_OF.items() if value in ATTRIBUTES["shape"]}
-TAIL = re.compile(r" (left of|right of|in front of|behind|with the same (\w+) as) the ")
-
-
-class Reader:
-    """Answers from the words alone: what a pupil who has the picture and the question, but no program, would do."""
-
-    def __init__(self, scene):
-        self.objects, self.relationships = scene["objects"], scene["relationships"]
-
-    def things(self, phrase):
-        phrase, tail, anchor = phrase, TAIL.search(phrase), None
-        found = range(len(self.objects))
-        if tail:
-            anchor = self.thing(phrase[tail.end() :])
-            phrase = phrase[: tail.start()]
-            if attribute := tail[2]:
-                found = [i for i in found if i != anchor and self.the(attribute, i) == self.the(attribute, anchor)]
-            else:
-                side = {"left of": "left", "right of": "right", "in front of": "front"}.get(tail[1], tail[1])
-                found = self.relationships[side][anchor]
-        assert ("other " in f" {phrase}") == bool(tail and tail[2])  # "other" goes with "same", and with nothing else
-        words = [w for w in phrase.split() if w not in ("other", "thing", "things", "object", "objects")]
-        return [i for i in found if all(VALUE_OF[w] in self.objects[i].values() for w in words)]
-
-    def thing(self, phrase):
-        (only,) = self.things(phrase)
-        return only
-
-    def the(self, attribute, index):
-        return self.objects[index][attribute]
-
-    def answer(self, question):
-        text = question.removesuffix(" ?").replace("another", "a other")
-        yes = {True: "yes", False: "no"}
-        for pattern in (
-            r"what (?P<a>color|shape|size|material) is the (?P<x>.+)",
-            r"what is the (?P<a>color|shape|size) of the (?P<x>.+)",
-            r"what is the (?P<x>.+) (?P<a>made of)",
-        ):
-            if m := re.fullmatch(pattern, text):
-                return self.the({"made of": "material"}.get(m["a"], m["a"]), self.thing(m["x"]))
-        if m := re.fullmatch(r"is there a (.+)|is a (.+) visible", text):
-            return yes[bool(self.things(m[1] or m[2]))]
-        if m := re.fullmatch(r"how many (.+) are there|what number of (.+) are visible", text):
-            return str(len(self.things(m[1] or m[2])))
-        if m := re.fullmatch(r"how many (.+) are ((?:left|right|in front|behind|with) .+)", text):
-            return str(len(self.things(f"{m[1]} {m[2]}")))
-        if m := re.fullmatch(r"does the (.+) have the same (\w+) as the (.+)", text):
-            return yes[self.the(m[2], self.thing(m[1])) == self.the(m[2], self.thing(m[3]))]
-        if m := re.fullmatch(r"is the (color|shape|size|material) of the (.+) that of the (.+)", text):
-            return yes[self.the(m[1], self.thing(m[2])) == self.the(m[1], self.thing(m[3]))]
-        for pattern, holds in (
-            (r"are there as many (.+) as (.+)|is the number of (.+) equal to the number of (.+)", "__eq__"),
-            (r"are there fewer (.+) than (.+)|is the number of (.+) less than the number of (.+)", "__lt__"),
-            (r"are there more (.+) than (.+)|is the number of (.+) greater than the number of (.+)", "__gt__"),
-        ):
-            if m := re.fullmatch(pattern, text):
-                first, second = (len(self.things(phrase)) for phrase in m.groups() if phrase)
-                return yes[getattr(first, holds)(second)]
-        raise AssertionError(f"a question in unknown words: {question}")
 
 
 def test_the_words_of_every_question_lead_to_its_answer():

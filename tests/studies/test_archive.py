@@ -112,6 +112,17 @@ def test_an_old_file_survives_a_write_that_fails(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_leftovers_of_killed_runs_are_deleted_and_fresh_ones_kept(tmp_path):
+    (tmp_path / "points").mkdir()
+    old, fresh, point = (tmp_path / "points" / name for name in (".a.h5.0.tmp", ".b.h5.0.tmp", "a.h5"))
+    for path in (old, fresh, point):
+        path.write_bytes(b"")
+    for path in (old, point):
+        os.utime(path, (time.time() - 7200,) * 2)
+    archive.remove_leftovers(tmp_path)
+    assert sorted((tmp_path / "points").iterdir()) == [fresh, point]
+
+
 def test_a_killed_writer_leaves_whole_points_only(tmp_path):
     code = (
         "import numpy, sys\nfrom pathlib import Path\nfrom studies import archive\n"

@@ -16,7 +16,7 @@ from studies import run_folder
 from studies.accuracy_vs_snr import Config, evaluate
 from studies.engines import THREAD_VARIABLES
 from studies.schemes.machine_tokens import MachineTokens
-from studies.schemes.raw_image import RawImage
+from studies.schemes.scheme import WithoutLink
 from studies.sweep import Sweep
 from tests.studies.fakes import FakeAgents, FakeChannel
 
@@ -35,7 +35,8 @@ def build_tokens(workbench):
 
 
 def build_raw(workbench):
-    return RawImage(FakeAgents())
+    agents = FakeAgents()
+    return WithoutLink(agents, lambda batch: agents.sensor.answer(batch.images, batch.texts))
 
 
 def sweep(data, folder):

@@ -1,0 +1,238 @@
+"""Sparse recovery over all resource elements of an example at once, in the basis of a `CodePrior`.
+
+The unknowns are the coefficients z of the centred code, c = μ + U z; a resource element sees its numbers of c through
+its own matrix, so that the whole observation is a block-diagonal matrix times U. All three solvers take observations
+with unit noise.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from phy.recovery.linear import effective_channel
+from phy.recovery.prior import CodePrior, pad_rows, to_rows, whitened
+
+
+def omp(matrix, y, *, max_terms: int, tolerance: float = 0.0):
+    """Orthogonal matching pursuit: take the column most like the residual, project, repeat.
+
+    Columns are compared by their normalised correlation. Chosen ones are orthogonalised, and the same operations on
+    their unit vectors give the coefficients without a triangular solve.
+
+    Parameters
+    ----------
+    matrix : tf.Tensor, [batch, rows, size], real
+    y : tf.Tensor, [batch, rows], real
+    max_terms : int
+    tolerance : float
+        An example is done when the energy of its residual is not above this.
+
+    Returns
+    -------
+    z : tf.Tensor, [batch, size]
+    spread : tf.Tensor, [batch, size]
+        Diagonal of the inverse Gram matrix of the chosen columns, 0 elsewhere.
+
+    Source: Y. C. Pati, R. Rezaiifar, P. S. Krishnaprasad, "Orthogonal matching pursuit", Asilomar 1993.
+    """
+    size, tiny = matrix.shape[2], tf.constant(1e-30, matrix.dtype)
+    scale = tf.math.rsqrt(tf.maximum(tf.reduce_sum(matrix**2, 1), tiny))
+    z = spread = tf.zeros_like(scale)
+    free, residual = tf.ones_like(scale), y
+    directions = tf.zeros([tf.shape(y)[0], 0, matrix.shape[1]], matrix.dtype)  # orthonormal, one row per term
+    recipes = tf.zeros([tf.shape(y)[0], 0, size], matrix.dtype)  # each row makes that direction out of columns
+
+    def more(step, residual, *_):
+        return tf.logical_and(step < max_terms, tf.reduce_any(tf.reduce_sum(residual**2, 1) > tolerance))
+
+    def add(step, residual, free, z, spread, directions, recipes):
+        running = tf.cast(tf.reduce_sum(residual**2, 1) > tolerance, y.dtype)[:, None]
+        likeness = tf.abs(tf.linalg.matvec(matrix, residual, transpose_a=True)) * scale * free
+        chosen = tf.argmax(likeness, 1)
+        recipe = tf.one_hot(chosen, size, dtype=y.dtype)
+        free -= recipe * free
+        direction = tf.gather(matrix, chosen, axis=2, batch_dims=1)
+        for _ in range(2):  # twice is enough to be orthogonal in floating point
+            overlap = tf.linalg.matvec(directions, direction)
+            direction -= tf.linalg.matvec(directions, overlap, transpose_a=True)
+            recipe -= tf.linalg.matvec(recipes, overlap, transpose_a=True)
+        norm = tf.math.rsqrt(tf.maximum(tf.reduce_sum(direction**2, 1, keepdims=True), tiny)) * running
+        direction, recipe = direction * norm, recipe * norm
+        projection = tf.reduce_sum(direction * residual, 1, keepdims=True)
+        return (
+            step + 1,
+            residual - projection * direction,
+            free,
+            z + projection * recipe,
+            spread + recipe**2,
+            tf.concat([directions, direction[:, None]], 1),
+            tf.concat([recipes, recipe[:, None]], 1),
+        )
+
+    start = (tf.constant(0), residual, free, z, spread, directions, recipes)
+    shapes = tuple(tf.TensorShape([None] * t.shape.rank) if t.shape.rank == 3 else t.shape for t in start)
+    shapes = (*shapes[:5], tf.TensorShape([None, None, matrix.shape[1]]), tf.TensorShape([None, None, size]))
+    _, _, _, z, spread, _, _ = tf.while_loop(more, add, start, shape_invariants=shapes)
+    return z, spread
+
+
+def fista(forward, adjoint, y, *, penalty, step, iterations: int):
+    r"""Minimise :math:`\tfrac12 \|A z - y\|^2 + \sum_i \lambda_i |z_i|` by accelerated proximal gradient steps.
+
+    Parameters
+    ----------
+    forward, adjoint : callables
+        z [batch, size] to A z, and back by the transpose; any shape in between.
+    y : tf.Tensor
+        Shape of `forward`'s result.
+    penalty : tf.Tensor, broadcastable to [batch, size]
+        The weights λ.
+    step : tf.Tensor, [batch, 1]
+        Not above the inverse of the largest eigenvalue of A^T A.
+    iterations : int
+
+    Returns
+    -------
+    z : tf.Tensor, [batch, size]
+
+    Source: A. Beck, M. Teboulle, "A fast iterative shrinkage-thresholding algorithm for linear inverse problems",
+    SIAM J. Imaging Sci. 2(1), 2009.
+    """
+    z = ahead = tf.zeros_like(adjoint(y))
+    momentum = 1.0
+    for _ in range(iterations):
+        moved = ahead - step * adjoint(forward(ahead) - y)
+        new = tf.sign(moved) * tf.nn.relu(tf.abs(moved) - penalty * step)
+        following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
+        ahead = new + (momentum - 1) / following * (new - z)
+        z, momentum = new, following
+    return z
+
+
+def vamp(values, vectors, matched, basis, law, *, iterations: int):
+    r"""Vector approximate message passing between the block-diagonal observation and independent coefficients.
+
+    One half is the linear MMSE estimate of the code for white Gaussian messages. As the basis is orthonormal it needs
+    the eigenvalues of each resource element's own small Gram matrix only, however many numbers the example has. The
+    other half is the posterior mean of each coefficient under its two-Gaussian law.
+
+    Parameters
+    ----------
+    values, vectors : tf.Tensor, [batch, num_res, reals], [batch, num_res, reals, reals]
+        Eigenvalues and eigenvectors of the noise-weighted Gram matrices.
+    matched : tf.Tensor, [batch, num_res, reals]
+        Matched filter of the centred code.
+    basis : tf.Tensor, [size, num_res * reals]
+        Transposed, orthonormal rows.
+    law : tuple of tf.Tensor, [size]
+        Activity, wide and narrow variance.
+    iterations : int
+
+    Returns
+    -------
+    z, variance : tf.Tensor, [batch, size]
+
+    Source: S. Rangan, P. Schniter, A. K. Fletcher, "Vector approximate message passing", IEEE Trans. Inf. Theory
+    65(10), 2019.
+    """
+    activity, wide, narrow = law
+    size = basis.shape[0]
+    empty = basis.shape[1] - size  # places of the last resource element that nobody observes
+    projected = tf.linalg.matvec(vectors, matched, transpose_a=True)
+    message = tf.zeros([tf.shape(matched)[0], size], matched.dtype)
+    precision = tf.fill([tf.shape(matched)[0], 1], 1 / tf.reduce_mean(activity * wide + (1 - activity) * narrow))
+    low, high = 1e-6, 1e8
+    z = variance = tf.zeros_like(message)
+    for _ in range(iterations):
+        incoming = tf.reshape(message @ basis, tf.shape(matched))
+        spread = 1 / (values + precision[..., None])
+        weighted = projected + precision[..., None] * tf.linalg.matvec(vectors, incoming, transpose_a=True)
+        code = tf.reshape(tf.linalg.matvec(vectors, spread * weighted), [-1, matched.shape[1] * matched.shape[2]])
+        certainty = size / (tf.reduce_sum(spread, [1, 2])[:, None] - empty / precision)
+        onward = tf.clip_by_value(certainty - precision, low, high)
+        message = (certainty * tf.matmul(code, basis, transpose_b=True) - precision * message) / onward
+        z, variance = _posterior(message, 1 / onward, activity, wide, narrow)
+        certainty = 1 / tf.reduce_mean(variance, 1, keepdims=True)
+        precision = tf.clip_by_value(certainty - onward, low, high)
+        message = (certainty * z - onward * message) / precision
+    return z, variance
+
+
+class SparseRecovery:
+    """Recover the coefficients of a code in the basis of its prior by one of `omp`, `fista`, `vamp`.
+
+    `omp` stops when the residual is no larger than the noise. `fista` is the posterior mode for Laplace coefficients
+    with the variances of the prior. `vamp` uses the two-Gaussian law of each coefficient. The error variance of
+    `vamp` is its own posterior variance; `omp` adds the variance of the coefficients it left out to the noise on
+    those it took; `fista` has that of a Gaussian coefficient in the noise of its own gradient step. The last two are
+    approximations.
+
+    Parameters
+    ----------
+    grid : TokenGrid
+    prior : CodePrior
+    kind : {"omp", "fista", "vamp"}
+    noisy_channel : bool
+        See `LinearRecovery`.
+    dtype : tf.DType, real
+    """
+
+    def __init__(self, *, grid, prior: CodePrior, kind: str, noisy_channel: bool, dtype: tf.DType):
+        self._grid, self._kind, self._noisy_channel = grid, kind, noisy_channel
+        self._basis = tf.constant(pad_rows(prior.basis, grid), dtype)  # [num_res * reals_per_re, size]
+        self._mean = tf.constant(pad_rows(prior.mean.reshape(-1, 1), grid)[:, 0], dtype)
+        self._law = tuple(tf.constant(part, dtype) for part in (prior.activity, prior.wide, prior.narrow))
+        self._variances = tf.constant(prior.variances, dtype)
+        used = pad_rows(np.ones((prior.mean.size, 1)), grid)
+        self._used = tf.constant(used.reshape(grid.num_res, 1, grid.reals_per_re), dtype)
+
+    def __call__(self, y, h_hat, err_var, no):
+        """Recover the transmitted reals; arguments and results as for `LinearRecovery`."""
+        gain, no_real = effective_channel(err_var, no, noisy_channel=self._noisy_channel)
+        a, y = whitened(y, h_hat * tf.cast(gain, h_hat.dtype), no_real, self._grid)
+        a *= self._grid.scale * self._used  # acts on codes now
+        y -= tf.linalg.matvec(a, tf.reshape(self._mean, [self._grid.num_res, -1]))
+        z, variance = getattr(self, f"_{self._kind}")(a, y)
+        flat = self._mean + tf.matmul(z, self._basis, transpose_b=True)
+        spread = tf.matmul(variance, self._basis**2, transpose_b=True)
+        scale = self._grid.scale
+        return scale * to_rows(flat, self._grid), scale**2 * to_rows(spread, self._grid)
+
+    def _omp(self, a, y):
+        batch, rows = tf.shape(y)[0], y.shape[1] * y.shape[2]
+        blocks = tf.reshape(self._basis, [self._grid.num_res, self._grid.reals_per_re, -1])
+        matrix = tf.reshape(a @ blocks, [batch, rows, self._basis.shape[1]])
+        max_terms = min(rows, self._basis.shape[1]) // 2
+        z, spread = omp(matrix, tf.reshape(y, [batch, rows]), max_terms=max_terms, tolerance=float(rows))
+        return z, tf.where(spread > 0, spread, self._variances)
+
+    def _fista(self, a, y):
+        shape = [-1, self._grid.num_res, self._grid.reals_per_re]
+
+        def forward(z):
+            return tf.linalg.matvec(a, tf.reshape(tf.matmul(z, self._basis, transpose_b=True), shape))
+
+        def adjoint(r):
+            return tf.reshape(tf.linalg.matvec(a, r, transpose_a=True), [-1, self._basis.shape[0]]) @ self._basis
+
+        energy = tf.reduce_sum(a**2, [2, 3])  # of a block: at least its largest eigenvalue
+        step = 1 / tf.reduce_max(energy, 1, keepdims=True)
+        z = fista(forward, adjoint, y, penalty=tf.sqrt(2 / self._variances), step=step, iterations=100)
+        mean_energy = tf.reduce_sum(energy, 1, keepdims=True) / self._basis.shape[1]
+        return z, 1 / (1 / self._variances + mean_energy)
+
+    def _vamp(self, a, y):
+        values, vectors = tf.linalg.eigh(tf.matmul(a, a, transpose_a=True))
+        matched = tf.linalg.matvec(a, y, transpose_a=True)
+        return vamp(tf.nn.relu(values), vectors, matched, tf.transpose(self._basis), self._law, iterations=15)
+
+
+def _posterior(message, noise, activity, wide, narrow):
+    """Mean and variance of coefficients seen as `message` in Gaussian noise."""
+    total_wide, total_narrow = wide + noise, narrow + noise
+    log_odds = tf.math.log(activity / (1 - activity)) - 0.5 * tf.math.log(total_wide / total_narrow)
+    member = tf.sigmoid(log_odds + 0.5 * message**2 * (1 / total_narrow - 1 / total_wide))
+    gain_wide, gain_narrow = wide / total_wide, narrow / total_narrow
+    mean = (member * gain_wide + (1 - member) * gain_narrow) * message
+    second = member * (gain_wide * noise + (gain_wide * message) ** 2)
+    second += (1 - member) * (gain_narrow * noise + (gain_narrow * message) ** 2)
+    return mean, tf.maximum(second - mean**2, 1e-12)

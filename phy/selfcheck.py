@@ -1,0 +1,154 @@
+"""The closed forms that a correct link obeys, measured: for users who want to see them before they trust a curve.
+
+Every tolerance is five standard errors of the quantity under its own law, or the figure that the contract states.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from sionna.phy.channel import cir_to_ofdm_channel, subcarrier_frequencies
+
+from phy.analog_link import AnalogLink
+from phy.channel import BLOCK
+from phy.config import CHANNELS, LinkConfig
+from phy.noise import no_to_snr_db, snr_db_to_no
+from phy.recovery.linear import LinearRecovery
+
+
+class Row(NamedTuple):
+    """One check.
+
+    Attributes
+    ----------
+    name : str
+    requested : str
+        The circumstances.
+    expected, measured : float
+    verdict : {"ok", "off"}
+    """
+
+    name: str
+    requested: str
+    expected: float
+    measured: float
+    verdict: str
+
+
+def rows() -> list[Row]:
+    """Run all checks; about half a minute on one idle core."""
+    return [row for check in _CHECKS for row in check()]
+
+
+def _row(name, requested, expected, measured, tolerance) -> Row:
+    verdict = "ok" if abs(measured - expected) <= tolerance else "off"
+    return Row(name, requested, float(expected), float(measured), verdict)
+
+
+def _conversions() -> Iterator[Row]:
+    grid = np.linspace(-30, 60, 91)
+    error = np.abs(no_to_snr_db(snr_db_to_no(grid, tf.float64)) - grid).max()
+    yield _row("SNR to noise variance and back, error [dB]", "-30 to 60 dB", 0, error, 1e-6)
+
+
+def _transmit_power() -> Iterator[Row]:
+    for num_tx_ant in (1, 4, 8):
+        link = AnalogLink(LinkConfig(num_tx_ant=num_tx_ant, channel="rayleigh"))
+        x = link.transmission(num_tokens=5, width=64).grid.map(_signs((2, 5, 64)))
+        yield _row(
+            "transmit power per data element", f"{num_tx_ant} antennas", 1, np.mean(np.abs(x) ** 2) * num_tx_ant, 1e-5
+        )
+
+
+def _signal_to_noise() -> Iterator[Row]:
+    """Noise-free part against noise at the receiver; the gain of the fades that were met is taken out."""
+    for channel in CHANNELS:
+        link = AnalogLink(LinkConfig(channel=channel))
+        grid = link.transmission(num_tokens=10, width=300).grid
+        fades = link.channel.fades(np.arange(BLOCK), grid)
+        x, no = grid.map(_signs((BLOCK, 10, 300))), tf.constant([[0.1]])
+        clean = link.channel(x, fades._replace(noise=np.zeros_like(fades.noise)), no)
+        noise = link.channel(x, fades, no) - clean
+        ratio = np.mean(np.abs(clean) ** 2) / np.mean(np.abs(noise) ** 2) / np.mean(np.abs(fades.h) ** 2)
+        yield _row("SNR at the receiver [dB]", f"10 dB, {channel}, 4x8", 10, 10 * np.log10(ratio), 0.05)
+
+
+def _mean_gain() -> Iterator[Row]:
+    for channel in ("rayleigh", "tdl-a", "cdl-c", "cdl-d"):
+        link = AnalogLink(LinkConfig(channel=channel, num_tx_ant=2, num_rx_ant=2, fft_size=8))
+        h = link.channel.fades(np.arange(30 * BLOCK), link.transmission(num_tokens=1, width=4).grid).h
+        gain = (np.abs(h) ** 2).mean((0, 1, 3))
+        yield _row(
+            "mean channel gain", f"{channel}, {len(gain)} fades", 1, gain.mean(), 5 * gain.std() / len(gain) ** 0.5
+        )
+
+
+def _sionna() -> Iterator[Row]:
+    """One response from the same paths, once summed here and once by Sionna."""
+    for channel in ("tdl-a", "cdl-c"):
+        link = AnalogLink(LinkConfig(channel=channel, num_tx_ant=2, num_rx_ant=2))
+        fading, key = link.channel.fading, np.array([1, 0])
+        ours = fading(np.array([0]), key)
+        a, tau = fading.paths(np.array([0]), key)
+        reference = cir_to_ofdm_channel(subcarrier_frequencies(64, 30e3), a[:, None, :, None], tau[:, None, None])
+        error = np.abs(ours - reference[:, 0, :, 0]).max()
+        yield _row("H against Sionna's, largest error", f"{channel}, same paths", 0, error, 1e-5)
+
+
+def _pilot_error() -> Iterator[Row]:
+    link = AnalogLink(LinkConfig(channel="rayleigh", num_tx_ant=1, num_rx_ant=8, estimator="ls-nearest"))
+    transmission = link.transmission(num_tokens=1, width=64)
+    fades = link.channel.fades(np.arange(2 * BLOCK), transmission.grid)
+    h_hat, _ = transmission.estimate(fades, tf.constant([[0.1]]))
+    error = np.abs(h_hat - fades.h) ** 2
+    yield _row("channel estimate at a pilot, error", "N0 = 0.1, energy 1", 0.1, error.mean(), 5 * 0.1 / error.size**0.5)
+
+
+def _recovery() -> Iterator[Row]:
+    """Mean squared error per real symbol on i.i.d. Rayleigh matrices, N0 = 0.1."""
+    rng, samples, no = np.random.default_rng(0), 40_000, 0.1
+    for kind, tx, rx, unknowns, closed in (
+        ("widely linear", 4, 8, 4, no / (2 * 8 - 4 - 1)),
+        ("widely linear", 4, 5, 4, no / (2 * 5 - 4 - 1)),
+        ("complex, real part", 4, 8, 8, no / (2 * (8 - 4))),
+    ):
+        h, noise = _normal(rng, rx, tx, 1, samples), _normal(rng, rx, 1, samples) * no**0.5
+        x = rng.standard_normal((tx, 1, samples))
+        solve = LinearRecovery(num_reals=unknowns, num_kept=tx, prior_variance=1.0, kind="ls", noisy_channel=False)
+        x_hat, _ = solve((h * x).sum(1) + noise, h, tf.zeros([tx, 1, 1], tf.float64), tf.constant([[no]], tf.float64))
+        error = (x_hat - x) ** 2
+        tolerance = 5 * np.std(np.mean(error, 0)) / samples**0.5
+        yield _row(f"least squares, {kind}", f"{tx}x{rx}, N0 = {no}", closed, np.mean(error), tolerance)
+    x, noise = rng.standard_normal((1, 1, samples)), _normal(rng, 1, 1, samples) * no**0.5
+    error = ((x + noise).real - x) ** 2
+    yield _row(
+        "one real symbol meets half the noise", f"1x1, N0 = {no}", no / 2, error.mean(), 5 * error.std() / samples**0.5
+    )
+
+
+def _ledger() -> Iterator[Row]:
+    for guards in ((0, 0), (5, 6)):
+        ledger = AnalogLink(LinkConfig(num_guard_carriers=guards)).ledger(num_tokens=5, width=256)
+        parts = ledger.data_res + ledger.pilot_res + ledger.guard_res + ledger.idle_res
+        yield _row("parts of the ledger", f"guards {guards}", ledger.num_symbols * 64, parts, 0)
+
+
+def _signs(shape):
+    return np.random.default_rng(0).choice(np.array([-1, 1], np.float32), shape)
+
+
+def _normal(rng, *shape):
+    return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)) / 2**0.5
+
+
+_CHECKS = (
+    _conversions,
+    _transmit_power,
+    _signal_to_noise,
+    _mean_gain,
+    _sionna,
+    _pilot_error,
+    _recovery,
+    _ledger,
+)

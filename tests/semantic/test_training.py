@@ -1,0 +1,169 @@
+import json
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from semantic import training
+from semantic.training import fit, save_half, write_card
+from tests.semantic.models import build_task_model, changed, parameters_of
+
+
+class Clock:
+    """A clock that goes on by so many seconds whenever it is read."""
+
+    def __init__(self, tick):
+        self.now, self.tick = 0.0, tick
+
+    def monotonic(self):
+        self.now += self.tick
+        return self.now
+
+
+def walk(tmp_path, *, groups=None, **options):
+    """Fit numbers whose gradient never changes: Adam then moves each by exactly the learning rate, step after step."""
+    numbers = [torch.nn.Parameter(torch.zeros(())) for _ in range(len(groups or [1]))]
+    seen = []
+
+    def step(share):
+        seen.append((share, [n.item() for n in numbers]))
+        return sum(numbers), {"share": share}
+
+    parameters = (
+        numbers if groups is None else [{"params": [n], "lr": lr} for n, lr in zip(numbers, groups, strict=True)]
+    )
+    arguments = {"minutes": 1.0, "lr": 0.1, "log": tmp_path / "log.jsonl", "weight_decay": 0.0} | options
+    count = fit(step, parameters, **arguments)
+    places = torch.tensor([place for _, place in seen] + [[n.item() for n in numbers]], dtype=torch.float64)
+    return count, [share for share, _ in seen], -places.diff(dim=0)
+
+
+def factor(share, warmup_share=0.03):
+    return min(1.0, share / warmup_share + 0.01) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def test_the_learning_rate_warms_up_and_then_follows_the_cosine(tmp_path):
+    count, shares, moved = walk(tmp_path, max_steps=100)
+    assert count == 100
+    assert shares == pytest.approx([k / 100 for k in range(100)])
+    expected = torch.tensor([0.1 * factor(share) for share in shares], dtype=torch.float64)
+    assert torch.allclose(moved[:, 0], expected, rtol=1e-3, atol=1e-6)
+    assert moved[:, 0].argmax() == 3  # the end of the warm-up
+    assert moved[-1, 0] < 1e-3 * moved.max()
+
+
+def test_each_group_has_its_own_peak(tmp_path):
+    _, _, moved = walk(tmp_path, groups=[0.1, 0.3], max_steps=20)
+    assert torch.allclose(moved[:, 1], 3 * moved[:, 0], rtol=1e-3)
+
+
+def test_without_a_number_of_steps_the_clock_decides(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "time", Clock(tick=1.0))
+    count, shares, moved = walk(tmp_path, minutes=0.5)
+    assert count == 29  # 30 seconds, one per look at the clock, the first of them before the first step
+    assert shares == pytest.approx([k / 30 for k in range(1, 30)])
+    expected = torch.tensor([0.1 * factor(share) for share in shares], dtype=torch.float64)
+    assert torch.allclose(moved[:, 0], expected, rtol=1e-3, atol=1e-6)
+
+
+def test_work_is_saved_now_and_then_and_at_the_end(tmp_path, monkeypatch):
+    clock = Clock(tick=1.0)
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=clock.monotonic))
+    saved = []
+    walk(tmp_path, minutes=1.0, save_minutes=0.25, save=lambda: saved.append(clock.now))
+    assert len(saved) in (4, 5)
+    assert saved[-1] >= 60
+    assert all(12 < b - a < 20 for a, b in zip(saved[:-2], saved[1:-1], strict=True))
+
+
+def test_a_log_line_holds_the_means_since_the_last(tmp_path):
+    walk(tmp_path, max_steps=25, every=10)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [10, 20]
+    assert lines[0]["share"] == pytest.approx(sum(range(10)) / 10 / 25, abs=1e-4)
+    assert lines[1]["share"] == pytest.approx(sum(range(10, 20)) / 10 / 25, abs=1e-4)
+    assert lines[1]["loss"] < lines[0]["loss"] < 0
+
+
+def test_a_metric_that_is_not_always_measured_is_averaged_over_its_own_steps(tmp_path):
+    number = torch.nn.Parameter(torch.zeros(()))
+    values = iter(range(10))
+
+    def step(share):
+        k = next(values)
+        return number * 1.0, {"rare": float(k)} if k % 5 == 0 else {}
+
+    fit(step, [number], minutes=1, lr=0.1, log=tmp_path / "log.jsonl", max_steps=10, every=10)
+    assert json.loads((tmp_path / "log.jsonl").read_text())["rare"] == 2.5
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_stops_the_run_and_says_where(tmp_path, bad):
+    number = torch.nn.Parameter(torch.zeros(()))
+    losses = iter([1.0, 1.0, bad, 1.0])
+
+    def step(share):
+        return number + next(losses), {}
+
+    with pytest.raises(FloatingPointError, match=rf"the loss is {bad} at step 2; lower lr \(now 0.1\)"):
+        fit(step, [number], minutes=1, lr=0.1, log=tmp_path / "log.jsonl", max_steps=10)
+
+
+def test_the_same_steps_give_the_same_weights(tmp_path):
+    def run():
+        torch.manual_seed(3)
+        model = torch.nn.Linear(4, 4)
+
+        def step(share):
+            x = torch.randn(8, 4)
+            return (model(x) - x.flip(-1)).square().mean(), {}
+
+        fit(step, model.parameters(), minutes=1, lr=0.05, log=tmp_path / "log.jsonl", max_steps=60)
+        x = torch.randn(64, 4)
+        return parameters_of(model), (model(x) - x.flip(-1)).square().mean().item()
+
+    (first, loss), (second, _) = run(), run()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert loss < 0.1  # about 1.3 before
+
+
+def test_enormous_gradients_are_clipped_together(tmp_path):
+    numbers = [torch.nn.Parameter(torch.zeros(())) for _ in range(2)]
+
+    def step(share):
+        return 3e6 * numbers[0] + 4e6 * numbers[1], {}
+
+    kept = []
+    original = torch.optim.AdamW.step
+
+    def watch(self, *args, **kwargs):
+        kept.append([n.grad.item() for n in numbers])
+        return original(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", watch)
+        fit(step, numbers, minutes=1, lr=0.1, log=tmp_path / "log.jsonl", max_steps=2)
+    assert kept[0] == pytest.approx([0.6, 0.8], rel=1e-3)
+
+
+def test_weights_are_saved_in_half_precision_and_go_on_in_full(tmp_path):
+    model = build_task_model()
+    before = parameters_of(model)
+    save_half(model, tmp_path)
+    assert not changed(before, model)
+    stored = load_file(tmp_path / "model.safetensors")
+    assert {t.dtype for t in stored.values()} == {torch.float16}
+    for name, tensor in stored.items():
+        assert torch.equal(tensor, before[name].half())
+
+
+def test_a_card_gives_the_command_and_the_results_but_no_folder_of_this_machine(tmp_path):
+    options = {"out": tmp_path / "vision", "max_images": None, "seed": 3, "min_snr_db": -10.0}
+    write_card(tmp_path, title="A tower", stage="vision", options=options, results={"shape": 0.93})
+    text = (tmp_path / "README.md").read_text()
+    assert text.startswith("# A tower\n")
+    assert "tokenlink train vision --out vision --seed 3 --min-snr-db -10.0\n" in text
+    assert "| shape | 0.93 |" in text
+    assert str(tmp_path) not in text

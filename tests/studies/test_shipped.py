@@ -1,0 +1,36 @@
+"""The road that a newcomer takes first, on what ships: weights, split, both frameworks, spawned workers."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from studies import run_folder
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def tiny(folder, *options):
+    command = [sys.executable, "-m", "studies.cli", "run", "accuracy-vs-snr", "--tiny", "--out", str(folder), *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500, check=False, env=os.environ)
+
+
+@pytest.mark.slow
+def test_the_tiny_study_runs_and_workers_change_none_of_its_numbers(tmp_path):
+    for workers in ("1", "2"):
+        done = tiny(tmp_path / workers, "--workers", workers)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "oneDNN" not in done.stderr  # TensorFlow's start-up lines
+    assert (tmp_path / "1" / "results.h5").read_bytes() == (tmp_path / "2" / "results.h5").read_bytes()
+    names = [path.relative_to(tmp_path / "1") for path in (tmp_path / "1").glob("*/*.h5")]
+    assert len(names) == 13
+    for name in names:
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
+    assert run_folder.check(tmp_path / "1") == run_folder.Check(9, 9, [])
+    results = run_folder.collect(tmp_path / "1")
+    nmse = results.of("code_nmse", "machine-tokens")
+    assert 0 < nmse[1] < nmse[0] / 10  # 20 dB less noise
+    assert results.of("accuracy", "raw-image")[0] > results.of("accuracy", "question-only")[0]
