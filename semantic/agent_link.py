@@ -107,13 +107,7 @@ class AgentLink(nn.Module):
     @property
     def model_hash(self) -> str:
         """Return the SHA-256 of every parameter and buffer, in the order of their names."""
-        digest = hashlib.sha256()
-        parts = {"sensor": self.sensor, "code": self.code, "task_agent": self.task_agent}
-        for part, module in parts.items():
-            for name, tensor in sorted(module.state_dict().items()):
-                digest.update(f"{part}.{name}".encode())
-                digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return hash_of({"sensor": self.sensor, "code": self.code, "task_agent": self.task_agent})
 
     # --- files ---------------------------------------------------------------------------------------------------
 
@@ -193,6 +187,16 @@ class AgentLink(nn.Module):
         settings = {"num_tokens": self.num_tokens, "code": self.code.settings(), **origin}
         (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
         assert (folder / WEIGHTS).exists()
+
+
+def hash_of(parts: dict[str, nn.Module]) -> str:
+    """Return the SHA-256 of every parameter and buffer of named modules."""
+    digest = hashlib.sha256()
+    for part, module in parts.items():
+        for name, tensor in sorted(module.state_dict().items()):
+            digest.update(f"{part}.{name}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _from_anywhere(folder: Path, entry: dict[str, str | None]) -> dict[str, str | None]:

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from semantic.adapters import add_lora, lora_parameters
-from semantic.agent_link import AgentLink
+from semantic.agent_link import AgentLink, hash_of
 from semantic.data.clevr import ClevrDataset
 from semantic.data.packing import Packed, answer_loss, attention_mask, pack
 from semantic.endpoints.language import Reader, TextScene
@@ -155,7 +155,7 @@ def main(
             agents.code.load_state_dict(earlier.code.state_dict())
     trained = [*lora_parameters(agents.sensor.model), agents.sensor.slots]
     everything = trained + list(agents.code.parameters())
-    frozen_hash = _parameter_sum(agents.task_agent)
+    frozen_hash = hash_of({"task_agent": agents.task_agent})
     print(
         f"{sum(p.numel() for p in everything):,} trainable parameters of "
         f"{sum(p.numel() for p in agents.parameters()):,}"
@@ -242,12 +242,8 @@ def main(
     groups = [{"params": trained, "lr": lr}, {"params": list(agents.code.parameters()), "lr": 2 * lr}]
     groups = [group for group in groups if group["params"]]
     fit(step, groups, minutes=minutes, lr=lr, log=Path(out) / "training.jsonl", save=save, weight_decay=0.0)
-    if _parameter_sum(agents.task_agent) != frozen_hash:
+    if hash_of({"task_agent": agents.task_agent}) != frozen_hash:
         raise RuntimeError("the task agent's parameters changed during training; nothing may train them")
-
-
-def _parameter_sum(module: torch.nn.Module) -> list[float]:
-    return [p.double().sum().item() for p in module.parameters()]
 
 
 def _relative(path: Path, start: Path) -> str:

@@ -1,6 +1,5 @@
 import json
 import random
-from functools import partial
 
 import numpy as np
 import pytest
@@ -99,11 +98,13 @@ def test_a_batch_holds_the_questions_of_its_groups_mirrored_where_the_image_is(t
 
 
 def test_training_meets_the_answers_that_are_given_in_use(agents):
-    """A packed question's most probable word is the first word of the greedy answer behind the same tokens."""
+    """A packed question's most probable word is the first of the greedy answer behind the same tokens."""
     received = torch.randn(len(QUESTIONS), 3, HIDDEN, generator=torch.Generator().manual_seed(0))
-    answers = agents.task_agent.answer(QUESTIONS, prefix=received)
-    tokenizer = agents.task_agent.tokenizer
-    firsts = [answer.split()[0] for answer in answers]
+    agent, tokenizer = agents.task_agent, agents.task_agent.tokenizer
+    inputs = tokenizer(QUESTIONS, return_tensors="pt", padding=True, padding_side="left")
+    embeds, mask = agent.with_prefix(inputs["input_ids"], inputs["attention_mask"], received)
+    out = agent.model.generate(inputs_embeds=embeds, attention_mask=mask, max_new_tokens=1, do_sample=False)
+    firsts = tokenizer.convert_ids_to_tokens(out[:, 0].tolist())
     rows = [[encode_question(tokenizer, q, a)] for q, a in zip(QUESTIONS, firsts, strict=True)]
     _, accuracy = answer_from_tokens(agents.task_agent, received, pack(rows, 30))
     assert accuracy == 1
@@ -186,6 +187,6 @@ def test_training_refuses_a_task_agent_that_moved(pair, data, tmp_path, monkeypa
             head.copy_(head.flip(0))  # the same numbers at other places
         return 0
 
-    monkeypatch.setattr(agent_training, "fit", partial(disturb))
+    monkeypatch.setattr(agent_training, "fit", disturb)
     with pytest.raises(RuntimeError, match="the task agent's parameters changed during training"):
         main(tmp_path, data, pair / "sensor", pair / "task", NoisyChannel(), 1.0, num_tokens=2, width=8, r=2)

@@ -76,7 +76,7 @@ def test_a_split_without_answers_is_refused_with_the_way_out(folder, missing):
     questions = read(folder)
     del questions[1][missing]
     write(folder, questions)
-    with pytest.raises(ValueError, match="question 1 of the val split has no answer or program.*use split='val'"):
+    with pytest.raises(ValueError, match=r"question 1 of the val split has no answer or program.*use split='val'"):
         ClevrDataset(folder, split="val")
 
 

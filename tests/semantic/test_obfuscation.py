@@ -72,12 +72,15 @@ def test_the_embedded_pair_knows_every_word_of_every_description():
     ("question", "about"),
     [
         # numbers
-        ("What number of other objects are there of the same size as the red cube?", "the number of things and same size"),
-        ("How many other things are made of the same material as the big ball?", "the number of things and same material"),
+        ("What number of other objects are there of the same size as the red cube?",
+         "the number of things and same size"),
+        ("How many other things are made of the same material as the big ball?",
+         "the number of things and same material"),
         ("How many cyan things are left of the tiny block?", "the number of things and position"),
         ("How many things are either tiny gray blocks or shiny cylinders?", "the number of things"),
         ("What is the number of green cylinders?", "the number of things"),
-        ("There is a brown ball; how many other objects are the same shape as it?", "the number of things and same shape"),
+        ("There is a brown ball; how many other objects are the same shape as it?",
+         "the number of things and same shape"),
         # comparisons of numbers
         ("Are there fewer red cubes than large metal balls?", "two numbers"),
         ("Are there more tiny things behind the gray block than big cyan things?", "two numbers and position"),
@@ -87,8 +90,10 @@ def test_the_embedded_pair_knows_every_word_of_every_description():
         ("Is the number of matte balls the same as the number of brown cubes?", "two numbers"),
         # presence
         ("Is there a big thing that has the same color as the small sphere?", "the presence of a thing and same color"),
-        ("Are there any other things that are the same size as the yellow ball?", "the presence of a thing and same size"),
-        ("Are there any other objects made of the same material as the cube?", "the presence of a thing and same material"),
+        ("Are there any other things that are the same size as the yellow ball?",
+         "the presence of a thing and same size"),
+        ("Are there any other objects made of the same material as the cube?",
+         "the presence of a thing and same material"),
         ("Is there anything else that has the same shape as the gray thing?", "the presence of a thing and same shape"),
         ("Are any cubes visible?", "the presence of a thing"),
         ("There is a cyan ball; is there a metal block to the right of it?", "the presence of a thing and position"),

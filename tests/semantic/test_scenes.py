@@ -290,7 +290,7 @@ def test_rendered_scenes_are_resumed_read_and_never_mixed(in_process, tmp_path):
     assert contents(tmp_path) == first
     assert (tmp_path / "images" / "val" / "CLEVR_val_000000.jpg").stat().st_mtime_ns == kept
 
-    with pytest.raises(ValueError, match="holds scenes drawn with .*'seed': 5.*use another --out"):
+    with pytest.raises(ValueError, match=r"holds scenes drawn with .*'seed': 5.*use another --out"):
         main(tmp_path, 2, split="val", seed=6)
     assert contents(tmp_path) == first
 

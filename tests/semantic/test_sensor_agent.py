@@ -175,7 +175,7 @@ def test_at_least_one_token_is_needed(sensor):
 
 @pytest.mark.parametrize("prompt", ["{text}", "<image>", "USER: <image>\n{question}"])
 def test_a_prompt_needs_a_place_for_the_image_and_one_for_the_text(sensor, prompt):
-    with pytest.raises(ValueError, match="prompt must contain {text} and <image>, got"):
+    with pytest.raises(ValueError, match=r"prompt must contain {text} and <image>, got"):
         SensorAgent(sensor.model, sensor.processor, prompt=prompt)
 
 

@@ -15,7 +15,7 @@ def agent():
     return TaskAgent(build_task_model(), build_tokenizer())
 
 
-def received(count=len(QUESTIONS), num_tokens=3, seed=0):
+def received(count=6, num_tokens=3, seed=0):
     return torch.randn(count, num_tokens, HIDDEN, generator=torch.Generator().manual_seed(seed))
 
 

@@ -1,5 +1,6 @@
 import json
 import math
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -75,7 +76,7 @@ def test_work_is_saved_now_and_then_and_at_the_end(tmp_path, monkeypatch):
     walk(tmp_path, minutes=1.0, save_minutes=0.25, save=lambda: saved.append(clock.now))
     assert len(saved) in (4, 5)
     assert saved[-1] >= 60
-    assert all(12 < b - a < 20 for a, b in zip(saved[:-2], saved[1:-1], strict=True))
+    assert all(12 < b - a < 20 for a, b in pairwise(saved[:-1]))
 
 
 def test_a_log_line_holds_the_means_since_the_last(tmp_path):

@@ -1,0 +1,95 @@
+"""The weights in the repository."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from scipy.stats import binom
+
+from semantic import AgentLink
+from semantic.agent_link import PRETRAINED
+from semantic.data import shipped_split
+from semantic.endpoints.architecture import build_tokenizer
+
+BLIND = 0.45  # what the question alone may be worth
+NUM_QUESTIONS = 60
+
+
+@pytest.fixture(scope="module")
+def agents():
+    return AgentLink.from_pretrained("clevr-mini")
+
+
+@pytest.fixture(scope="module")
+def asked():
+    """Images, questions and answers, ten of each family, of as many scenes as there are questions."""
+    split = shipped_split()
+    chosen = split.questions[:: len(split) // NUM_QUESTIONS + 1]
+    chosen = chosen[:NUM_QUESTIONS]
+    images = {q.image_index: split.image(q.image_index) for q in chosen}
+    return [images[q.image_index] for q in chosen], [q.question for q in chosen], [q.answer for q in chosen]
+
+
+def test_shipped_weights_are_safetensors_and_json_of_less_than_30_megabytes():
+    files = [path for path in PRETRAINED.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".jsonl", ".md", ".jinja"}, files
+    assert sum(path.stat().st_size for path in files) < 30e6
+    weights = [path for path in files if path.suffix == ".safetensors"]
+    assert weights
+    for path in weights:
+        with safe_open(path, "pt") as stored:
+            for name in stored.keys():  # noqa: SIM118 -- safetensors' handle is no mapping
+                assert torch.isfinite(stored.get_tensor(name)).all(), (path, name)
+    for path in files:
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+
+
+def test_shipped_files_name_no_folder_of_the_machine_that_made_them():
+    for path in PRETRAINED.rglob("*"):
+        if path.suffix in (".json", ".jsonl", ".md"):
+            text = path.read_text()
+            assert not any(root in text for root in ('"/', " /tmp/", " /home/", " /root/", " /work/", "file://")), path
+
+
+def test_every_set_of_weights_has_a_model_card():
+    folders = {path.parent for path in PRETRAINED.rglob("*.safetensors")}
+    assert folders
+    for folder in folders:
+        card = (folder / "README.md").read_text()
+        assert "tokenlink train" in card
+        assert "Licence" in card
+
+
+def test_shipped_agents_speak_the_vocabulary_of_this_version(agents):
+    tokenizer = build_tokenizer()
+    assert agents.task_agent.tokenizer.get_vocab() == tokenizer.get_vocab()
+    assert agents.sensor.processor.tokenizer.get_vocab() == tokenizer.get_vocab()
+    assert agents.num_tokens == 5
+
+
+def test_shipped_agents_answer_better_than_who_has_not_seen_the_image(agents, asked):
+    images, questions, answers = asked
+    answered = {
+        "raw image": agents.sensor.answer(images, questions),
+        "machine tokens": agents.answer_codes(agents.encode(images, questions), questions),
+    }
+    for way, found in answered.items():
+        right = sum(a == b for a, b in zip(found, answers, strict=True))
+        assert binom.sf(right - 1, len(answers), BLIND) < 1e-3, (way, right)  # luck would do it once in a thousand
+    blind = sum(a == b for a, b in zip(agents.task_agent.answer(questions), answers, strict=True))
+    assert binom.sf(blind - 1, len(answers), BLIND) > 1e-3, blind
+
+
+def test_the_wrong_images_tokens_are_worth_no_more_than_none(agents, asked):
+    images, questions, answers = asked
+    found = agents.answer_codes(agents.encode(images[1:] + images[:1], questions), questions)
+    right = sum(a == b for a, b in zip(found, answers, strict=True))
+    assert binom.sf(right - 1, len(answers), BLIND + 0.03) > 1e-3, right
+
+
+def test_the_uncompressed_pair_is_shipped_as_well():
+    agents = AgentLink.from_pretrained("clevr-mini-uncompressed")
+    assert agents.code.settings()["kind"] == "uncompressed"
+    assert agents.width == agents.task_agent.hidden_size
