@@ -11,6 +11,7 @@ The cyclic prefix is not part of it.
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -26,7 +27,8 @@ def snr_db_to_no(snr_db, dtype=tf.float32):
     -------
     no : tf.Tensor, same shape
     """
-    return tf.pow(tf.constant(10, dtype), -tf.cast(snr_db, dtype) / 10)
+    # not TensorFlow's power, whose vectorised and scalar code differ in the last bit: batches of other sizes would too
+    return tf.constant(10 ** (-np.asarray(snr_db, np.float64) / 10), dtype)
 
 
 def no_to_snr_db(no):

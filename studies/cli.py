@@ -155,6 +155,24 @@ def scenes(context: typer.Context) -> None:
 
 
 @app.command()
+def selfcheck() -> None:
+    """Measure the closed forms that a correct link obeys."""
+    prepare_process(os.cpu_count() or 1, ["phy.selfcheck"])
+    from phy.selfcheck import rows
+
+    found = rows()
+    table = Table(box=None)
+    for column in ("", "check", "at", "expected", "measured"):
+        table.add_column(column, justify="right" if column in ("expected", "measured") else "left")
+    for row in found:
+        verdict = "[green]ok[/]" if row.verdict == "ok" else "[red]off[/]"
+        table.add_row(verdict, row.name, row.requested, f"{row.expected:.4g}", f"{row.measured:.4g}")
+    console.print(table)
+    if any(row.verdict != "ok" for row in found):
+        raise typer.Exit(1)
+
+
+@app.command()
 def doctor() -> None:
     """Say what this machine offers and whether the libraries fit each other."""
     from studies.doctor import diagnose

@@ -5,14 +5,14 @@ every noun phrase has to point at the objects that fit the phrase, and at the qu
 about. The pointers are left behind afterwards, as the vision tower's classifiers are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from semantic.tasks import ATTRIBUTES, PLURALS, SYNONYMS, execute_steps
+from semantic.tasks import ATTRIBUTES, PLURALS, SYNONYMS, Node, Scene, execute_steps
 
 NO_POINTER = -1
 _MEANING = {
@@ -30,7 +30,7 @@ _NOUNS = {
 }
 
 
-def phrase_targets(question: str, program: Sequence[Mapping[str, Any]], scene: Mapping[str, Any]) -> np.ndarray:
+def phrase_targets(question: str, program: Sequence[Node], scene: Scene) -> np.ndarray:
     """Return, for every word of a question, the objects that a pointer there should find, as a bit mask.
 
     Parameters

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from phy import AnalogLink, LinkConfig
+from phy import AnalogLink, CodePrior, LinkConfig
 
 
 def make_channel(gradient="straight-through", **facts):
@@ -41,9 +41,19 @@ def test_straight_through_hands_the_gradient_over_unchanged():
     assert torch.equal(codes.grad, weights)
 
 
-@pytest.mark.parametrize("facts", [{}, {"estimator": "perfect"}, {"modulation": "iq"}, {"recovery": "complex-ls"}])
+@pytest.mark.parametrize(
+    "facts",
+    [
+        *({"recovery": r, "estimator": e} for r in ("ls", "lmmse", "fista") for e in ("perfect", "ls-linear")),
+        {"recovery": "lmmse", "estimator": "lmmse"},
+        {"recovery": "complex-ls", "modulation": "iq"},
+    ],
+    ids=str,
+)
 def test_exact_gradient_is_the_numerical_one(facts):
-    channel = make_channel("exact", precision="double", num_tx_ant=2, num_rx_ant=4, fft_size=8, **facts)
+    config = LinkConfig(channel="rayleigh", precision="double", num_tx_ant=2, num_rx_ant=4, fft_size=8, **facts)
+    prior = CodePrior.fit(np.random.default_rng(0).laplace(size=(50, 2, 3))) if facts["recovery"] == "fista" else None
+    channel = TokenChannel(AnalogLink(config, prior=prior), "exact")
     codes = torch.randn(2, 2, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda codes: channel(codes, 5.0, [0, 1]), codes)
 

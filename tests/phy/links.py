@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from phy import AnalogLink, LinkConfig
+from phy import AnalogLink, CodePrior, LinkConfig
 from phy.channel import Fades
 from phy.config import CHANNELS
 
@@ -24,3 +24,28 @@ def complex_normal(rng, *shape):
 
 def fades_of(link, numbers, num_tokens=5, width=64) -> Fades:
     return link.channel.fades(np.asarray(numbers), link.transmission(num_tokens=num_tokens, width=width).grid)
+
+
+NUM_TOKENS, WIDTH = 3, 8
+SIZE = NUM_TOKENS * WIDTH
+
+
+def rotation(seed=0):
+    return np.linalg.qr(np.random.default_rng(seed).standard_normal((SIZE, SIZE)))[0]
+
+
+def draw(examples, *, seed, activity=1.0, decay=1e9):
+    """Codes whose coefficients in a hidden basis are rare and get weaker along it; unit mean power, some mean."""
+    rng = np.random.default_rng(seed)
+    z = (
+        rng.standard_normal((examples, SIZE))
+        * np.exp(-np.arange(SIZE) / decay)
+        * (rng.random((examples, SIZE)) < activity)
+    )
+    z *= np.sqrt(SIZE / (activity * np.sum(np.exp(-2 * np.arange(SIZE) / decay))))
+    return (z @ rotation().T).reshape(examples, NUM_TOKENS, WIDTH) + 0.3
+
+
+def link_with(prior: CodePrior | None, **facts) -> AnalogLink:
+    config = LinkConfig(**{"channel": "rayleigh", "estimator": "perfect", "fft_size": 16, **facts})
+    return AnalogLink(config, prior=prior)

@@ -53,6 +53,7 @@ def test_every_channel_fits_the_default_cyclic_prefix(channel):
             {"delay_spread": 300e-9},
             "excess delay of 2.60 us, longer than the cyclic prefix of 2.34 us.*cyclic_prefix_length=5",
         ),
+        ({"recovery": "magic"}, "recovery must be one of ls, complex-ls, lmmse"),
         ({"seed": -1}, "seed must be a whole number"),
         ({"precision": "half"}, "precision must be one of single, double"),
     ],

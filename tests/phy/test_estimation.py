@@ -19,9 +19,9 @@ def test_linear_weights_reproduce_lines_and_nearest_weights_steps():
 def estimate(link, batch=64, snr_db=10.0, width=64):
     transmission = link.transmission(num_tokens=5, width=width)
     fades = link.channel.fades(np.arange(batch), transmission.grid)
-    no = tf.constant([[10 ** (-snr_db / 10)]], tf.float32)
+    no = tf.fill([batch, 1], tf.constant(10 ** (-snr_db / 10), tf.float32))
     h_hat, err_var = transmission.estimate(fades, no)
-    return fades.h, h_hat.numpy(), err_var.numpy()
+    return fades.h, np.asarray(h_hat), err_var.numpy()
 
 
 def test_error_at_a_pilot_is_the_noise_over_its_energy():
@@ -84,7 +84,7 @@ def test_linear_estimate_is_sionnas_for_the_same_pilots(num_guard_carriers):
     width = 2 * link.config.num_subcarriers * 12 // 5 * 2  # fills the slot
     transmission = link.transmission(num_tokens=5, width=width)
     grid, fades = transmission.grid, fades_of(link, np.arange(3), width=width)
-    no = tf.constant([[0.1]])
+    no = tf.fill([3, 1], 0.1)
     y_pilot = link.channel.sound(transmission._pilots, fades, no).numpy().reshape(8, 3, 2, -1)
     h_hat, _ = transmission.estimate(fades, no)
 

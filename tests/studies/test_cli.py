@@ -6,6 +6,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from phy import selfcheck
 from semantic import agent_training
 from semantic.data import scenes
 from studies import cli, doctor, training
@@ -198,6 +199,20 @@ def test_the_agents_are_trained_over_the_link_that_was_asked_for(tokenlink, fake
     assert fakes["links"][-1].num_rx_ant == 4
     code, _, err = tokenlink("train", "agents", *places, "-s", "num_rx_antt=4")
     assert (code, "did you mean 'link.num_rx_ant'?" in err) == (2, True)
+
+
+@pytest.mark.parametrize("verdict", ["ok", "off"])
+def test_selfcheck_shows_every_row_and_fails_with_the_first_that_is_off(tokenlink, monkeypatch, verdict):
+    found = [
+        selfcheck.Row("gain of the fades", "cdl-c", 1, 1.001, "ok"),
+        selfcheck.Row("power", "4x8", 1, 1.2, verdict),
+    ]
+    monkeypatch.setattr(selfcheck, "rows", lambda: found)
+    code, out, _ = tokenlink("selfcheck")
+    assert code == (0 if verdict == "ok" else 1)
+    assert "gain of the fades" in out
+    assert "1.001" in out
+    assert ("off" in out) == (verdict == "off")
 
 
 def test_scenes_hands_its_options_on(tokenlink, monkeypatch):

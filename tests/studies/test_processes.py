@@ -108,7 +108,7 @@ def test_a_killed_run_resumes_and_leaves_no_workers(data, tmp_path):
         "if __name__ == '__main__': run(Path(sys.argv[1]), Path(sys.argv[2]), 'process', 2)"
     )
     victim = subprocess.Popen([sys.executable, "-c", code, str(data), str(folder)], cwd=ROOT)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while len(list((folder / "points").glob("*.h5"))) < 2 and time.monotonic() < deadline:
         assert victim.poll() is None, "the run ended before it could be killed"
         time.sleep(0.02)

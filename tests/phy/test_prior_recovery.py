@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+
+from phy import CodePrior
+from phy.recovery.prior import best_terms_error, gini
+from tests.phy.links import NUM_TOKENS, SIZE, WIDTH, draw, link_with
+
+
+def test_fit_finds_mean_and_covariance():
+    codes = draw(20_000, seed=1, decay=5)
+    prior = CodePrior.fit(codes)
+    flat = codes.reshape(-1, SIZE)
+    np.testing.assert_allclose(prior.mean.ravel(), flat.mean(0))
+    np.testing.assert_allclose(prior.covariance, np.cov(flat.T), atol=0.03)
+    np.testing.assert_allclose(prior.basis.T @ prior.basis, np.eye(SIZE), atol=1e-9)
+    np.testing.assert_allclose(prior.variances, np.var(flat @ prior.basis, axis=0)[:SIZE], rtol=0.05, atol=1e-3)
+
+
+def test_covariance_is_positive_with_fewer_examples_than_numbers():
+    prior = CodePrior.fit(draw(5, seed=2))
+    assert np.linalg.eigvalsh(prior.covariance).min() > 1e-3
+
+
+def test_law_of_the_coefficients_is_found():
+    rng = np.random.default_rng(3)
+    z = rng.standard_normal((8000, 1, 2)) * np.where(rng.random((8000, 1, 2)) < 0.2, 1.0, 0.1)
+    prior = CodePrior.fit(z)
+    np.testing.assert_allclose(prior.activity, 0.2, atol=0.05)
+    np.testing.assert_allclose(prior.wide, 1.0, rtol=0.2)
+    np.testing.assert_allclose(prior.narrow, 0.01, rtol=0.3)
+
+
+def test_a_dictionary_is_sparser_than_principal_components_where_these_have_no_say():
+    codes = draw(4000, seed=4, activity=0.1)  # white: any rotation is one of principal components
+    centred = (codes - codes.mean(0)).reshape(-1, SIZE)
+    errors = [best_terms_error(centred @ CodePrior.fit(codes, basis=basis).basis, 4) for basis in ("pca", "dictionary")]
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_sparsity_measures_know_their_extremes():
+    assert gini(np.eye(100)) == pytest.approx(0.99)
+    assert gini(np.ones((2, 100))) == pytest.approx(0)
+    assert best_terms_error([[3.0, 0.0, 4.0]], 1) == pytest.approx(9 / 25)
+
+
+def test_a_prior_survives_its_file(tmp_path):
+    prior = CodePrior.fit(draw(50, seed=5))
+    prior.save(tmp_path / "prior.npz")
+    again = CodePrior.load(tmp_path / "prior.npz")
+    for name in ("mean", "covariance", "basis", "activity", "wide", "narrow"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(prior, name))
+
+
+@pytest.mark.parametrize("facts", [{}, {"num_tx_ant": 8, "num_rx_ant": 2}, {"modulation": "iq"}, {"num_tx_ant": 5}])
+@pytest.mark.parametrize("recovery", ["lmmse", "lmmse-unbiased"])
+def test_prior_recovery_is_its_textbook_formula(facts, recovery):
+    prior = CodePrior.fit(draw(200, seed=6, decay=8))
+    link = link_with(prior, precision="double", recovery=recovery, **facts)
+    codes = draw(2, seed=7, decay=8)
+    out = link(codes, 10.0, [0, 1])
+    transmission = link.transmission(num_tokens=NUM_TOKENS, width=WIDTH)
+    fades = link.channel.fades(np.array([0, 1]), transmission.grid)
+    for example in range(2):
+        # the link is linear: its matrix, column by column, from what each number alone makes of the noise-free output
+        columns = []
+        for unit in np.eye(SIZE):
+            x = transmission.map_tokens(unit.reshape(1, NUM_TOKENS, WIDTH)).numpy()[:, 0]
+            y = (fades.h[:, :, example] * x).sum(1).ravel()
+            columns.append(np.concatenate([y.real, y.imag]))
+        a, no = np.stack(columns, 1), 0.1
+        noise = np.sqrt(no) * fades.noise[:, example].ravel()
+        y = a @ codes[example].ravel() + np.concatenate([noise.real, noise.imag])
+        gain = prior.covariance @ a.T @ np.linalg.inv(a @ prior.covariance @ a.T + no / 2 * np.eye(len(a)))
+        mean = prior.mean.ravel()
+        expected, variance = mean + gain @ (y - a @ mean), np.diag(prior.covariance - gain @ a @ prior.covariance)
+        if recovery == "lmmse-unbiased":
+            kept = 1 - variance / np.diag(prior.covariance)  # E[c_hat | c] - mean is this times c - mean
+            expected, variance = mean + (expected - mean) / kept, variance / kept
+        np.testing.assert_allclose(out.codes_hat[example].numpy().ravel(), expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(out.error_var[example].numpy().ravel(), variance, rtol=1e-5, atol=1e-8)
+
+
+def test_a_prior_helps_and_the_receiver_knows_how_much():
+    prior, codes = CodePrior.fit(draw(4000, seed=8, decay=5)), draw(512, seed=9, decay=5)
+    facts = {"num_tx_ant": 8, "num_rx_ant": 2, "recovery": "lmmse"}
+    errors = {}
+    for name, link in {"white": link_with(None, **facts), "prior": link_with(prior, **facts)}.items():
+        out = link(codes, 20.0, np.arange(512))
+        squares = ((out.codes_hat - codes) ** 2).numpy().mean((1, 2))
+        errors[name] = squares.mean()
+        if name == "prior":
+            assert abs(squares.mean() - np.mean(out.error_var)) < 5 * squares.std() / np.sqrt(512)
+    assert errors["prior"] < 0.5 * errors["white"]
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        (np.zeros((1, 3, 8)), "codes must have shape"),
+        (np.zeros((10, 8)), "codes must have shape"),
+        (np.full((3, 2, 2), np.nan), "codes hold NaN"),
+        (np.zeros((2, 65, 64)), "a prior over 4160 numbers per example is too large, the limit is 4096"),
+    ],
+)
+def test_codes_that_teach_nothing_are_refused(codes, message):
+    with pytest.raises(ValueError, match=message):
+        CodePrior.fit(codes)
+
+
+def test_a_prior_in_the_wrong_place_is_refused():
+    prior = CodePrior.fit(draw(10, seed=0))
+    with pytest.raises(ValueError, match="recovery='ls' makes no use of a prior"):
+        link_with(prior, recovery="ls")
+    with pytest.raises(ValueError, match=r"recovery='vamp' needs prior=CodePrior\.fit"):
+        link_with(None, recovery="vamp")
+    with pytest.raises(ValueError, match=r"the prior was fitted to codes of shape \(3, 8\), these are \(3, 9\)"):
+        link_with(prior, recovery="lmmse")(np.zeros((1, 3, 9), np.float32))
+    with pytest.raises(ValueError, match="basis must be one of pca, dictionary; got 'dct'"):
+        CodePrior.fit(draw(10, seed=0), basis="dct")

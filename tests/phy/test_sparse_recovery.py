@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from phy import CodePrior
+from phy.recovery.sparse import fista, omp
+from tests.phy.links import draw, link_with
+
+STARVED = {"num_tx_ant": 8, "num_rx_ant": 2}
+
+
+def problem(batch=4, rows=20, size=40, terms=4, seed=0):
+    rng = np.random.default_rng(seed)
+    matrix = rng.standard_normal((batch, rows, size))
+    z = np.zeros((batch, size))
+    for row in z:
+        row[rng.choice(size, terms, replace=False)] = rng.choice([-1, 1], terms) * rng.uniform(1, 2, terms)
+    return matrix, z, np.einsum("bij,bj->bi", matrix, z)
+
+
+def slow_omp(matrix, y, terms):
+    """Textbook pursuit for one example: least squares on the support at every step."""
+    support, z = [], np.zeros(matrix.shape[1])
+    for _ in range(terms):
+        likeness = np.abs(matrix.T @ (y - matrix @ z)) / np.linalg.norm(matrix, axis=0)
+        likeness[support] = 0
+        support.append(int(np.argmax(likeness)))
+        z = np.zeros(matrix.shape[1])
+        z[support] = np.linalg.lstsq(matrix[:, support], y)[0]
+    return z, support
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_omp_is_its_slow_twin(noise):
+    matrix, _, y = problem()
+    y += noise * np.random.default_rng(1).standard_normal(y.shape)
+    z, spread = (part.numpy() for part in omp(tf.constant(matrix), tf.constant(y), max_terms=6))
+    for example in range(len(y)):
+        expected, support = slow_omp(matrix[example], y[example], 6)
+        np.testing.assert_allclose(z[example], expected, atol=1e-8)
+        if noise:
+            assert set(np.flatnonzero(spread[example])) == set(support)
+            chosen = matrix[example][:, sorted(support)]
+            np.testing.assert_allclose(
+                spread[example][sorted(support)], np.diag(np.linalg.inv(chosen.T @ chosen)), rtol=1e-6
+            )
+
+
+def test_omp_finds_few_terms_exactly_and_stops_there():
+    matrix, z, y = problem(rows=30, terms=3)
+    found, _ = omp(tf.constant(matrix), tf.constant(y), max_terms=30, tolerance=1e-12)
+    np.testing.assert_allclose(found, z, atol=1e-6)
+
+
+def test_an_example_that_is_done_waits_for_the_others():
+    matrix, z, y = problem(rows=30, terms=3)
+    y[0], z[0] = 0, 0
+    found, spread = omp(tf.constant(matrix), tf.constant(y), max_terms=30, tolerance=1e-9)
+    np.testing.assert_allclose(found, z, atol=1e-4)
+    assert not spread[0].numpy().any()
+
+
+def test_fista_meets_the_conditions_of_the_minimum():
+    """|A^T (y - A z)| is the weight where z is not zero, with its sign, and no larger elsewhere."""
+    matrix, _, y = problem(rows=30, size=20)
+    penalty = np.random.default_rng(2).uniform(1, 3, 20)
+    step = 1 / np.linalg.norm(matrix, 2, axis=(1, 2))[:, None] ** 2
+    forward = lambda z: tf.linalg.matvec(tf.constant(matrix), z)  # noqa: E731
+    adjoint = lambda r: tf.linalg.matvec(tf.constant(matrix), r, transpose_a=True)  # noqa: E731
+    z = fista(forward, adjoint, tf.constant(y), penalty=penalty, step=step, iterations=3000).numpy()
+    slope = np.einsum("bij,bi->bj", matrix, y - np.einsum("bij,bj->bi", matrix, z))
+    assert np.all(np.abs(slope) <= penalty + 1e-6)
+    nonzero = np.abs(z) > 1e-9
+    assert nonzero.any()
+    assert not nonzero.all()
+    np.testing.assert_allclose(slope[nonzero], (np.sign(z) * penalty)[nonzero], atol=1e-6)
+
+
+def errors_of(recovery, train, test, snr_db=20.0, **facts):
+    prior = None if recovery == "white" else CodePrior.fit(train)
+    link = link_with(prior, recovery=recovery.replace("white", "lmmse"), **{**STARVED, **facts})
+    out = link(test, snr_db, np.arange(len(test)))
+    return ((out.codes_hat - test) ** 2).numpy().mean(), out.error_var.numpy().mean()
+
+
+def test_antenna_starved_links_rank_as_theory_says():
+    """Rare, decaying coefficients, 8x2 antennas: a law of coefficients beats a covariance, a covariance nothing."""
+    law = {"activity": 0.25, "decay": 8.0}
+    train, test = draw(4000, seed=1, **law), draw(512, seed=2, **law)
+    error = {name: errors_of(name, train, test)[0] for name in ("white", "lmmse", "vamp", "fista", "omp")}
+    assert error["vamp"] < error["lmmse"] < 0.7 * error["white"]
+    assert error["fista"] < 1.1 * error["lmmse"]
+    assert error["omp"] < error["white"]
+
+
+def test_gaussian_codes_leave_nothing_to_gain_over_the_linear_estimate():
+    train, test = draw(4000, seed=3, decay=6), draw(512, seed=4, decay=6)
+    linear, vamp = (errors_of(name, train, test)[0] for name in ("lmmse", "vamp"))
+    assert vamp == pytest.approx(linear, rel=0.1)
+
+
+@pytest.mark.parametrize("recovery", ["vamp", "fista", "omp"])
+def test_error_variance_is_right_within_a_factor_of_two(recovery):
+    law = {"activity": 0.25, "decay": 8.0}
+    error, known = errors_of(recovery, draw(4000, seed=5, **law), draw(512, seed=6, **law))
+    assert 0.5 < error / known < 2
+
+
+@pytest.mark.parametrize("recovery", ["omp", "fista", "vamp"])
+@pytest.mark.parametrize("facts", [{"num_tx_ant": 5}, {"modulation": "iq", "estimator": "ls-linear"}])
+def test_sparse_recovery_is_finite_and_right_with_many_antennas_too(recovery, facts):
+    law = {"activity": 0.25, "decay": 8.0}
+    train, test = draw(2000, seed=7, **law), draw(64, seed=8, **law)
+    for snr_db in (-10.0, 40.0):
+        error, known = errors_of(recovery, train, test, snr_db, **{"num_tx_ant": 4, "num_rx_ant": 8, **facts})
+        assert np.isfinite(out).all()
+    assert out[0] < 0.02
