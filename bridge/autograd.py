@@ -47,7 +47,7 @@ class Exact(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Gradient of the real numbers sent, from the tape."""
         (codes,) = ctx.saved_tensors
         return to_torch(ctx.replay(to_tf(grad_outputs[0])), device=codes.device), None

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 import torch
+from torch.utils import dlpack as torch_dlpack
 
 _ALIGNMENT = 64  # bytes; TensorFlow's kernels load whole vector registers from the start of a tensor
 
@@ -56,7 +57,7 @@ def to_tf(x: torch.Tensor, dtype: tf.DType | None = None) -> tf.Tensor:
     else:
         if x.data_ptr() % _ALIGNMENT:
             x = x.clone()
-        shared = tf.experimental.dlpack.from_dlpack(torch.utils.dlpack.to_dlpack(x))
+        shared = tf.experimental.dlpack.from_dlpack(torch_dlpack.to_dlpack(x))  # pyright: ignore[reportPrivateImportUsage]
     return shared if dtype is None or shared.dtype == dtype else tf.cast(shared, dtype)
 
 
@@ -87,11 +88,11 @@ def to_torch(
     if x.dtype not in _TO_TORCH:
         raise TypeError(f"to_torch takes {', '.join(t.name for t in _TO_TORCH)}; got {x.dtype.name}")
     if 0 in x.shape:
-        shared = torch.zeros(tuple(x.shape), dtype=_TO_TORCH[x.dtype])
+        shared = torch.zeros(x.numpy().shape, dtype=_TO_TORCH[x.dtype])
     elif x.dtype == tf.bool:
         shared = to_torch(tf.cast(x, tf.uint8)).to(torch.bool)
     else:
-        shared = torch.utils.dlpack.from_dlpack(tf.experimental.dlpack.to_dlpack(x))
+        shared = torch_dlpack.from_dlpack(tf.experimental.dlpack.to_dlpack(x))
     return shared.to(device=device, dtype=dtype)
 
 

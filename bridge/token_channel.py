@@ -1,6 +1,7 @@
 """TensorFlow's link as a PyTorch module."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -81,5 +82,5 @@ class TokenChannel(nn.Module):
         )
 
 
-def _to_numpy(x):
+def _to_numpy(x: Any) -> Any:
     return x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else x

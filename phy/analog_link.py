@@ -88,7 +88,7 @@ class AnalogLink:
         if not tf.executing_eagerly():
             raise RuntimeError("AnalogLink draws numbered fades: call it eagerly, its own graph is compiled already")
         codes = self._check_codes(codes)
-        batch, num_tokens, width = codes.shape
+        batch, num_tokens, width = codes.shape.as_list()
         no = snr_db_to_no(_check_snr_db(snr_db, batch), self._dtype)
         transmission = self.transmission(num_tokens=num_tokens, width=width)
         fades = self.channel.fades(self._number(realisation, batch), transmission.grid)

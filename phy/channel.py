@@ -95,18 +95,15 @@ class Channel:
         Fades of np.ndarray
         """
         blocks, rows = np.divmod(realisation, BLOCK)
-        numbers, first = np.unique(blocks), int(blocks[0]) if len(blocks) else 0
-        if len(numbers) < 2:
-            return Fades(*(np.take(part, rows, -2) for part in self._block(first, grid)))
-        out = None
-        for number in numbers:
-            here = np.flatnonzero(blocks == number)
-            source = self._block(int(number), grid)
-            if out is None:
-                out = Fades(*(np.empty((*p.shape[:-2], len(rows), p.shape[-1]), p.dtype) for p in source))
-            for target, part in zip(out, source, strict=True):
-                target[..., here, :] = np.take(part, rows[here], -2)
-        return out
+        numbers = np.unique(blocks) if len(blocks) else [0]
+        pieces = [
+            Fades(*(np.take(part, rows[blocks == number], -2) for part in self._block(int(number), grid)))
+            for number in numbers
+        ]
+        if len(pieces) == 1:
+            return pieces[0]
+        back = np.argsort(np.argsort(blocks, kind="stable"))
+        return Fades(*(np.take(np.concatenate(parts, -2), back, -2) for parts in zip(*pieces, strict=True)))
 
     def frequency_correlation(self, lag: np.ndarray) -> np.ndarray:
         """E[h(f + lag) h*(f)] over the ensemble, for `lag` subcarriers of any shape."""
@@ -257,7 +254,7 @@ def _keyed(key):
     rng = sionna_config.tf_rng
     before = rng.state.numpy()
     try:
-        rng.reset_from_key_counter(key[0], tf.zeros([2], tf.int64))
+        rng.reset_from_key_counter(key[0], [0, 0])
         yield
     finally:
         rng.state.assign(before)

@@ -78,7 +78,7 @@ class CDLModel:
         velocity = speed * tf.concat(
             [tf.cos(azimuth) * tf.sin(zenith), tf.sin(azimuth) * tf.sin(zenith), tf.cos(zenith)], 1
         )
-        turning = self._wavenumber * velocity[..., None] * times  # [num_links, 3, num_times]
+        turning = self._wavenumber * tf.expand_dims(velocity, -1) * times  # [num_links, 3, num_times]
         first = num_rays**2 * tf.range(num_paths)[:, None]
         arrival, departure = first + num_rays * zoa + aoa, first + num_rays * zod + aod  # rows of the tables
         doppler = tf.matmul(tf.gather(self._directions, arrival), turning[:, None])
@@ -220,7 +220,7 @@ class TDLModel:
         angle += 2 * spread * tf.range(1.0, num_waves + 1)
         phase = rng.uniform([num_links, num_rx_ant * num_tx_ant, num_paths, num_waves], -np.pi, np.pi)
         waves = _expj(tf.transpose(phase, [0, 2, 1, 3]))
-        motion = _expj((doppler[..., None] * tf.cos(angle))[..., None] * times)
+        motion = _expj(tf.expand_dims(doppler[..., None] * tf.cos(angle), -1) * times)
         amplitude = tf.sqrt(model._mean_powers / num_waves)
         a = (waves @ motion) * amplitude[:, None, None]  # [num_links, num_paths, num_rx_ant * num_tx_ant, num_times]
         if model.los:

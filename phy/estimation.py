@@ -88,7 +88,7 @@ class LSEstimator:
         for comb, weights in zip(self._combs, self._in_frequency, strict=True):
             over_frequency = tf.gather(at_pilots, comb, axis=3) @ weights
             over_time = self._in_time @ over_frequency  # [num_rx_ant, batch, num_data_symbols, num_subcarriers]
-            h_hat.append(tf.reshape(over_time, [num_rx_ant, batch, -1])[..., : self._num_res])
+            h_hat.append(tf.reshape(over_time, [num_rx_ant, batch, -1])[:, :, : self._num_res])
         return tf.stack(h_hat, 1), no * self._noise + self._missed
 
 
@@ -130,7 +130,7 @@ class LMMSEEstimator:
             modes = self._time.analysis @ (tf.gather(at_pilots, comb, axis=3) @ frequency.analysis_t)
             h = self._time.synthesis @ (modes * tf.cast(weight, modes.dtype)) @ frequency.synthesis_t
             explained = self._time.power @ weight @ frequency.power_t
-            h_hat.append(tf.reshape(h, [num_rx_ant, batch, -1])[..., : self._num_res])
+            h_hat.append(tf.reshape(h, [num_rx_ant, batch, -1])[:, :, : self._num_res])
             err_var.append(1 - tf.reshape(explained, [batch, -1])[:, : self._num_res])
         return tf.stack(h_hat, 1), tf.maximum(tf.stack(err_var, 0), 0)
 

@@ -90,7 +90,7 @@ def _sionna() -> Iterator[Row]:
         link = AnalogLink(LinkConfig(channel=channel, num_tx_ant=2, num_rx_ant=2))
         fading, key = link.channel.fading, np.array([1, 0])
         ours = fading(np.array([0]), key)
-        a, tau = fading.paths(np.array([0]), key)
+        a, tau = fading.paths(np.array([0]), key)  # pyright: ignore[reportAttributeAccessIssue]
         reference = cir_to_ofdm_channel(subcarrier_frequencies(64, 30e3), a[:, None, :, None], tau[:, None, None])
         error = np.abs(ours - reference[:, 0, :, 0]).max()
         yield _row("H against Sionna's, largest error", f"{channel}, same paths", 0, error, 1e-5)

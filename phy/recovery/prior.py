@@ -178,7 +178,9 @@ def whitened(y, h, no_real, grid):
 
 def pad_rows(matrix, grid):
     """Rows for the numbers of an example and, all zero, for the places that the last resource element leaves empty."""
-    return np.pad(matrix, [(0, grid.num_res * grid.reals_per_re - len(matrix)), (0, 0)])
+    padded = np.zeros((grid.num_res * grid.reals_per_re, matrix.shape[1]))
+    padded[: len(matrix)] = matrix
+    return padded
 
 
 def to_rows(flat, grid):

@@ -178,6 +178,7 @@ def expected_variance(values, share, variances):
     """
     size = variances.shape[0]
     precision = tf.ones_like(values[:, 0, :1]) / tf.reduce_mean(variances)
+    posterior = variances
     for _ in range(8):
         spread = tf.reduce_sum(share / (values + precision[..., None]), [1, 2])[:, None]
         onward = tf.maximum(size / spread - precision, 1e-6)
@@ -227,10 +228,10 @@ class SparseRecovery:
         return scale * to_rows(flat, self._grid), scale**2 * to_rows(spread, self._grid)
 
     def _omp(self, a, y):
-        batch, rows = tf.shape(y)[0], y.shape[1] * y.shape[2]
-        blocks = tf.reshape(self._basis, [self._grid.num_res, self._grid.reals_per_re, -1])
-        matrix = tf.reshape(a @ blocks, [batch, rows, self._basis.shape[1]])
-        max_terms = min(rows, self._basis.shape[1]) // 2
+        batch, rows, size = tf.shape(y)[0], y.shape[1] * y.shape[2], self._grid.num_tokens * self._grid.width
+        blocks = tf.reshape(self._basis, [self._grid.num_res, self._grid.reals_per_re, size])
+        matrix = tf.reshape(a @ blocks, [batch, rows, size])
+        max_terms = min(rows, size) // 2
         z, spread = omp(matrix, tf.reshape(y, [batch, rows]), max_terms=max_terms, tolerance=float(rows))
         values, _, share = self._modes(a)
         return z, tf.where(spread > 0, spread, expected_variance(values, share, self._variances))
