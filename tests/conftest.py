@@ -1,10 +1,13 @@
 """What every test gets: all frameworks seeded, whichever are loaded."""
 
+import os
 import random
 import sys
 
 import numpy as np
 import pytest
+
+_STATUS = pytest.StashKey[int]()
 
 
 @pytest.fixture(autouse=True)
@@ -15,3 +18,21 @@ def _seed_every_framework():
         torch.manual_seed(0)
     if tensorflow := sys.modules.get("tensorflow"):
         tensorflow.random.set_seed(0)
+
+
+def pytest_unconfigure(config):
+    """Leave without the libraries' own farewell, with pytest's exit status.
+
+    With TensorFlow, PyTorch and Mitsuba in one process, which only the tests have, the interpreter's shutdown aborts
+    ("free(): invalid pointer") after everything has passed and been reported.
+    """
+    status = config.stash.get(_STATUS, None)
+    if status is not None and "mitsuba" in sys.modules and "tensorflow" in sys.modules:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(status))
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Keep the exit status for `pytest_unconfigure`."""
+    session.config.stash[_STATUS] = exitstatus
