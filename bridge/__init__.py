@@ -9,10 +9,11 @@ import tensorflow as tf
 import torch  # noqa: F401
 # isort: on
 
+from bridge.bit_channel import BitChannel
 from bridge.tensors import to_tf, to_torch
 from bridge.token_channel import TokenChannel
 
-__all__ = ["TokenChannel", "to_tf", "to_torch"]
+__all__ = ["BitChannel", "TokenChannel", "to_tf", "to_torch"]
 
 
 def _grow_gpu_memory() -> None:

@@ -67,7 +67,7 @@ class TokenChannel(nn.Module):
             raise TypeError(f"codes must be real floating-point numbers, got {codes.dtype}")
 
         def send(sent: tf.Tensor) -> tf.Tensor:
-            return self.link(sent, snr_db=_to_numpy(snr_db), realisation=_to_numpy(realisation)).codes_hat
+            return self.link(sent, snr_db=to_numpy(snr_db), realisation=to_numpy(realisation)).codes_hat
 
         precise = codes.to(_PRECISIONS[self.link.config.precision])
         received = _GRADIENTS[self.gradient].apply(precise, send)
@@ -82,5 +82,6 @@ class TokenChannel(nn.Module):
         )
 
 
-def _to_numpy(x: Any) -> Any:
+def to_numpy(x: Any) -> Any:
+    """Bring a tensor of arguments to NumPy; leave everything else as it is."""
     return x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else x

@@ -2,7 +2,8 @@
 
 from phy.analog_link import AnalogLink, LinkOutput
 from phy.config import LinkConfig
+from phy.digital_link import DigitalLink
 from phy.ledger import Ledger
 from phy.recovery import CodePrior
 
-__all__ = ["AnalogLink", "CodePrior", "Ledger", "LinkConfig", "LinkOutput"]
+__all__ = ["AnalogLink", "CodePrior", "DigitalLink", "Ledger", "LinkConfig", "LinkOutput"]

@@ -1,6 +1,5 @@
 """The analog link: codes in, codes and their error variance out."""
 
-import threading
 import weakref
 from typing import NamedTuple
 
@@ -9,10 +8,9 @@ import tensorflow as tf
 
 from phy.channel import Channel, Fades
 from phy.config import LinkConfig
-from phy.estimation import LMMSEEstimator, LSEstimator, linear_weights, nearest_weights
-from phy.ledger import Ledger, analog_ledger
+from phy.estimation import Sounding
+from phy.ledger import Ledger, grid_ledger
 from phy.noise import snr_db_to_no
-from phy.pilots import pilot_sequence
 from phy.recovery import CodePrior, LinearRecovery, PriorRecovery, SparseRecovery
 from phy.token_grid import TokenGrid
 
@@ -62,8 +60,6 @@ class AnalogLink:
         self._cache_bytes = cache_bytes
         self._dtype = tf.float32 if self.config.precision == "single" else tf.float64
         self._transmissions = {}
-        self._next_realisation = 0
-        self._lock = threading.Lock()
 
     def __call__(self, codes, snr_db=10.0, realisation=None) -> LinkOutput:
         """Send codes.
@@ -89,14 +85,16 @@ class AnalogLink:
             raise RuntimeError("AnalogLink draws numbered fades: call it eagerly, its own graph is compiled already")
         codes = self._check_codes(codes)
         batch, num_tokens, width = codes.shape.as_list()
-        no = snr_db_to_no(_check_snr_db(snr_db, batch), self._dtype)
+        no = snr_db_to_no(check_snr_db(snr_db, batch), self._dtype)
         transmission = self.transmission(num_tokens=num_tokens, width=width)
-        fades = self.channel.fades(self._number(realisation, batch), transmission.grid)
+        fades = self.channel.fades(self.channel.number(realisation, batch), transmission.grid.resources)
         return LinkOutput(*transmission(codes, no, fades))
 
     def ledger(self, *, num_tokens: int, width: int) -> Ledger:
         """Resource elements, energy and time of one example of `num_tokens` codes of `width` numbers."""
-        return analog_ledger(self.config, self.transmission(num_tokens=num_tokens, width=width).grid)
+        grid = self.transmission(num_tokens=num_tokens, width=width).grid
+        num_reals = num_tokens * width
+        return grid_ledger(grid.resources, data_energy=num_reals * grid.scale**2, num_reals=num_reals)
 
     def transmission(self, *, num_tokens: int, width: int) -> "Transmission":
         """The grid and the boxes that carry `num_tokens` codes of `width` numbers, made once."""
@@ -110,22 +108,7 @@ class AnalogLink:
         return self._transmissions[key]
 
     def __reduce__(self):
-        return _rebuild, (type(self), self.config, self.prior, self._cache_bytes, self._next_realisation)
-
-    def _number(self, realisation, batch):
-        if realisation is None:
-            with self._lock:
-                start, self._next_realisation = self._next_realisation, self._next_realisation + batch
-            return np.arange(start, start + batch)
-        numbers = np.asarray(realisation)
-        if numbers.shape != (batch,) or numbers.dtype.kind not in "iu":
-            raise ValueError(
-                f"realisation must hold one whole number per example, shape ({batch},); got {numbers.dtype} of shape "
-                f"{numbers.shape}"
-            )
-        if batch and numbers.min() < 0:
-            raise ValueError(f"realisation numbers start at 0, got {numbers.min()}")
-        return numbers.astype(np.int64)
+        return _rebuild, (type(self), self.config, self.prior, self._cache_bytes, self.channel.next_realisation)
 
     def _check_codes(self, codes):
         codes = tf.convert_to_tensor(codes)
@@ -153,12 +136,12 @@ class Transmission:
     def __init__(self, config: LinkConfig, channel: Channel, grid: TokenGrid, prior: CodePrior | None):
         self.grid, self.channel = grid, channel
         self._complex = tf.complex64 if config.precision == "single" else tf.complex128
-        pilots = pilot_sequence(grid.pilot_symbols, len(grid.subcarriers))
-        self._pilots = tf.constant(pilots.ravel(), self._complex)
-        self._estimator = _estimator(config, channel, grid, pilots, self._complex)
+        self.sounding = Sounding(config=config, channel=channel, grid=grid.resources)
         self._recovery = _recovery(config, grid, prior, self._complex.real_dtype)
         rx, tx, real = config.num_rx_ant, config.num_tx_ant, self._complex.real_dtype
-        shapes = Fades([rx, tx, None, grid.num_res], [rx, None, grid.num_res], *[[rx, None, pilots.size]] * 2)
+        shapes = Fades(
+            [rx, tx, None, grid.num_res], [rx, None, grid.num_res], *[[rx, None, *self.sounding.pilots.shape]] * 2
+        )
         signature = [
             tf.TensorSpec([None, grid.num_tokens, grid.width], real),
             tf.TensorSpec([None], real),
@@ -187,9 +170,7 @@ class Transmission:
 
     def estimate(self, fades: Fades, no):
         """Estimate the channel at the data from received pilots, with its error variance; or be told the channel."""
-        if self._estimator is None:
-            return fades.h, tf.zeros(tf.shape(fades.h)[1:], no.dtype)
-        return self._estimator(self.channel.sound(self._pilots, fades, no), no)
+        return self.sounding(fades, no)
 
     def recover(self, y, h_hat, err_var, no):
         """Recover the real numbers on each resource element, with the variance of their errors."""
@@ -198,17 +179,6 @@ class Transmission:
     def read_tokens(self, reals, variance):
         """Bring both back to the shape and the units of the codes."""
         return self.grid.read(reals), self.grid.read_variance(variance)
-
-
-def _estimator(config, channel, grid, pilots, dtype):
-    facts = {"grid": grid, "channel": channel, "pilots": pilots, "dtype": dtype}
-    match config.estimator:
-        case "perfect":
-            return None
-        case "lmmse":
-            return LMMSEEstimator(**facts)
-        case kind:
-            return LSEstimator(**facts, weights=linear_weights if kind == "ls-linear" else nearest_weights)
 
 
 def _recovery(config, grid, prior, dtype):
@@ -232,7 +202,8 @@ def _recovery(config, grid, prior, dtype):
     return SparseRecovery(**facts, kind=kind)
 
 
-def _check_snr_db(snr_db, batch):
+def check_snr_db(snr_db, batch: int) -> np.ndarray:
+    """SNR [dB] of each of `batch` examples, or an error that says what is wrong."""
     value = np.asarray(snr_db, np.float64)
     if value.shape not in ((), (batch,)):
         raise ValueError(f"snr_db must be a number or one per example, shape ({batch},); got shape {value.shape}")
@@ -252,5 +223,5 @@ def _check_prior(recovery, prior):
 
 def _rebuild(kind, config, prior, cache_bytes, next_realisation):
     link = kind(config, prior=prior, cache_bytes=cache_bytes)
-    link._next_realisation = next_realisation
+    link.channel.next_realisation = next_realisation
     return link

@@ -17,7 +17,7 @@ from sionna.phy import config as sionna_config
 from phy.cir import CDLModel, TDLModel
 from phy.config import LinkConfig
 from phy.pilots import pilot_antenna
-from phy.token_grid import TokenGrid
+from phy.resource_grid import ResourceGrid
 
 BLOCK = 64  # links made together; part of what a seed means
 _FADING, _NOISE = 0, 1  # keys of the two random streams
@@ -53,6 +53,11 @@ class Channel:
     config : LinkConfig
     cache_bytes : int
         Bound of the cache of blocks.
+
+    Attributes
+    ----------
+    next_realisation : int
+        What `number` hands out next.
     """
 
     def __init__(self, config: LinkConfig, *, cache_bytes: int):
@@ -60,6 +65,7 @@ class Channel:
         self.fading = _fading_model(config)
         self._pilot_antenna = pilot_antenna(config.num_tx_ant, config.num_subcarriers)
         self._cache, self._cache_bytes, self._held_bytes = OrderedDict(), cache_bytes, 0
+        self.next_realisation = 0
         self._lock = threading.Lock()  # of the cache, and of Sionna's generator, which is one for the process
 
     def __call__(self, x, fades: Fades, no):
@@ -82,13 +88,39 @@ class Channel:
         """Received pilots, [num_rx_ant, batch, num_pilots], for the `pilots` [num_pilots] that were sent."""
         return fades.h_pilot * pilots + tf.cast(tf.sqrt(no), pilots.dtype) * fades.noise_pilot
 
-    def fades(self, realisation: np.ndarray, grid: TokenGrid) -> Fades:
+    def number(self, realisation, batch: int) -> np.ndarray:
+        """Check the numbers of the realisations of a batch; for None, hand out those that were not handed out before.
+
+        Parameters
+        ----------
+        realisation : array of shape [batch], int, or None
+        batch : int
+
+        Returns
+        -------
+        np.ndarray, [batch], int64
+        """
+        if realisation is None:
+            with self._lock:
+                start, self.next_realisation = self.next_realisation, self.next_realisation + batch
+            return np.arange(start, start + batch)
+        numbers = np.asarray(realisation)
+        if numbers.shape != (batch,) or numbers.dtype.kind not in "iu":
+            raise ValueError(
+                f"realisation must hold one whole number per example, shape ({batch},); got {numbers.dtype} of shape "
+                f"{numbers.shape}"
+            )
+        if batch and numbers.min() < 0:
+            raise ValueError(f"realisation numbers start at 0, got {numbers.min()}")
+        return numbers.astype(np.int64)
+
+    def fades(self, realisation: np.ndarray, grid: ResourceGrid) -> Fades:
         """Look up the numbered realisations, or make them.
 
         Parameters
         ----------
         realisation : np.ndarray, [batch], int, none negative
-        grid : TokenGrid
+        grid : ResourceGrid
 
         Returns
         -------

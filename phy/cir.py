@@ -7,6 +7,7 @@ looked up and the sum over the rays of a path is one small matrix product: the s
 any set of times.
 """
 
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -82,15 +83,15 @@ class CDLModel:
         first = num_rays**2 * tf.range(num_paths)[:, None]
         arrival, departure = first + num_rays * zoa + aoa, first + num_rays * zod + aod  # rows of the tables
         doppler = tf.matmul(tf.gather(self._directions, arrival), turning[:, None])
-        left = tf.gather(self._arrivals, arrival)[..., None] * _expj(doppler)[..., None, :]
-        right = (_expj(phase) @ self._mixing)[..., None] * tf.gather(self._departures, departure)[..., None, :]
+        left = tf.gather(self._arrivals, arrival)[..., None] * expj(doppler)[..., None, :]
+        right = (expj(phase) @ self._mixing)[..., None] * tf.gather(self._departures, departure)[..., None, :]
         rx_pol, rx_pos, tx_pol, tx_pos = self._antennas
         num_times = tf.size(times)
         left = tf.reshape(left, [num_links, num_paths, num_rays, rx_pos * num_times])
         right = tf.reshape(right, [num_links, num_paths, num_rays, rx_pol * tx_pol * tx_pos])
         a = tf.matmul(left, right, transpose_a=True)
         if self._specular is not None:
-            sight = _expj(tf.tensordot(turning, self._sight, [[1], [0]]))[:, None, None, :, None]
+            sight = expj(tf.tensordot(turning, self._sight, [[1], [0]]))[:, None, None, :, None]
             sight *= self._specular[:, None]  # [num_links, 1, rx_pos, num_times, pairs]
             sight = tf.reshape(sight, [num_links, 1, rx_pos * num_times, rx_pol * tx_pol * tx_pos])
             a = tf.concat([a[:, :1] + sight, a[:, 1:]], 1)
@@ -219,13 +220,13 @@ class TDLModel:
         angle = rng.uniform([num_links, num_paths, num_waves], -spread, spread)
         angle += 2 * spread * tf.range(1.0, num_waves + 1)
         phase = rng.uniform([num_links, num_rx_ant * num_tx_ant, num_paths, num_waves], -np.pi, np.pi)
-        waves = _expj(tf.transpose(phase, [0, 2, 1, 3]))
-        motion = _expj(tf.expand_dims(doppler[..., None] * tf.cos(angle), -1) * times)
+        waves = expj(tf.transpose(phase, [0, 2, 1, 3]))
+        motion = expj(tf.expand_dims(doppler[..., None] * tf.cos(angle), -1) * times)
         amplitude = tf.sqrt(model._mean_powers / num_waves)
         a = (waves @ motion) * amplitude[:, None, None]  # [num_links, num_paths, num_rx_ant * num_tx_ant, num_times]
         if model.los:
             start = rng.uniform([num_links, 1], -np.pi, np.pi)
-            specular = tf.sqrt(model._los_power) * _expj(start + doppler * times * tf.cos(model._los_angle_of_arrival))
+            specular = tf.sqrt(model._los_power) * expj(start + doppler * times * tf.cos(model._los_angle_of_arrival))
             a = tf.concat([a[:, :1] + specular[:, None, None, :], a[:, 1:]], 1)
         a = tf.transpose(a, [0, 2, 3, 1])
         return tf.reshape(a, [num_links, num_rx_ant, num_tx_ant, tf.size(times), num_paths])
@@ -239,5 +240,17 @@ class TDLModel:
         return (1 - los) * j0(phase) + los * np.exp(1j * phase * np.cos(np.pi / 4))
 
 
-def _expj(phase):
+@contextmanager
+def keyed(key):
+    """Sionna's generator, started from a key and put back as it was."""
+    before = config.tf_rng.state.numpy()
+    try:
+        config.tf_rng.reset_from_key_counter(key[0], [0, 0])
+        yield
+    finally:
+        config.tf_rng.state.assign(before)
+
+
+def expj(phase):
+    """Unit-modulus complex numbers."""
     return tf.complex(tf.cos(phase), tf.sin(phase))

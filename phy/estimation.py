@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from phy.pilots import pilot_antenna
+from phy.pilots import pilot_antenna, pilot_sequence
 
 
 def nearest_weights(targets: np.ndarray, pilots: np.ndarray) -> np.ndarray:
@@ -39,7 +39,7 @@ class LSEstimator:
 
     Parameters
     ----------
-    grid : TokenGrid
+    grid : ResourceGrid
     weights : callable
         `linear_weights` or `nearest_weights`.
     channel : Channel
@@ -152,6 +152,50 @@ def _combs(grid):
     """Subcarriers on which each antenna is sounded."""
     antenna = pilot_antenna(grid.num_tx_ant, len(grid.subcarriers))
     return [np.flatnonzero(antenna == a) for a in range(grid.num_tx_ant)]
+
+
+class Sounding:
+    """Pilots over the channel and what the receiver makes of them.
+
+    Parameters
+    ----------
+    config : LinkConfig
+        Its `estimator` says how.
+    channel : Channel
+    grid : ResourceGrid
+
+    Attributes
+    ----------
+    pilots : tf.Tensor, [num_pilots], complex
+    """
+
+    def __init__(self, *, config, channel, grid):
+        self._channel, self._estimator = channel, None
+        dtype = tf.complex64 if config.precision == "single" else tf.complex128
+        pilots = pilot_sequence(grid)
+        self.pilots = tf.constant(pilots.ravel(), dtype)
+        facts = {"grid": grid, "channel": channel, "pilots": pilots, "dtype": dtype}
+        if config.estimator == "lmmse":
+            self._estimator = LMMSEEstimator(**facts)
+        elif config.estimator != "perfect":
+            weights = linear_weights if config.estimator == "ls-linear" else nearest_weights
+            self._estimator = LSEstimator(**facts, weights=weights)
+
+    def __call__(self, fades, no):
+        """Estimate the channel at the data from received pilots, with its error variance; or be told the channel.
+
+        Parameters
+        ----------
+        fades : Fades of tf.Tensor
+        no : tf.Tensor, [batch, 1], real
+
+        Returns
+        -------
+        h_hat, err_var : see `LSEstimator`
+        """
+        if self._estimator is None:
+            return fades.h, tf.zeros(tf.shape(fades.h)[1:], no.dtype)
+        return self._estimator(self._channel.sound(self.pilots, fades, no), no)
 
 
 class _Moments(NamedTuple):

@@ -2,26 +2,26 @@
 
 from dataclasses import asdict, dataclass
 
-from phy.config import LinkConfig
-from phy.token_grid import TokenGrid
+from phy.resource_grid import ResourceGrid
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ledger:
-    """Resource elements of the slots that one example occupies.
+    """Resource elements of the slots that one example occupies, and what they carry.
 
-    A resource element is one complex channel use. `data_res + pilot_res + guard_res + idle_res == total_res`.
+    A resource element is one complex channel use, twice a real one.
+    `data_res + pilot_res + guard_res + idle_res == total_res`.
 
     Attributes
     ----------
     data_res : int
-        Elements that carry codes.
+        Elements that carry codes or coded bits.
     pilot_res : int
         Elements of pilots.
     guard_res : int
         Guard carriers, on all symbols.
     idle_res : int
-        Elements of the last slot that the codes leave empty and another user may take.
+        Elements of the last slot that are left empty and another user may take.
     total_res : int
         num_symbols times fft_size.
     num_slots, num_symbols : int
@@ -30,7 +30,13 @@ class Ledger:
     energy : float
         Transmitted energy in units of one resource element's mean transmit power; idle and guard elements are silent.
     num_reals : int
-        Real numbers carried.
+        Real numbers carried; analog links only.
+    payload_bits : int
+        Bits of the payload; digital links only, as are the next two.
+    overhead_bits : int
+        Header, padding and CRC.
+    coded_bits : int
+        Bits on the air.
     """
 
     data_res: int
@@ -42,7 +48,10 @@ class Ledger:
     num_symbols: int
     duration_s: float
     energy: float
-    num_reals: int
+    num_reals: int = 0
+    payload_bits: int = 0
+    overhead_bits: int = 0
+    coded_bits: int = 0
 
     def __post_init__(self):
         parts = self.data_res + self.pilot_res + self.guard_res + self.idle_res
@@ -59,20 +68,27 @@ class Ledger:
         return asdict(self)
 
 
-def analog_ledger(config: LinkConfig, grid: TokenGrid) -> Ledger:
-    """The ledger of one example on `grid`."""
+def grid_ledger(grid: ResourceGrid, *, data_energy: float, **carried: int) -> Ledger:
+    """Count the resource elements of `grid`.
+
+    Parameters
+    ----------
+    grid : ResourceGrid
+    data_energy : float
+        Energy of the data, in units of a full resource element's.
+    **carried : int
+        num_reals; or payload_bits, overhead_bits, coded_bits.
+    """
     num_pilots = len(grid.pilot_symbols) * len(grid.subcarriers)
-    num_free = (grid.num_symbols - len(grid.pilot_symbols)) * len(grid.subcarriers)
-    num_reals = grid.num_tokens * grid.width
     return Ledger(
         data_res=grid.num_res,
         pilot_res=num_pilots,
         guard_res=grid.num_symbols * (grid.fft_size - len(grid.subcarriers)),
-        idle_res=num_free - grid.num_res,
+        idle_res=(grid.num_symbols - len(grid.pilot_symbols)) * len(grid.subcarriers) - grid.num_res,
         total_res=grid.num_symbols * grid.fft_size,
         num_slots=grid.num_slots,
         num_symbols=grid.num_symbols,
-        duration_s=grid.num_symbols * config.symbol_duration,
-        energy=num_reals * grid.scale**2 + num_pilots,
-        num_reals=num_reals,
+        duration_s=grid.num_symbols * grid.symbol_duration,
+        energy=data_energy + num_pilots,
+        **carried,
     )

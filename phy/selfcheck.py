@@ -66,7 +66,7 @@ def _signal_to_noise() -> Iterator[Row]:
     for channel in CHANNELS:
         link = AnalogLink(LinkConfig(channel=channel))
         grid = link.transmission(num_tokens=10, width=300).grid
-        fades = link.channel.fades(np.arange(BLOCK), grid)
+        fades = link.channel.fades(np.arange(BLOCK), grid.resources)
         x, no = grid.map(_signs((BLOCK, 10, 300))), tf.constant([[0.1]])
         clean = link.channel(x, fades._replace(noise=np.zeros_like(fades.noise)), no)
         noise = link.channel(x, fades, no) - clean
@@ -77,7 +77,7 @@ def _signal_to_noise() -> Iterator[Row]:
 def _mean_gain() -> Iterator[Row]:
     for channel in ("rayleigh", "tdl-a", "cdl-c", "cdl-d"):
         link = AnalogLink(LinkConfig(channel=channel, num_tx_ant=2, num_rx_ant=2, fft_size=8))
-        h = link.channel.fades(np.arange(30 * BLOCK), link.transmission(num_tokens=1, width=4).grid).h
+        h = link.channel.fades(np.arange(30 * BLOCK), link.transmission(num_tokens=1, width=4).grid.resources).h
         gain = (np.abs(h) ** 2).mean((0, 1, 3))
         yield _row(
             "mean channel gain", f"{channel}, {len(gain)} fades", 1, gain.mean(), 5 * gain.std() / len(gain) ** 0.5
@@ -99,7 +99,7 @@ def _sionna() -> Iterator[Row]:
 def _pilot_error() -> Iterator[Row]:
     link = AnalogLink(LinkConfig(channel="rayleigh", num_tx_ant=1, num_rx_ant=8, estimator="ls-nearest"))
     transmission = link.transmission(num_tokens=1, width=64)
-    fades = link.channel.fades(np.arange(2 * BLOCK), transmission.grid)
+    fades = link.channel.fades(np.arange(2 * BLOCK), transmission.grid.resources)
     h_hat, _ = transmission.estimate(fades, tf.constant([[0.1]]))
     error = np.abs(h_hat - fades.h) ** 2
     yield _row("channel estimate at a pilot, error", "N0 = 0.1, energy 1", 0.1, error.mean(), 5 * 0.1 / error.size**0.5)

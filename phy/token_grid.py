@@ -3,7 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from phy.config import PILOT_SYMBOLS, SYMBOLS_PER_SLOT, LinkConfig
+from phy.config import LinkConfig
+from phy.resource_grid import ResourceGrid
 
 _MASK_SEED = 38211  # part of the standard that both ends share, like a scrambling sequence; not the study's seed
 
@@ -26,15 +27,9 @@ class TokenGrid:
 
     Attributes
     ----------
+    resources : ResourceGrid
     num_res : int
-        Data resource elements that carry codes.
-    num_slots, num_symbols : int
-        Slots of 14 OFDM symbols, all symbols of them.
-    subcarriers : np.ndarray, [num_subcarriers]
-        Indices in use, 0 … fft_size - 1.
-    data_symbols, pilot_symbols : np.ndarray
-        OFDM symbols, counted from the first slot, that carry codes; that carry pilots. The codes sit on the first
-        `num_res` elements of data_symbols x subcarriers.
+        Resource elements that carry codes.
     mask : tf.Tensor, [num_tx_ant, 1, num_res], complex
         Unit-modulus phases.
     scale : float
@@ -44,22 +39,11 @@ class TokenGrid:
     def __init__(self, config: LinkConfig, num_tokens: int, width: int):
         self.num_tokens, self.width = num_tokens, width
         self.num_tx_ant, self.reals_per_re = config.num_tx_ant, config.reals_per_re
-        self._iq = config.modulation == "iq"
-        below, above = config.num_guard_carriers
-        self.fft_size = config.fft_size
-        self.subcarriers = np.arange(below, config.fft_size - above)
         self.num_res = -(-num_tokens * width // self.reals_per_re)
-        in_slot = np.array(PILOT_SYMBOLS if config.pilots == "kronecker" else (), np.int64)
-        free = np.setdiff1d(np.arange(SYMBOLS_PER_SLOT), in_slot)
-        num_data_symbols = -(-self.num_res // len(self.subcarriers))
-        self.num_slots = -(-num_data_symbols // len(free))
-        self.num_symbols = self.num_slots * SYMBOLS_PER_SLOT
-        slots = SYMBOLS_PER_SLOT * np.arange(self.num_slots)[:, None]
-        self.data_symbols = (slots + free).ravel()[:num_data_symbols]
-        self.pilot_symbols = (slots + in_slot).ravel()
+        self.resources = ResourceGrid(config, self.num_res)
         self.scale = self.reals_per_re**-0.5  # every number on a resource element has its share of the power
         dtype = tf.complex64 if config.precision == "single" else tf.complex128
-        self.mask = tf.constant(self._phases(config)[:, None], dtype)
+        self.mask = tf.constant(self._phases(config.phase_mask)[:, None], dtype)
 
     def map(self, codes):
         """Place codes on the grid.
@@ -73,7 +57,7 @@ class TokenGrid:
         x : tf.Tensor, [num_tx_ant, batch, num_res], complex
         """
         reals = self.scale * self._spread(codes)
-        if self._iq:
+        if self.reals_per_re > self.num_tx_ant:
             symbols = tf.complex(reals[: self.num_tx_ant], reals[self.num_tx_ant :])
         else:
             symbols = tf.complex(reals, tf.zeros_like(reals))
@@ -106,13 +90,14 @@ class TokenGrid:
         flat = tf.reshape(tf.transpose(reals, [1, 2, 0]), [-1, self.num_res * self.reals_per_re])
         return tf.reshape(flat[:, : self.num_tokens * self.width], [-1, self.num_tokens, self.width])
 
-    def _phases(self, config):
-        shape = (self.num_tx_ant, len(self.data_symbols), len(self.subcarriers))
-        if not config.phase_mask:
+    def _phases(self, wanted):
+        grid = self.resources
+        shape = (self.num_tx_ant, len(grid.data_symbols), len(grid.subcarriers))
+        if not wanted:
             return np.ones(shape).reshape(self.num_tx_ant, -1)[:, : self.num_res]
         turns = [  # one stream per symbol: the mask of a symbol does not depend on how many follow
-            np.random.Generator(np.random.Philox([_MASK_SEED, symbol])).random((self.num_tx_ant, config.fft_size))
-            for symbol in self.data_symbols
+            np.random.Generator(np.random.Philox([_MASK_SEED, symbol])).random((self.num_tx_ant, grid.fft_size))
+            for symbol in grid.data_symbols
         ]
-        phases = np.exp(2j * np.pi * np.stack(turns, 1))[:, :, self.subcarriers]
+        phases = np.exp(2j * np.pi * np.stack(turns, 1))[:, :, grid.subcarriers]
         return phases.reshape(self.num_tx_ant, -1)[:, : self.num_res]

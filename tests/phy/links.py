@@ -23,7 +23,7 @@ def complex_normal(rng, *shape):
 
 
 def fades_of(link, numbers, num_tokens=5, width=64) -> Fades:
-    return link.channel.fades(np.asarray(numbers), link.transmission(num_tokens=num_tokens, width=width).grid)
+    return link.channel.fades(np.asarray(numbers), link.transmission(num_tokens=num_tokens, width=width).grid.resources)
 
 
 NUM_TOKENS, WIDTH = 3, 8

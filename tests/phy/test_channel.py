@@ -15,7 +15,7 @@ import numpy as np
 from phy import AnalogLink, LinkConfig
 assert "torch" not in sys.modules, "import phy loads torch"
 link = AnalogLink(LinkConfig(channel=sys.argv[1], seed=4))
-fades = link.channel.fades(np.array([130, 3, 64]), link.transmission(num_tokens=5, width=64).grid)
+fades = link.channel.fades(np.array([130, 3, 64]), link.transmission(num_tokens=5, width=64).grid.resources)
 print(hashlib.sha256(b"".join(part.tobytes() for part in fades)).hexdigest())
 """
 
@@ -107,7 +107,7 @@ def test_measured_snr_is_the_requested_one(facts):
     snr_db, batch, width = 7.0, BLOCK, 300
     link = make_link(**facts)
     transmission = link.transmission(num_tokens=10, width=width)
-    fades = link.channel.fades(np.arange(batch), transmission.grid)
+    fades = link.channel.fades(np.arange(batch), transmission.grid.resources)
     no = tf.constant([[10 ** (-snr_db / 10)]], tf.float32)
     signs = np.where(make_codes(batch, 10, width) > 0, 1.0, -1.0).astype(np.float32)
     x = transmission.map_tokens(signs)
@@ -117,7 +117,7 @@ def test_measured_snr_is_the_requested_one(facts):
     gain = np.mean(np.abs(fades.h) ** 2)
     assert 10 * np.log10(signal / noise / gain) == pytest.approx(snr_db, abs=0.05)
     if link.config.pilots != "none":
-        pilots, clean = (link.channel.sound(transmission._pilots, part, no) for part in (fades, silent))
+        pilots, clean = (link.channel.sound(transmission.sounding.pilots, part, no) for part in (fades, silent))
         ratio = np.mean(np.abs(clean) ** 2) / np.mean(np.abs(pilots - clean) ** 2) / np.mean(np.abs(fades.h_pilot) ** 2)
         assert 10 * np.log10(ratio) == pytest.approx(snr_db, abs=0.05)
 

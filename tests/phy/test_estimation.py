@@ -18,7 +18,7 @@ def test_linear_weights_reproduce_lines_and_nearest_weights_steps():
 
 def estimate(link, batch=64, snr_db=10.0, width=64):
     transmission = link.transmission(num_tokens=5, width=width)
-    fades = link.channel.fades(np.arange(batch), transmission.grid)
+    fades = link.channel.fades(np.arange(batch), transmission.grid.resources)
     no = tf.fill([batch, 1], tf.constant(10 ** (-snr_db / 10), tf.float32))
     h_hat, err_var = transmission.estimate(fades, no)
     return fades.h, np.asarray(h_hat), err_var.numpy()
@@ -48,10 +48,10 @@ def test_error_variance_is_the_mean_squared_error(channel, estimator, snr_db, sp
 def test_lmmse_estimate_is_its_textbook_formula():
     link = make_link(estimator="lmmse", channel="tdl-a", speed=30.0, num_tx_ant=2, num_rx_ant=1, fft_size=16)
     transmission = link.transmission(num_tokens=5, width=16)
-    grid, fades = transmission.grid, fades_of(link, np.arange(3), width=16)
+    grid, fades = transmission.grid.resources, fades_of(link, np.arange(3), width=16)
     no = np.array([[0.01], [0.1], [1.0]], np.float32)
-    y_pilot = link.channel.sound(transmission._pilots, fades, no).numpy()
-    h_hat, err_var = (part.numpy() for part in transmission._estimator(tf.constant(y_pilot), tf.constant(no)))
+    y_pilot = link.channel.sound(transmission.sounding.pilots, fades, no).numpy()
+    h_hat, err_var = (part.numpy() for part in transmission.estimate(fades, tf.constant(no)))
     times, tones = (part.ravel() for part in np.meshgrid(grid.pilot_symbols, np.arange(16), indexing="ij"))
     to_times, to_tones = (part.ravel() for part in np.meshgrid(grid.data_symbols, np.arange(16), indexing="ij"))
 
@@ -59,7 +59,7 @@ def test_lmmse_estimate_is_its_textbook_formula():
         t, f = t1[:, None] - t2, f1[:, None] - f2
         return link.channel.time_correlation(t) * link.channel.frequency_correlation(f)
 
-    at_pilots = y_pilot * transmission._pilots.numpy().conj()
+    at_pilots = y_pilot * transmission.sounding.pilots.numpy().conj()
     for antenna in range(2):
         mine = pilot_antenna(2, 16)[tones] == antenna
         among = correlate(times[mine], tones[mine], times[mine], tones[mine])
@@ -83,9 +83,9 @@ def test_linear_estimate_is_sionnas_for_the_same_pilots(num_guard_carriers):
     link = make_link(num_guard_carriers=num_guard_carriers)
     width = 2 * link.config.num_subcarriers * 12 // 5 * 2  # fills the slot
     transmission = link.transmission(num_tokens=5, width=width)
-    grid, fades = transmission.grid, fades_of(link, np.arange(3), width=width)
+    grid, fades = transmission.grid.resources, fades_of(link, np.arange(3), width=width)
     no = tf.fill([3, 1], 0.1)
-    y_pilot = link.channel.sound(transmission._pilots, fades, no).numpy().reshape(8, 3, 2, -1)
+    y_pilot = link.channel.sound(transmission.sounding.pilots, fades, no).numpy().reshape(8, 3, 2, -1)
     h_hat, _ = transmission.estimate(fades, no)
 
     num_subcarriers = link.config.num_subcarriers
@@ -93,7 +93,7 @@ def test_linear_estimate_is_sionnas_for_the_same_pilots(num_guard_carriers):
     mask[:, :, grid.pilot_symbols] = True
     pilots = np.zeros((1, 4, 2, num_subcarriers), np.complex64)
     antenna = pilot_antenna(4, num_subcarriers)
-    pilots[0, antenna, :, np.arange(num_subcarriers)] = transmission._pilots.numpy().reshape(2, -1).T
+    pilots[0, antenna, :, np.arange(num_subcarriers)] = transmission.sounding.pilots.numpy().reshape(2, -1).T
     pattern = PilotPattern(tf.constant(mask), tf.constant(pilots.reshape(1, 4, -1)))
     resource_grid = ResourceGrid(
         14, 64, 30e3, num_tx=1, num_streams_per_tx=4, num_guard_carriers=num_guard_carriers, pilot_pattern=pattern

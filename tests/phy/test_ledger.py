@@ -2,9 +2,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phy import LinkConfig
-from phy.ledger import Ledger, analog_ledger
-from phy.token_grid import TokenGrid
+from phy import AnalogLink, LinkConfig
+from phy.ledger import Ledger
 from tests.phy.links import make_link
 
 
@@ -28,8 +27,10 @@ def test_ledger_of_the_default_link():
     pilots=st.sampled_from(["kronecker", "none"]),
 )
 def test_parts_add_up_to_the_grid(num_tokens, width, guards, **facts):
-    config = LinkConfig(num_rx_ant=8, fft_size=32, num_guard_carriers=guards, estimator="perfect", **facts)
-    ledger = analog_ledger(config, TokenGrid(config, num_tokens, width))
+    config = LinkConfig(
+        channel="awgn", num_rx_ant=8, fft_size=32, num_guard_carriers=guards, estimator="perfect", **facts
+    )
+    ledger = AnalogLink(config).ledger(num_tokens=num_tokens, width=width)
     assert ledger.data_res + ledger.pilot_res + ledger.guard_res + ledger.idle_res == ledger.total_res
     assert ledger.total_res == ledger.num_symbols * 32
     assert ledger.guard_res == ledger.num_symbols * sum(guards)

@@ -44,7 +44,7 @@ def test_reading_inverts_mapping(num_tokens, width, **facts):
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(**SHAPES)
 def test_data_and_pilots_share_no_symbol_and_the_codes_fill_the_first_free_ones(num_tokens, width, **facts):
-    grid = make_grid(num_tokens=num_tokens, width=width, **facts)
+    grid = make_grid(num_tokens=num_tokens, width=width, **facts).resources
     assert not set(grid.data_symbols) & set(grid.pilot_symbols)
     assert max(grid.data_symbols) < grid.num_symbols == 14 * grid.num_slots
     capacity = len(grid.data_symbols) * len(grid.subcarriers)

@@ -1,0 +1,246 @@
+"""The digital link: bytes in, the same bytes or a declared loss out, over the grid and fades of the analog link."""
+
+import weakref
+
+import numpy as np
+import tensorflow as tf
+from sionna.phy.mapping import Demapper, Mapper
+
+from phy.analog_link import CACHE_BYTES, check_snr_db
+from phy.channel import Channel, Fades
+from phy.config import LinkConfig
+from phy.estimation import Sounding
+from phy.ledger import Ledger, grid_ledger
+from phy.noise import snr_db_to_no
+from phy.recovery import LinearRecovery
+from phy.resource_grid import ResourceGrid
+from phy.transport_block import MAX_RATE, MIN_RATE, TransportCoder, TransportFormat
+
+MAX_PAYLOAD_BYTES = 2**20
+_SENT_TOGETHER = 32  # payloads; bounds the memory that their channels take
+
+# (bits per symbol, code rate) by index. Source: 3GPP TS 38.214, table 5.1.3.1-2.
+MCS = (
+    *((2, rate / 1024) for rate in (120, 193, 308, 449, 602)),
+    *((4, rate / 1024) for rate in (378, 434, 490, 553, 616, 658)),
+    *((6, rate / 1024) for rate in (466, 517, 567, 616, 666, 719, 772, 822, 873)),
+    *((8, rate / 1024) for rate in (682.5, 711, 754, 797, 841, 885, 916.5, 948)),
+)
+
+
+class DigitalLink:
+    """CRC, 5G LDPC and QAM, one stream per antenna that the receiver can tell apart, linear MMSE, soft bits.
+
+    Of the config it takes grid, pilots, antennas, channel, estimator, seed and precision; modulation, phase mask and
+    recovery are those of analog codes. `min(num_tx_ant, num_rx_ant)` antennas send; they share the unit power of a
+    resource element, so that `snr_db` and the fades are those of `AnalogLink`.
+
+    Parameters
+    ----------
+    config : LinkConfig
+    bits_per_symbol : {2, 4, 6, 8}
+        QPSK, 16-, 64-, 256-QAM.
+    code_rate : float, 0.01 … 0.95
+        Below 1/5 by repetition. `MCS` lists the pairs that NR uses.
+    num_iterations : int
+        Of the LDPC decoder.
+    cache_bytes : int
+        Memory for fades that were used before.
+
+    Examples
+    --------
+    >>> link = DigitalLink(LinkConfig(), bits_per_symbol=2, code_rate=0.5)
+    >>> link([b"two cubes", b"a red sphere"], snr_db=10.0, realisation=[0, 1])
+    """
+
+    def __init__(
+        self,
+        config: LinkConfig | None = None,
+        *,
+        bits_per_symbol: int = 2,
+        code_rate: float = 0.5,
+        num_iterations: int = 20,
+        cache_bytes: int = CACHE_BYTES,
+    ):
+        if bits_per_symbol not in (2, 4, 6, 8):
+            raise ValueError(f"bits_per_symbol must be one of 2, 4, 6, 8; got {bits_per_symbol!r}")
+        if not MIN_RATE <= code_rate <= MAX_RATE:
+            raise ValueError(f"code_rate must be between {MIN_RATE} and {MAX_RATE}, got {code_rate!r}")
+        if not isinstance(num_iterations, int) or num_iterations < 1:
+            raise ValueError(f"num_iterations must be a positive whole number, got {num_iterations!r}")
+        self.config = LinkConfig() if config is None else config
+        self.channel = Channel(self.config, cache_bytes=cache_bytes)
+        self.bits_per_symbol, self.code_rate = bits_per_symbol, code_rate
+        self._num_iterations, self._cache_bytes = num_iterations, cache_bytes
+        self._transmissions = {}
+
+    def __call__(self, payloads: list[bytes], snr_db=10.0, realisation=None) -> list[bytes | None]:
+        """Send payloads.
+
+        Parameters
+        ----------
+        payloads : list of bytes
+            Of any sizes, which a header tells the receiver; empty ones too.
+        snr_db : float or array of shape [len(payloads)], [dB]
+        realisation : array of shape [len(payloads)], int, optional
+            As for `AnalogLink`: the same numbers meet the same fades.
+
+        Returns
+        -------
+        list
+            What was received; None is a declared loss: the CRC failed.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument has the wrong shape or kind.
+        """
+        for payload in payloads:
+            if not isinstance(payload, bytes):
+                raise TypeError(f"payloads must be bytes, got {type(payload).__name__}")
+        snr_db = check_snr_db(snr_db, len(payloads))
+        numbers = self.channel.number(realisation, len(payloads))
+        received: list[bytes | None] = [None] * len(payloads)
+        alike: dict[TransportFormat, list[int]] = {}
+        for index, payload in enumerate(payloads):
+            alike.setdefault(self._format(len(payload)), []).append(index)
+        for form, indices in alike.items():
+            transmission = self._transmission(form)
+            for start in range(0, len(indices), _SENT_TOGETHER):
+                some = indices[start : start + _SENT_TOGETHER]
+                answers = transmission([payloads[i] for i in some], snr_db[some], numbers[some])
+                for index, answer in zip(some, answers, strict=True):
+                    received[index] = answer
+        return received
+
+    def ledger(self, *, payload_bytes: int) -> Ledger:
+        """Resource elements, energy, time and bits of one payload of `payload_bytes` bytes."""
+        form = self._format(payload_bytes)
+        num_streams = _num_streams(self.config)
+        num_symbols = form.coded_bits // self.bits_per_symbol
+        return grid_ledger(
+            ResourceGrid(self.config, -(-num_symbols // num_streams)),
+            data_energy=num_symbols / num_streams,
+            payload_bits=8 * payload_bytes,
+            overhead_bits=form.num_blocks * form.k - 8 * payload_bytes,
+            coded_bits=form.coded_bits,
+        )
+
+    def __reduce__(self):
+        facts = {
+            "bits_per_symbol": self.bits_per_symbol,
+            "code_rate": self.code_rate,
+            "num_iterations": self._num_iterations,
+            "cache_bytes": self._cache_bytes,
+        }
+        return _rebuild, (type(self), self.config, facts, self.channel.next_realisation)
+
+    def _format(self, payload_bytes):
+        if not isinstance(payload_bytes, int) or not 0 <= payload_bytes <= MAX_PAYLOAD_BYTES:
+            raise ValueError(
+                f"payload_bytes must be a whole number from 0 to {MAX_PAYLOAD_BYTES}, got {payload_bytes!r}"
+            )
+        return TransportFormat.of(payload_bytes, bits_per_symbol=self.bits_per_symbol, code_rate=self.code_rate)
+
+    def _transmission(self, form):
+        if form not in self._transmissions:
+            coder = TransportCoder(form, bits_per_symbol=self.bits_per_symbol, num_iterations=self._num_iterations)
+            self._transmissions[form] = BitTransmission(
+                self.config, self.channel, coder, num_bits=form.coded_bits, bits_per_symbol=self.bits_per_symbol
+            )
+        return self._transmissions[form]
+
+
+class BitTransmission:
+    """The digital link for payloads of one format: the boxes of the figure in their order.
+
+    Parameters
+    ----------
+    config : LinkConfig
+    channel : Channel
+    coder : TransportCoder
+    num_bits : int
+        Coded bits of a payload, a multiple of `bits_per_symbol`.
+    bits_per_symbol : int
+    """
+
+    def __init__(self, config: LinkConfig, channel: Channel, coder: TransportCoder, *, num_bits, bits_per_symbol):
+        self._coder, self.channel = coder, channel
+        self._num_streams, self._num_symbols = _num_streams(config), num_bits // bits_per_symbol
+        self.grid = grid = ResourceGrid(config, -(-self._num_symbols // self._num_streams))
+        self._complex = tf.complex64 if config.precision == "single" else tf.complex128
+        self._scale = self._num_streams**-0.5
+        self._map = Mapper("qam", bits_per_symbol, precision=config.precision)
+        self._demap = Demapper("app", "qam", bits_per_symbol, precision=config.precision)
+        self.sounding = Sounding(config=config, channel=channel, grid=grid)
+        reals = 2 * self._num_streams
+        self._recovery = LinearRecovery(
+            num_reals=reals,
+            num_kept=reals,
+            prior_variance=1 / reals,
+            kind="lmmse-unbiased",
+            noisy_channel=config.estimator in ("ls-nearest", "ls-linear"),
+        )
+        rx, tx, real = config.num_rx_ant, config.num_tx_ant, self._complex.real_dtype
+        shapes = Fades(
+            [rx, tx, None, grid.num_res], [rx, None, grid.num_res], *[[rx, None, *self.sounding.pilots.shape]] * 2
+        )
+        signature = [
+            tf.TensorSpec([None, num_bits], tf.float32),
+            tf.TensorSpec([None], real),
+            Fades(*(tf.TensorSpec(shape, tf.complex64) for shape in shapes)),
+        ]
+        this = weakref.proxy(self)  # or the graph would keep its own owner, and with it the cached fades, alive
+        self._compiled = tf.function(lambda *args: this.call(*args), input_signature=signature, autograph=False)
+
+    def __call__(self, payloads: list[bytes], snr_db: np.ndarray, numbers: np.ndarray) -> list[bytes | None]:
+        """Encode, send, decode."""
+        fades = self.channel.fades(numbers, self.grid)
+        no = snr_db_to_no(snr_db, self._complex.real_dtype)
+        llr = self._compiled(self._coder.encode(payloads), no, Fades(*map(tf.convert_to_tensor, fades)))
+        return self._coder.decode(llr)
+
+    def call(self, bits, no, fades: Fades):
+        """Send coded bits [batch, num_bits] at noise variances [batch]; return the log-likelihood ratios of ones."""
+        no = no[:, None]
+        fades = Fades(*(tf.cast(part, self._complex) for part in fades))
+        fades, sending = fades._replace(h=fades.h[:, : self._num_streams]), slice(0, self._num_streams)
+        x = self.map_bits(bits)  # [num_streams, batch, num_res]
+        y = self.channel(x, fades, no)  # [num_rx_ant, batch, num_res]
+        h_hat, err_var = self.estimate(fades, no)
+        reals, variance = self._recovery(y, h_hat[:, sending], err_var[sending], no)
+        return self.read_bits(reals, variance)
+
+    def map_bits(self, bits):
+        """Put QAM symbols on antennas first, then on resource elements."""
+        symbols = self._map(bits)
+        symbols = tf.pad(symbols, [[0, 0], [0, self.grid.num_res * self._num_streams - self._num_symbols]])
+        rows = tf.transpose(tf.reshape(symbols, [-1, self.grid.num_res, self._num_streams]), [2, 0, 1])
+        return rows * tf.cast(self._scale, rows.dtype)
+
+    def estimate(self, fades: Fades, no):
+        """Estimate the channel at the data from received pilots, with its error variance; or be told the channel."""
+        return self.sounding(fades, no)
+
+    def read_bits(self, reals, variance):
+        """Soft decisions on the bits from the unbiased symbols and the variance of their errors."""
+        symbols = tf.complex(reals[: self._num_streams], reals[self._num_streams :]) / tf.cast(
+            self._scale, self._complex
+        )
+        no_eff = (variance[: self._num_streams] + variance[self._num_streams :]) / self._scale**2
+        symbols, no_eff = (self._in_order(part) for part in (symbols, no_eff))
+        return tf.cast(self._demap(symbols, no_eff), tf.float32)
+
+    def _in_order(self, rows):
+        places = self.grid.num_res * self._num_streams
+        return tf.reshape(tf.transpose(rows, [1, 2, 0]), [-1, places])[:, : self._num_symbols]
+
+
+def _num_streams(config):
+    return min(config.num_tx_ant, config.num_rx_ant)
+
+
+def _rebuild(kind, config, facts, next_realisation):
+    link = kind(config, **facts)
+    link.channel.next_realisation = next_realisation
+    return link

@@ -1,0 +1,40 @@
+"""Where the resource elements of a transmission are: slots, symbols, subcarriers, pilots."""
+
+import numpy as np
+
+from phy.config import PILOT_SYMBOLS, SYMBOLS_PER_SLOT, LinkConfig
+
+
+class ResourceGrid:
+    """As many slots as `num_res` data resource elements need; they are filled subcarriers first, then OFDM symbols.
+
+    Parameters
+    ----------
+    config : LinkConfig
+    num_res : int
+        Data resource elements, at least one.
+
+    Attributes
+    ----------
+    num_slots, num_symbols : int
+        Slots of 14 OFDM symbols, all symbols of them.
+    subcarriers : np.ndarray, [num_subcarriers]
+        Indices in use, within 0 … fft_size - 1.
+    data_symbols, pilot_symbols : np.ndarray
+        OFDM symbols that carry data; that carry pilots. The data sits on the first `num_res` elements of
+        data_symbols x subcarriers.
+    """
+
+    def __init__(self, config: LinkConfig, num_res: int):
+        self.num_res, self.num_tx_ant, self.fft_size = num_res, config.num_tx_ant, config.fft_size
+        self.symbol_duration = config.symbol_duration
+        below, above = config.num_guard_carriers
+        self.subcarriers = np.arange(below, config.fft_size - above)
+        in_slot = np.array(PILOT_SYMBOLS if config.pilots == "kronecker" else (), np.int64)
+        free = np.setdiff1d(np.arange(SYMBOLS_PER_SLOT), in_slot)
+        num_data_symbols = -(-num_res // len(self.subcarriers))
+        self.num_slots = -(-num_data_symbols // len(free))
+        self.num_symbols = self.num_slots * SYMBOLS_PER_SLOT
+        slots = SYMBOLS_PER_SLOT * np.arange(self.num_slots)[:, None]
+        self.data_symbols = (slots + free).ravel()[:num_data_symbols]
+        self.pilot_symbols = (slots + in_slot).ravel()

@@ -1,0 +1,182 @@
+import pickle
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import brentq
+from scipy.stats import binom, fisher_exact, norm
+from sionna.phy.fec.ldpc import LDPC5GDecoder, LDPC5GEncoder
+
+from phy import DigitalLink, LinkConfig
+from phy.digital_link import MCS
+from phy.transport_block import HEADER_BITS, TransportCoder, TransportFormat
+
+
+def make_link(bits_per_symbol=2, code_rate=0.5, **facts):
+    config = LinkConfig(**{"channel": "rayleigh", **facts})
+    return DigitalLink(config, bits_per_symbol=bits_per_symbol, code_rate=code_rate)
+
+
+def payloads_of(*sizes, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.bytes(size) for size in sizes]
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(
+    num_bytes=st.integers(0, 20_000),
+    bits_per_symbol=st.sampled_from([2, 4, 6, 8]),
+    code_rate=st.floats(0.05, 0.95),
+)
+def test_a_format_holds_its_payload_and_adds_up(num_bytes, bits_per_symbol, code_rate):
+    form = TransportFormat.of(num_bytes, bits_per_symbol=bits_per_symbol, code_rate=code_rate)
+    needed = HEADER_BITS + 8 * num_bytes
+    assert needed <= form.block_bits <= 1.13 * needed + 8 + form.num_blocks
+    block_crc = 24 if form.num_blocks > 1 else 0
+    assert form.num_blocks * (form.k - block_crc) == form.block_bits + form.crc_bits
+    assert form.k <= 8448
+    assert form.n % bits_per_symbol == form.mother_bits % bits_per_symbol == 0
+    assert form.k / code_rate <= form.n < form.k / code_rate + bits_per_symbol + 1
+    assert form.k / form.mother_bits >= (1 / 5 if form.k <= 3824 or code_rate <= 0.25 else 1 / 3)
+
+
+@pytest.mark.parametrize(("num_bytes", "rate"), [(0, 0.5), (10, 0.5), (400, 0.75), (1200, 0.3), (30, 0.1), (500, 0.22)])
+def test_coding_is_undone_without_noise(num_bytes, rate):
+    form = TransportFormat.of(num_bytes, bits_per_symbol=4, code_rate=rate)
+    coder = TransportCoder(form, bits_per_symbol=4, num_iterations=20)
+    payloads = payloads_of(num_bytes, num_bytes)
+    bits = coder.encode(payloads)
+    assert bits.shape == (2, form.coded_bits)
+    assert coder.decode(20 * bits - 10) == payloads
+
+
+def test_repetition_adds_up_what_it_repeats():
+    """Each copy alone is too noisy; together they decode. A tenth of the rate is half the mother code's, 3 dB."""
+    form = TransportFormat.of(30, bits_per_symbol=2, code_rate=0.1)
+    coder = TransportCoder(form, bits_per_symbol=2, num_iterations=20)
+    payloads = payloads_of(*[30] * 20)
+    signs = 2 * coder.encode(payloads).numpy() - 1
+    variance = 10 ** (8.5 / 10) / 2  # of a real dimension at -8.5 dB
+    y = signs + np.sqrt(variance) * np.random.default_rng(1).standard_normal(signs.shape)
+    llr = (2 * y / variance).astype(np.float32)
+    assert coder.decode(tf.constant(llr)).count(None) <= 2
+    llr[:, form.mother_bits :] = 0
+    assert coder.decode(tf.constant(llr)).count(None) >= 18
+
+
+def test_noise_is_never_taken_for_a_payload():
+    form = TransportFormat.of(5, bits_per_symbol=2, code_rate=0.5)
+    coder = TransportCoder(form, bits_per_symbol=2, num_iterations=5)
+    llr = np.random.default_rng(2).standard_normal((200, form.coded_bits)).astype(np.float32)
+    assert coder.decode(tf.constant(llr)).count(None) >= 199  # a CRC of 16 bits lets one in 65 536 through
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{}, {"estimator": "lmmse", "channel": "cdl-c"}, {"num_rx_ant": 2}, {"pilots": "none", "estimator": "perfect"}],
+)
+def test_payloads_of_all_sizes_arrive_in_their_places(facts):
+    payloads = payloads_of(7, 0, 40, 7, 3)
+    assert make_link(**facts)(payloads, 40.0, np.arange(5)) == payloads
+
+
+@pytest.mark.parametrize("bits_per_symbol", [4, 6, 8])
+def test_higher_modulations_carry_more(bits_per_symbol):
+    link = make_link(bits_per_symbol, estimator="perfect", num_rx_ant=16)
+    payloads = payloads_of(60, 60)
+    assert link(payloads, 35.0, [0, 1]) == payloads
+    assert link.ledger(payload_bytes=60).data_res < make_link().ledger(payload_bytes=60).data_res
+
+
+def test_too_much_noise_is_a_declared_loss():
+    assert make_link()(payloads_of(20, 20), -15.0) == [None, None]
+
+
+def test_what_is_received_does_not_depend_on_the_batch():
+    link, payloads = make_link(), payloads_of(*[30] * 40)
+    whole = link(payloads, 2.0, np.arange(40))
+    assert 0 < whole.count(None) < 40
+    order = np.random.default_rng(3).permutation(40)
+    assert link([payloads[i] for i in order], 2.0, order) == [whole[i] for i in order]
+    assert pickle.loads(pickle.dumps(link))(payloads[5:8], 2.0, [5, 6, 7]) == whole[5:8]
+
+
+def test_realisations_are_fresh_by_default():
+    link, payloads = make_link(), payloads_of(*[30] * 20)
+    first = link(payloads, 2.0)
+    assert first == link(payloads, 2.0, np.arange(20))
+    assert link(payloads, 2.0) == link(payloads, 2.0, np.arange(40, 60)) or link.channel.next_realisation == 40
+
+
+@pytest.mark.parametrize(("bits_per_symbol", "rate"), [(2, 0.5), (4, 0.3), (8, 0.9), (2, 0.1)])
+@pytest.mark.parametrize("num_bytes", [0, 20, 3000])
+def test_ledger_counts_every_bit(num_bytes, bits_per_symbol, rate):
+    link = make_link(bits_per_symbol, rate, num_guard_carriers=(2, 3))
+    ledger = link.ledger(payload_bytes=num_bytes)
+    form = TransportFormat.of(num_bytes, bits_per_symbol=bits_per_symbol, code_rate=rate)
+    assert ledger.payload_bits == 8 * num_bytes
+    assert ledger.payload_bits + ledger.overhead_bits == form.num_blocks * form.k
+    assert ledger.coded_bits == form.coded_bits
+    assert 4 * bits_per_symbol * (ledger.data_res - 1) < ledger.coded_bits <= 4 * bits_per_symbol * ledger.data_res
+
+
+def test_mcs_table_climbs():
+    assert len(MCS) == 28
+    efficiency = [bits * rate for bits, rate in MCS]
+    assert efficiency == sorted(efficiency)
+    assert efficiency[0] == pytest.approx(0.2344, abs=1e-4)
+    assert efficiency[-1] == pytest.approx(7.4063, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"bits_per_symbol": 3}, "bits_per_symbol must be one of 2, 4, 6, 8; got 3"),
+        ({"code_rate": 0.99}, "code_rate must be between 0.01 and 0.95, got 0.99"),
+        ({"num_iterations": 0}, "num_iterations must be a positive whole number, got 0"),
+    ],
+)
+def test_impossible_links_are_refused(facts, message):
+    with pytest.raises(ValueError, match=message):
+        DigitalLink(LinkConfig(), **facts)
+
+
+def test_bad_payloads_get_one_clear_error():
+    with pytest.raises(TypeError, match="payloads must be bytes, got str"):
+        make_link()(["text"])
+    with pytest.raises(ValueError, match="realisation must hold one whole number per example"):
+        make_link()([b"x"], 10.0, [0, 1])
+    with pytest.raises(ValueError, match="payload_bytes must be a whole number from 0 to"):
+        make_link().ledger(payload_bytes=-1)
+
+
+@pytest.mark.slow
+def test_block_errors_on_awgn_are_those_of_sionnas_code_and_near_the_finite_length_bound():
+    """About a thousand information bits at rate 1/2, QPSK, one antenna, perfect channel."""
+    trials, snr_db = 400, 1.0
+    config = LinkConfig(channel="awgn", num_tx_ant=1, num_rx_ant=1, pilots="none", estimator="perfect")
+    link, payloads = DigitalLink(config, code_rate=0.5), payloads_of(*[117] * trials)
+    lost = link(payloads, snr_db, np.arange(trials)).count(None)
+
+    form = TransportFormat.of(117, bits_per_symbol=2, code_rate=0.5)
+    encoder = LDPC5GEncoder(form.k, form.n, num_bits_per_symbol=2)
+    decoder = LDPC5GDecoder(encoder, num_iter=20, hard_out=True)
+    rng = np.random.default_rng(4)
+    bits = rng.integers(2, size=(trials, form.k)).astype(np.float32)
+    variance = 10 ** (-snr_db / 10)  # of a real dimension with unit energy
+    y = 2 * encoder(bits).numpy() - 1 + np.sqrt(variance) * rng.standard_normal((trials, form.n))
+    wrong = np.any(decoder(tf.constant(2 * y / variance, tf.float32)).numpy() != bits, axis=1).sum()
+    assert fisher_exact([[lost, trials - lost], [wrong, trials - wrong]]).pvalue > 1e-4
+
+    def shortfall(snr_db):
+        """Normal approximation of the block error rate, Gaussian inputs, less 1e-2 (Polyanskiy, Poor, Verdú 2010)."""
+        snr, uses = 10 ** (snr_db / 10), form.n / 2
+        dispersion = snr * (snr + 2) / (snr + 1) ** 2
+        excess = uses * np.log(1 + snr) - form.k * np.log(2) + np.log(uses) / 2
+        return norm.sf(excess / np.sqrt(uses * dispersion)) - 1e-2
+
+    crossing = brentq(shortfall, -1.0, 3.0)
+    late = link(payloads, crossing + 1.0, np.arange(trials, 2 * trials)).count(None)
+    assert late <= binom.ppf(1 - 1e-4, trials, 1e-2)
