@@ -174,7 +174,7 @@ def main(
         scenes = []
         for i, mirror, _ in chosen:
             words, patches = train.turns.scene(i, mirror)
-            scenes.append(TextScene(words, patches, [], [], []))
+            scenes.append(TextScene(words, patches, train.turns.caption(i, mirror)))
         with torch.no_grad():
             tokens, _, _ = teacher.tokens(scenes, rng, num_tokens, noise=0.0, way="superposed")
         return torch.nn.functional.layer_norm(tokens[:, 1:], tokens.shape[-1:])

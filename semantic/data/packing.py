@@ -68,8 +68,9 @@ def pack(
 
 
 def lay_out(rows: Sequence[Sequence[np.ndarray]], length: int, fill: int) -> torch.Tensor:
-    """Lay what belongs to the words of questions where `pack` lays the words: int64 [batch, length], else `fill`."""
-    out = np.full((len(rows), length), fill, dtype=np.int64)
+    """Lay what belongs to the words of questions where `pack` lays the words: int64 [batch, length, …], else `fill`."""
+    beyond = next((part.shape[1:] for parts in rows for part in parts), ())
+    out = np.full((len(rows), length, *beyond), fill, dtype=np.int64)
     for b, parts in enumerate(rows):
         start = 0
         for part in parts:

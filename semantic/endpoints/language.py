@@ -6,14 +6,15 @@ Three ways of reading, since a small receiver reads soft prefixes only if it has
 - superposed: one vector per object, the scaled sum of its six words' embeddings, with noise, at the position of the
   image patch that would show it; this is what a vision tower will later have to produce;
 - tokens: the model reads either of these, writes N tokens (its own last hidden states) and answers from them alone,
-  through noise. This is how it learns a machine language before it has seen an image.
+  through noise; now and then it also has to put the scene in words from them. This is how it learns a machine language
+  before it has seen an image.
 
 The trained model is the task agent, frozen from then on; a copy of it is the starting point of the sensor's language
 model, as LLaVA-1.5 starts from a finished LLM.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +34,14 @@ from semantic.endpoints.architecture import (
     build_tokenizer,
     token_ids,
 )
-from semantic.endpoints.pointers import NO_POINTER, Pointers, phrase_targets
+from semantic.endpoints.pointers import BLOCKS, NO_POINTER, Pointers, phrase_targets
 from semantic.task_agent import input_embeddings
 from semantic.tasks import ZERO_HOP, family
 from semantic.training import Metrics, fit, save_half, write_card
 
 MAX_OBJECTS = 10
 LENGTH = 108  # of packed questions
+CAPTION_SHARE = 0.2  # of scenes in tokens that are put in words
 QUESTION_START = 1 + GRID * GRID  # where a question begins behind <s> and an image
 SLOT_START = QUESTION_START + 12  # where the tokens stand behind an image and a vague description
 
@@ -50,9 +52,10 @@ class TextScene:
 
     words: np.ndarray  # int64 [num_objects, 6]
     patches: np.ndarray  # int64 [num_objects], raster index of the patch with the object's centre
-    questions: list[np.ndarray]
-    pointers: list[np.ndarray]  # for every question's words, as `phrase_targets` has them
-    zero_hop: list[int]  # which questions need no relation: what a reader learns first
+    caption: np.ndarray  # "describe the scene :" and the objects from left to right
+    questions: list[np.ndarray] = field(default_factory=list)
+    pointers: list[np.ndarray] = field(default_factory=list)  # for every question's words: see `phrase_targets`
+    zero_hop: list[int] = field(default_factory=list)  # which questions need no relation: what a reader learns first
 
 
 def encode_scene(tokenizer: PreTrainedTokenizerFast, scene: dict, questions: list[dict]) -> TextScene:
@@ -60,9 +63,18 @@ def encode_scene(tokenizer: PreTrainedTokenizerFast, scene: dict, questions: lis
     words = np.array([tokenizer.convert_tokens_to_ids(words) for words in describe(scene)], dtype=np.int64)
     encoded = [encode_question(tokenizer, q["question"], q["answer"]) for q in questions]
     pointers = [phrase_targets(q["question"], q["program"], scene) for q in questions]
-    pointers = [np.append(p, [NO_POINTER] * 2) for p in pointers]  # nothing at the answer and </s>
+    nothing = np.full((2, len(BLOCKS)), NO_POINTER)  # at the answer and </s>
+    pointers = [np.concatenate([p, nothing]) for p in pointers]
     easy = [k for k, q in enumerate(questions) if family(q["program"]) in ZERO_HOP]
-    return TextScene(words, np.array(patch_index(scene, GRID), dtype=np.int64), encoded, pointers, easy)
+    patches = np.array(patch_index(scene, GRID), dtype=np.int64)
+    return TextScene(words, patches, encode_caption(tokenizer, words), encoded, pointers, easy)
+
+
+def encode_caption(tokenizer: PreTrainedTokenizerFast, words: np.ndarray) -> np.ndarray:
+    """Return the ids of ``describe the scene : …``, the objects from left to right, then ``</s>``."""
+    ordered = words[np.argsort(words[:, 4])].ravel()
+    start = encode_question(tokenizer, "describe the scene :", "")[:-1]
+    return np.concatenate([start, ordered, [tokenizer.eos_token_id]])
 
 
 def draw_text_scenes(
@@ -235,10 +247,10 @@ def main(
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters; vocabulary {len(tokenizer)}")
     whole = draw_text_scenes(tokenizer, num_scenes, seed)
     lessons = [  # what is easy first, or the model guesses for very long
-        Lesson(draw_text_scenes(tokenizer, 2000, seed, 1, 2), True, {"superposed": 0.75, "words": 0.25}, 0.92, 0.15),
-        Lesson(draw_text_scenes(tokenizer, 4000, seed, 1, 4), True, {"superposed": 0.75, "words": 0.25}, 0.88, 0.3),
-        Lesson(whole, False, {"superposed": 0.75, "words": 0.2, "blind": 0.05}, 0.7, 0.55),
-        Lesson(whole, False, {"superposed": 0.38, "words": 0.1, "tokens": 0.47, "blind": 0.05}, 2.0, 1.0),
+        Lesson(draw_text_scenes(tokenizer, 2000, seed, 1, 2), True, {"superposed": 1.0}, 0.92, 0.03),
+        Lesson(draw_text_scenes(tokenizer, 4000, seed, 1, 4), True, {"superposed": 1.0}, 0.88, 0.06),
+        Lesson(whole, False, {"superposed": 0.75, "words": 0.2, "blind": 0.05}, 0.85, 0.35),
+        Lesson(whole, False, {"superposed": 0.3, "words": 0.1, "tokens": 0.55, "blind": 0.05}, 2.0, 1.0),
     ]
     pointers = Pointers(model.config.hidden_size)
     skill = 0.0  # running accuracy at reading superposed vectors
@@ -256,9 +268,14 @@ def main(
         chosen = rng.sample(lesson.scenes, batch)
         asked = [s.zero_hop if lesson.zero_hop else range(len(s.questions)) for s in chosen]
         orders = [rng.sample(numbers, len(numbers)) for numbers in asked]
-        packed = pack([[s.questions[k] for k in order] for s, order in zip(chosen, orders, strict=True)], LENGTH)
-        targets = lay_out([[s.pointers[k] for k in o] for s, o in zip(chosen, orders, strict=True)], LENGTH, NO_POINTER)
         way = rng.choices(list(lesson.ways), list(lesson.ways.values()))[0]
+        captions = [s.caption if way == "tokens" and rng.random() < CAPTION_SHARE else None for s in chosen]
+        questions, targets = [], []
+        for scene, order, caption in zip(chosen, orders, captions, strict=True):
+            questions.append([scene.questions[k] for k in order])
+            ahead = [] if caption is None else [np.full((len(caption), len(BLOCKS)), NO_POINTER)]
+            targets.append(ahead + [scene.pointers[k] for k in order])
+        packed = pack(questions, LENGTH, captions)
         if way == "blind":  # so that a question without any prefix gets the best guess
             prefix, start = reader.prefix(torch.zeros(batch, 0, model.config.hidden_size)), 1
         elif way == "words":
@@ -275,9 +292,7 @@ def main(
         if way == "superposed":
             skill += 0.03 * (accuracy.item() - skill)
         if way != "blind":
-            marks = packed.answers == 1
-            phrases = torch.where(marks, NO_POINTER, targets), torch.where(marks, targets, NO_POINTER)
-            pointing = pointers(states[2:4], *reader.descriptions(chosen), phrases)
+            pointing = pointers(states, *reader.descriptions(chosen), lay_out(targets, LENGTH, NO_POINTER))
             metrics["pointing"] = pointing.item()
             loss = loss + pointing
         return loss, metrics

@@ -22,8 +22,8 @@ from transformers import (
 from semantic.data.clevr import ClevrDataset
 from semantic.data.packing import Packed, answer_loss, attention_mask, encode_question, pack
 from semantic.data.scenes import NUM_POSITION_BINS, describe, patch_index, questions_for, scene_rng
-from semantic.endpoints.architecture import BOS, EOS, GRID, NOTHING, OBJECT, PATCH_SIZE, build_sensor_model, token_ids
-from semantic.endpoints.language import QUESTION_START, superpose
+from semantic.endpoints.architecture import BOS, GRID, NOTHING, OBJECT, PATCH_SIZE, build_sensor_model, token_ids
+from semantic.endpoints.language import QUESTION_START, encode_caption, superpose
 from semantic.endpoints.vision import load_images, normalize
 from semantic.task_agent import input_embeddings
 from semantic.training import Metrics, fit, save_half, write_card
@@ -63,8 +63,8 @@ class SceneTurns:
     ) -> None:
         self.scenes = dataset.scenes[:max_images]
         self.images = load_images(dataset, [s["image_index"] for s in self.scenes])
-        self._left, self._right, self._first_column, self._eos = token_ids(tokenizer, ["left", "right", "c00", EOS])
-        self._caption_start = encode_question(tokenizer, "describe the scene :", "")[:-1]
+        self._tokenizer = tokenizer
+        self._left, self._right, self._first_column = token_ids(tokenizer, ["left", "right", "c00"])
         self.records = [
             questions_for(s, scene_rng(1, dataset.split, s["image_index"], "turns"), per_family) for s in self.scenes
         ]
@@ -93,9 +93,7 @@ class SceneTurns:
 
     def caption(self, index: int, mirror: bool) -> np.ndarray:
         """Return ``describe the scene : …``, the objects from left to right, then ``</s>``."""
-        words, _ = self.scene(index, mirror)
-        ordered = words[np.argsort(words[:, 4])].ravel()
-        return np.concatenate([self._caption_start, ordered, [self._eos]])
+        return encode_caption(self._tokenizer, self.scene(index, mirror)[0])
 
 
 def projected(model: LlavaForConditionalGeneration, pixel_values: torch.Tensor) -> torch.Tensor:

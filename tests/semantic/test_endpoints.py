@@ -25,7 +25,7 @@ from semantic.endpoints.architecture import (
     vocabulary,
 )
 from semantic.endpoints.language import QUESTION_START, Reader, encode_scene, superpose
-from semantic.endpoints.pointers import NO_POINTER, phrase_targets
+from semantic.endpoints.pointers import NO_POINTER, Pointers, phrase_targets
 from semantic.endpoints.sensor import SceneTurns, answer_from_image, build_processor, projected
 from semantic.endpoints.vision import augment, load_images, normalize, patch_labels
 from semantic.sensor_agent import SensorAgent
@@ -123,6 +123,18 @@ def test_patches_know_the_objects_whose_centres_they_hold():
             if not nearer:
                 assert shown == {name: obj[name] for name in ATTRIBUTES}
         assert ((labels["color"] == IGNORE) == (labels["shape"] == IGNORE)).all()
+
+
+def test_of_two_objects_in_line_the_nearer_one_is_seen():
+    scene = with_pixels(drawn_scenes()[0])
+    near, far = scene["objects"][:2]
+    near, far = {**near, "color": "red", "size": "small"}, {**far, "color": "blue", "size": "large"}
+    near["pixel_coords"], far["pixel_coords"] = [100.0, 60.0, 9.0], [104.0, 58.0, 13.0]
+    for objects in ([near, far], [far, near]):
+        labels = patch_labels({**scene, "objects": objects})
+        middle = labels["color"][int(60 / 128 * GRID) * GRID + int(100 / 192 * GRID)]
+        assert ATTRIBUTES["color"][middle] == "red"
+        assert {"red", "blue"} == {ATTRIBUTES["color"][k] for k in labels["color"] if k != IGNORE}  # and its rim
 
 
 def test_the_labels_of_a_mirrored_image_are_those_of_the_reflected_scene():
@@ -278,8 +290,9 @@ def test_written_tokens_see_the_scene_and_nothing_behind_them(reader, text_scene
 
 def test_a_question_mark_points_at_what_the_answer_is_read_from():
     for scene, record in asked():
-        targets = phrase_targets(record["question"], record["program"], scene)
+        targets = phrase_targets(record["question"], record["program"], scene)[:, 2]
         assert len(targets) == len(record["question"].split())
+        assert (targets[:-1] == NO_POINTER).all()
         found = [o for k, o in enumerate(scene["objects"]) if targets[-1] >> k & 1]
         verb, _, attribute = record["program"][-1]["function"].partition("_")
         if verb == "count":
@@ -296,7 +309,7 @@ def test_every_noun_points_at_the_objects_of_its_phrase():
     for scene, record in asked(10, 2):
         words = record["question"].split()
         pupil = Pupil(scene)
-        for end, target in enumerate(phrase_targets(record["question"], record["program"], scene)[:-1]):
+        for end, target in enumerate(phrase_targets(record["question"], record["program"], scene)[:, 0]):
             is_noun = words[end].rstrip("s") in ("cube", "block", "sphere", "ball", "cylinder", "thing", "object")
             assert (target != NO_POINTER) == is_noun
             if is_noun:
@@ -316,6 +329,51 @@ def test_every_noun_points_at_the_objects_of_its_phrase():
                     start -= 1
                 expected = pupil.things(" ".join(words[start : end + 1]))
                 assert [k for k in range(len(scene["objects"])) if target >> k & 1] == list(expected)
+
+
+def test_the_phrase_that_a_relation_starts_from_points_at_what_is_so_related():
+    seen = set()
+    for scene, record in asked(20, 4):
+        words, functions = record["question"].split(), [node["function"] for node in record["program"]]
+        targets = phrase_targets(record["question"], record["program"], scene)
+        (ends,) = np.nonzero(targets[:, 1] != NO_POINTER)
+        relations = [f for f in functions if f == "relate" or f.startswith("same_")]
+        assert len(ends) == len(relations)
+        for end, relation in zip(ends, relations, strict=True):
+            assert end == max(np.flatnonzero(targets[:, 0] != NO_POINTER))
+            (anchor,) = (k for k in range(len(scene["objects"])) if targets[end, 0] >> k & 1)
+            if relation == "relate":
+                (side,) = {"left", "right", "front", "behind"} & set(words)
+                expected = scene["relationships"][side][anchor]
+            else:
+                value = scene["objects"][anchor][relation.removeprefix("same_")]
+                same = (o[relation.removeprefix("same_")] == value for o in scene["objects"])
+                expected = [k for k, fits in enumerate(same) if fits and k != anchor]
+            assert [k for k in range(len(scene["objects"])) if targets[end, 1] >> k & 1] == list(expected)
+            seen.add(relation)
+    assert seen == {"relate", *(f"same_{name}" for name in ATTRIBUTES)}
+
+
+def test_pointing_is_perfect_where_states_tell_the_objects():
+    """Pointers can be trained: states that are the sum of the found objects' vectors are enough."""
+    torch.manual_seed(0)
+    embeds = torch.randn(6, 4, HIDDEN)
+    targets = torch.randint(0, 16, (6, 5, 3))
+    targets[:, 2] = NO_POINTER
+    wanted = (targets[..., None] >> torch.arange(4)) & 1
+    states = [torch.einsum("blk,bkh->blh", wanted[:, :, kind].float(), embeds) for kind in (0, 0, 0, 0, 1, 2)]
+    pointers = Pointers(HIDDEN)
+    optimizer = torch.optim.Adam(pointers.parameters(), lr=1e-2)
+    is_object = torch.ones(6, 4, dtype=torch.bool)
+    losses = []
+    for _ in range(150):
+        losses.append(pointers(states, embeds, is_object, targets))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < 0.05 * losses[0]
+    wrong = torch.where(targets == NO_POINTER, NO_POINTER, 15 - targets)
+    assert pointers(states, embeds, is_object, wrong) > 10 * losses[-1]
 
 
 def test_position_words_are_as_many_as_bins():

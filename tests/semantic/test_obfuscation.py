@@ -124,6 +124,8 @@ def test_the_embedded_pair_knows_every_word_of_every_description():
         ("Are the tiny block and the ball made of the same material?", "the same material of two things"),
         ("Is the size of the gray cube the same as the red block?", "the same size of two things"),
         ("There is a green cube; is its color the same as the ball?", "the same color of two things"),
+        ("There is a green cube; is its shape that of the thing with the same size as the ball?",
+         "the same shape of two things"),
         ("There is a green cube behind the ball; does it have the same shape as the big thing?",
          "the same shape of two things and position"),
     ],

@@ -192,6 +192,22 @@ def test_every_drawn_question_is_of_the_family_that_was_asked_for_and_has_an_ans
             assert answer in kind
 
 
+def test_no_question_gives_its_own_answer_away():
+    """What is asked for is neither named in the description of the object nor shared with the reference object."""
+    seen = set()
+    for _, record in asked():
+        program = record["program"]
+        verb, _, attribute = program[-1]["function"].partition("_")
+        if verb != "query":
+            continue
+        node = program[program[-1]["inputs"][0]]  # "unique"; from here back to the reference object or the whole scene
+        while (node := program[node["inputs"][0]])["function"].startswith("filter_"):
+            assert node["function"] != f"filter_{attribute}", record["question"]
+        assert node["function"] != f"same_{attribute}", record["question"]
+        seen.add(node["function"])
+    assert seen == {"scene", "relate", *(f"same_{name}" for name in ATTRIBUTES)}
+
+
 @pytest.mark.parametrize(
     ("functions", "name"),
     [
