@@ -7,15 +7,15 @@ import torch
 from torch import nn
 
 from bridge.token_channel import to_numpy
-from phy import DigitalLink
+from phy import DigitalLink, EnvelopeLink
 
 
 class BitChannel(nn.Module):
-    """Bytes through a `DigitalLink`.
+    """Bytes through a `DigitalLink` or an `EnvelopeLink`.
 
     Parameters
     ----------
-    link : DigitalLink
+    link : DigitalLink or EnvelopeLink
 
     Examples
     --------
@@ -23,10 +23,10 @@ class BitChannel(nn.Module):
     >>> received, arrived = channel(payloads, snr_db=10.0)
     """
 
-    def __init__(self, link: DigitalLink):
+    def __init__(self, link: DigitalLink | EnvelopeLink):
         super().__init__()
-        if not isinstance(link, DigitalLink):
-            raise TypeError(f"link must be a DigitalLink, got {type(link).__name__}")
+        if not isinstance(link, (DigitalLink, EnvelopeLink)):
+            raise TypeError(f"link must be a DigitalLink or an EnvelopeLink, got {type(link).__name__}")
         self.link = link
 
     def forward(
@@ -67,8 +67,11 @@ class BitChannel(nn.Module):
 
     def extra_repr(self) -> str:
         """Show the facts of the link in a printed model."""
-        config = self.link.config
+        link, config = self.link, self.link.config
+        scheme = "best scheme for the SNR"
+        if isinstance(link, DigitalLink):
+            scheme = f"{2**link.bits_per_symbol}-QAM, code_rate={link.code_rate:g}"
         return (
-            f"{config.channel}, {config.num_tx_ant}x{config.num_rx_ant} antennas, {2**self.link.bits_per_symbol}-QAM, "
-            f"code_rate={self.link.code_rate:g}, estimator={config.estimator!r}"
+            f"{config.channel}, {config.num_tx_ant}x{config.num_rx_ant} antennas, {scheme}, "
+            f"estimator={config.estimator!r}"
         )

@@ -46,6 +46,8 @@ class DigitalLink:
         Of the LDPC decoder.
     cache_bytes : int
         Memory for fades that were used before.
+    channel : Channel, optional
+        That of another link with the same config, to share its fades.
 
     Examples
     --------
@@ -61,6 +63,7 @@ class DigitalLink:
         code_rate: float = 0.5,
         num_iterations: int = 20,
         cache_bytes: int = CACHE_BYTES,
+        channel: Channel | None = None,
     ):
         if bits_per_symbol not in (2, 4, 6, 8):
             raise ValueError(f"bits_per_symbol must be one of 2, 4, 6, 8; got {bits_per_symbol!r}")
@@ -69,7 +72,7 @@ class DigitalLink:
         if not isinstance(num_iterations, int) or num_iterations < 1:
             raise ValueError(f"num_iterations must be a positive whole number, got {num_iterations!r}")
         self.config = LinkConfig() if config is None else config
-        self.channel = Channel(self.config, cache_bytes=cache_bytes)
+        self.channel = Channel(self.config, cache_bytes=cache_bytes) if channel is None else channel
         self.bits_per_symbol, self.code_rate = bits_per_symbol, code_rate
         self._num_iterations, self._cache_bytes = num_iterations, cache_bytes
         self._transmissions = {}

@@ -7,7 +7,7 @@ from bridge import BitChannel  # first: TensorFlow before PyTorch
 # isort: split
 import torch
 
-from phy import DigitalLink, LinkConfig
+from phy import DigitalLink, EnvelopeLink, LinkConfig, McsThresholds
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +27,16 @@ def test_it_prints_what_it_is_and_survives_pickling(channel):
     assert "rayleigh, 4x8 antennas, 4-QAM, code_rate=0.5" in repr(pickle.loads(pickle.dumps(channel)))
 
 
+def test_it_takes_a_link_that_adapts():
+    thresholds = McsThresholds(snr_db=(-5.0, *[30.0] * 27))
+    channel = BitChannel(EnvelopeLink(LinkConfig(channel="rayleigh"), thresholds=thresholds))
+    payloads = torch.arange(20, dtype=torch.uint8)[None]
+    received, arrived = channel(payloads, 20.0, [0])
+    assert arrived.all()
+    assert torch.equal(received, payloads)
+    assert "best scheme for the SNR" in repr(channel)
+
+
 @pytest.mark.parametrize(
     ("payloads", "error", "message"),
     [
@@ -42,5 +52,5 @@ def test_misuse_gets_one_clear_error(channel, payloads, error, message):
 
 
 def test_the_link_must_be_digital():
-    with pytest.raises(TypeError, match="link must be a DigitalLink, got LinkConfig"):
+    with pytest.raises(TypeError, match="link must be a DigitalLink or an EnvelopeLink, got LinkConfig"):
         BitChannel(LinkConfig())
