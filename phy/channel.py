@@ -7,17 +7,16 @@ neither the batch, nor the order of the calls, nor the process matters. A bounde
 import threading
 import weakref
 from collections import OrderedDict
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from sionna.phy import config as sionna_config
 
-from phy.cir import CDLModel, TDLModel
+from phy.cir import CDLModel, TDLModel, expj, keyed
 from phy.config import LinkConfig
 from phy.pilots import pilot_antenna
 from phy.resource_grid import ResourceGrid
+from phy.scenarios import SCENARIOS, ScenarioModel
 
 BLOCK = 64  # links made together; part of what a seed means
 _FADING, _NOISE = 0, 1  # keys of the two random streams
@@ -178,45 +177,41 @@ class MultipathFading:
     Parameters
     ----------
     config : LinkConfig
-    model : CDLModel or TDLModel
+    model : CDLModel, TDLModel or ScenarioModel
     """
 
-    def __init__(self, config: LinkConfig, model: CDLModel | TDLModel):
+    def __init__(self, config: LinkConfig, model: CDLModel | TDLModel | ScenarioModel):
         self._model, self._spacing, self._symbol_duration = model, config.subcarrier_spacing, config.symbol_duration
-        below, above = config.num_guard_carriers
-        index = np.arange(below, config.fft_size - above) - config.fft_size // 2
-        steering = np.exp(-2j * np.pi * model.delays[:, None] * self._spacing * index)
-        self._steering = tf.constant(steering / np.sqrt(model.mean_gain), tf.complex64)
+        self._tones = self._spacing * (config.subcarriers - config.fft_size // 2)
         times = tf.TensorSpec([None], tf.float32)
         this = weakref.proxy(self)  # or the graph would keep its own owner alive
         self._response = tf.function(lambda times: this.response(times), input_signature=[times], autograph=False)
 
     def __call__(self, symbols: np.ndarray, key: np.ndarray) -> np.ndarray:
         """Frequency responses [BLOCK, num_rx_ant, num_tx_ant, num_symbols, num_subcarriers]."""
-        with _keyed(key):
+        with keyed(key):
             return self._response(self._times(symbols)).numpy()
 
     def paths(self, symbols: np.ndarray, key: np.ndarray):
         """What the response is made of: coefficients [..., num_paths, num_symbols] and delays [BLOCK, num_paths]."""
-        with _keyed(key):
-            a = tf.linalg.matrix_transpose(self._model(BLOCK, self._times(symbols)))
-        tau = tf.constant(np.tile(self._model.delays, (BLOCK, 1)), tf.float32)
-        return a / tf.cast(self._model.mean_gain**0.5, a.dtype), tau
+        with keyed(key):
+            a, tau = self._model(BLOCK, self._times(symbols))
+        a = tf.linalg.matrix_transpose(a) / tf.cast(self._model.mean_gain**0.5, a.dtype)
+        return a, tf.cast(tf.broadcast_to(tau, [BLOCK, tau.shape[1]]), tf.float32)
 
     def response(self, times):
-        """Sum of the paths, each turned by its delay: one matrix product over all links, antennas and times."""
-        a = self._model(BLOCK, times)
-        return tf.reshape(
-            tf.reshape(a, [-1, a.shape[-1]]) @ self._steering, [*a.shape[:3], -1, self._steering.shape[1]]
-        )
+        """Sum of the paths, each turned by its delay, as a matrix product on the subcarriers in use."""
+        a, tau = self._model(BLOCK, times)
+        steering = expj(-2 * np.pi * tf.cast(tau, tf.float64)[..., None] * self._tones) / self._model.mean_gain**0.5
+        rows = tf.reshape(a, [tau.shape[0], -1, a.shape[-1]])  # one product for all links, or one for each
+        return tf.reshape(rows @ tf.cast(steering, a.dtype), [*a.shape[:3], -1, len(self._tones)])
 
     def _times(self, symbols):
         return tf.constant(symbols * self._symbol_duration, tf.float32)
 
     def frequency_correlation(self, lag):
         """See `Channel`."""
-        phase = 2 * np.pi * self._spacing * np.asarray(lag)[..., None] * self._model.delays
-        return np.exp(-1j * phase) @ self._model.powers
+        return self._model.frequency_correlation(self._spacing * np.asarray(lag))
 
     def time_correlation(self, lag):
         """See `Channel`."""
@@ -249,17 +244,20 @@ class FlatFading:
 
 def _fading_model(config):
     family, _, profile = config.channel.partition("-")
+    if config.channel in ("awgn", "rayleigh"):
+        return FlatFading(config)
     facts = {
-        "profile": profile.upper(),
         "num_tx_ant": config.num_tx_ant,
         "num_rx_ant": config.num_rx_ant,
         "carrier_frequency": config.carrier_frequency,
-        "delay_spread": config.delay_spread,
         "speed": config.speed,
     }
-    if family == "cdl":
-        return MultipathFading(config, CDLModel(**facts, direction=config.direction))
-    return MultipathFading(config, TDLModel(**facts)) if family == "tdl" else FlatFading(config)
+    if config.channel in SCENARIOS:
+        return MultipathFading(config, ScenarioModel(scenario=config.channel, direction=config.direction, **facts))
+    facts |= {"profile": profile.upper(), "delay_spread": config.delay_spread}
+    if family == "tdl":
+        return MultipathFading(config, TDLModel(**facts))
+    return MultipathFading(config, CDLModel(direction=config.direction, **facts))
 
 
 def _flat_matrix(num_rx_ant, num_tx_ant):
@@ -278,18 +276,6 @@ def _antennas_first(links, num_res):
 
 def _key(*numbers):
     return np.random.SeedSequence(numbers).generate_state(2, np.uint64).view(np.int64)
-
-
-@contextmanager
-def _keyed(key):
-    """Sionna's generator, started from a key and put back as it was."""
-    rng = sionna_config.tf_rng
-    before = rng.state.numpy()
-    try:
-        rng.reset_from_key_counter(key[0], [0, 0])
-        yield
-    finally:
-        rng.state.assign(before)
 
 
 def _complex_normal(shape, key):

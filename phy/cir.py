@@ -66,6 +66,8 @@ class CDLModel:
         Returns
         -------
         a : tf.Tensor, [num_links, num_rx_ant, num_tx_ant, num_times, num_paths], complex64
+        tau : tf.Tensor, [1, num_paths], float64, [s]
+            Delays, the same for all links.
         """
         rng, num_paths, num_rays = config.tf_rng, len(self.delays), CDL.NUM_RAYS
         # the order and the sizes of the draws are Sionna's
@@ -97,7 +99,12 @@ class CDLModel:
             a = tf.concat([a[:, :1] + sight, a[:, 1:]], 1)
         a = tf.reshape(a, [num_links, num_paths, rx_pos, num_times, rx_pol, tx_pol, tx_pos])
         a = tf.transpose(a, [0, 4, 2, 5, 6, 3, 1])
-        return tf.reshape(a, [num_links, rx_pol * rx_pos, tx_pol * tx_pos, num_times, num_paths])
+        a = tf.reshape(a, [num_links, rx_pol * rx_pos, tx_pol * tx_pos, num_times, num_paths])
+        return a, tf.constant(self.delays[None])
+
+    def frequency_correlation(self, lag):
+        """E[h(f + lag) h*(f)] / E|h|², for `lag` [Hz] of any shape."""
+        return _profile_correlation(lag, self.delays, self.powers)
 
     def time_correlation(self, lag):
         """E[h(t + lag) h*(t)] / E|h|² for the velocities that Sionna draws, uniform in azimuth and in zenith.
@@ -229,7 +236,12 @@ class TDLModel:
             specular = tf.sqrt(model._los_power) * expj(start + doppler * times * tf.cos(model._los_angle_of_arrival))
             a = tf.concat([a[:, :1] + specular[:, None, None, :], a[:, 1:]], 1)
         a = tf.transpose(a, [0, 2, 3, 1])
-        return tf.reshape(a, [num_links, num_rx_ant, num_tx_ant, tf.size(times), num_paths])
+        a = tf.reshape(a, [num_links, num_rx_ant, num_tx_ant, tf.size(times), num_paths])
+        return a, tf.constant(self.delays[None])
+
+    def frequency_correlation(self, lag):
+        """E[h(f + lag) h*(f)], for `lag` [Hz] of any shape."""
+        return _profile_correlation(lag, self.delays, self.powers)
 
     def time_correlation(self, lag):
         """E[h(t + lag) h*(t)]: Clarke's J0 for the waves, a turning phase for the specular part."""
@@ -238,6 +250,10 @@ class TDLModel:
             return j0(phase)
         los = float(self._model.mean_power_los)
         return (1 - los) * j0(phase) + los * np.exp(1j * phase * np.cos(np.pi / 4))
+
+
+def _profile_correlation(lag, delays, powers):
+    return np.exp(-2j * np.pi * np.asarray(lag)[..., None] * delays) @ powers
 
 
 @contextmanager

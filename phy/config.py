@@ -4,7 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-CHANNELS = ("awgn", "rayleigh", *(f"{family}-{letter}" for family in ("tdl", "cdl") for letter in "abcde"))
+import numpy as np
+
+CHANNELS = (
+    *("awgn", "rayleigh"),
+    *(f"{family}-{letter}" for family in ("tdl", "cdl") for letter in "abcde"),
+    *("umi", "uma", "rma"),
+)
 SYMBOLS_PER_SLOT = 14
 PILOT_SYMBOLS = (2, 11)  # within a slot
 MAX_ANTENNAS = 256
@@ -14,6 +20,9 @@ _EXCESS_DELAY = {
     **{"tdl-a": 9.6586, "tdl-b": 4.7834, "tdl-c": 8.6523, "tdl-d": 12.525, "tdl-e": 20.6519},
     **{"cdl-a": 9.6586, "cdl-b": 4.7834, "cdl-c": 8.6523, "cdl-d": 12.525, "cdl-e": 20.6419},
 }
+# [s]; within it arrives 99 % of the ensemble's power. The delays of single drops have no bound; what comes later is
+# treated as if the prefix covered it, as in every simulation subcarrier by subcarrier.
+_SCENARIO_EXCESS_DELAY = {"umi": 1.8e-6, "uma": 2.2e-6, "rma": 0.42e-6}
 _CHOICES = {
     "channel": CHANNELS,
     "modulation": ("amplitude", "iq"),
@@ -31,21 +40,25 @@ class LinkConfig:
 
     Attributes
     ----------
-    channel : {"awgn", "rayleigh", "tdl-a" ... "tdl-e", "cdl-a" ... "cdl-e"}
+    channel : {"awgn", "rayleigh", "tdl-a" ... "tdl-e", "cdl-a" ... "cdl-e", "umi", "uma", "rma"}
         `awgn` is a fixed matrix of unit-modulus entries with orthogonal rows or columns, `rayleigh` one i.i.d. matrix
-        per realisation, flat in time and frequency; the others are the profiles of 3GPP TR 38.901, section 7.7.
+        per realisation, flat in time and frequency; tdl and cdl are the profiles of 3GPP TR 38.901, section 7.7; the
+        last three drop the terminal anew into a sector of that scenario for every realisation (section 7.5), with
+        path loss and shadowing taken away. All have unit gain on average over realisations.
     num_tx_ant, num_rx_ant : int
-        Antennas. For cdl an even number is a row of cross-polarised pairs, half a wavelength apart; an odd one is
-        vertical.
+        Antennas. For cdl, umi, uma and rma an even number is a row of cross-polarised pairs, half a wavelength apart;
+        an odd one is vertical.
     carrier_frequency : float, [Hz]
     delay_spread : float, [s]
-        RMS delay spread of the tdl and cdl profiles.
+        RMS delay spread of the tdl and cdl profiles; umi, uma and rma draw their own.
     speed : float, [m/s]
     fft_size : int
         Subcarriers of the grid, guards included.
     subcarrier_spacing : float, [Hz]
     num_guard_carriers : tuple of two ints
         Empty subcarriers below and above.
+    dc_null : bool
+        Leave the subcarrier at the carrier frequency, number fft_size // 2, empty.
     cyclic_prefix_length : int or None, [samples of 1 / (fft_size * subcarrier_spacing)]
         None is the normal prefix of 3GPP TS 38.211, 144/2048 of the useful symbol. At least the channel's excess delay.
     modulation : {"amplitude", "iq"}
@@ -53,8 +66,18 @@ class LinkConfig:
     phase_mask : bool
         Multiply every symbol by a fixed unit-modulus phase that both ends know.
     pilots : {"kronecker", "none"}
+    pilot_spacing : int
+        Every how many subcarriers in use there is a pilot; in turn they belong to the antennas. The others of a pilot
+        symbol stay silent, like the groups without data of the reference signals in 3GPP TS 38.214, section 5.1.6.2.
+    pilot_boost_db : float, [dB]
+        Energy of a pilot over that of a data resource element.
     estimator : {"perfect", "ls-nearest", "ls-linear", "lmmse"}
         `lmmse` knows the channel's delay and Doppler profile.
+    csi_delay : float, [s]
+        Age of the channel estimate when it is used: what the pilots showed, or the perfect estimator was told, is that
+        much older than the data. The receiver knows what this does to the variance of its error.
+    noise_error_db : float, [dB]
+        What the receiver takes for the noise variance, over the true one.
     recovery : {"ls", "complex-ls", "lmmse", "lmmse-unbiased", "omp", "fista", "vamp"}
         `ls` solves for the real numbers that were sent (widely linear for `amplitude`), `complex-ls` for complex
         symbols of which `amplitude` keeps the real part. `lmmse` is the linear MMSE estimate of codes with unit
@@ -63,6 +86,21 @@ class LinkConfig:
         antennas.
     direction : {"uplink", "downlink"}
         Which end carries which 3GPP antenna pattern; in the uplink the sensor is the mobile terminal.
+    dac_bits, adc_bits : int or None
+        Resolution of the converters for each of in-phase and quadrature; None converts without error. Their range
+        suits a Gaussian signal of the mean power.
+    tx_iq_imbalance, rx_iq_imbalance : tuple of two floats, [dB], [degrees]
+        Difference of gain and phase between the branches of modulator and demodulator.
+    clipping_db : float or None, [dB]
+        Level at which each antenna's envelope is clipped, over its rms on data symbols.
+    pa_backoff_db : float or None, [dB]
+        Saturation power of the Rapp amplifiers over the mean power at their input; their gain is one for small signals.
+    pa_smoothness : float
+        Of Rapp's curve; large values clip.
+    carrier_frequency_offset : float, [Hz]
+        Of the receiver's oscillator after synchronisation.
+    phase_noise_linewidth : float, [Hz]
+        Of the receiver's free-running oscillator.
     seed : int
         With the realisation's number it decides fades and noise.
     precision : {"single", "double"}
@@ -82,13 +120,27 @@ class LinkConfig:
     fft_size: int = 64
     subcarrier_spacing: float = 30e3
     num_guard_carriers: tuple[int, int] = (0, 0)
+    dc_null: bool = False
     cyclic_prefix_length: int | None = None
     modulation: str = "amplitude"
     phase_mask: bool = True
     pilots: str = "kronecker"
+    pilot_spacing: int = 1
+    pilot_boost_db: float = 0.0
     estimator: str = "ls-linear"
+    csi_delay: float = 0.0
+    noise_error_db: float = 0.0
     recovery: str = "ls"
     direction: str = "uplink"
+    dac_bits: int | None = None
+    adc_bits: int | None = None
+    tx_iq_imbalance: tuple[float, float] = (0.0, 0.0)
+    rx_iq_imbalance: tuple[float, float] = (0.0, 0.0)
+    clipping_db: float | None = None
+    pa_backoff_db: float | None = None
+    pa_smoothness: float = 2.0
+    carrier_frequency_offset: float = 0.0
+    phase_noise_linewidth: float = 0.0
     seed: int = 0
     precision: str = "single"
 
@@ -96,11 +148,19 @@ class LinkConfig:
         self._check_kinds()
         self._check_grid()
         self._check_receiver()
+        self._check_impairments()
+
+    @property
+    def subcarriers(self) -> np.ndarray:
+        """Indices of the subcarriers in use, within 0 ... fft_size - 1; fft_size // 2 is at the carrier frequency."""
+        below, above = self.num_guard_carriers
+        index = np.arange(below, self.fft_size - above)
+        return index[index != self.fft_size // 2] if self.dc_null else index
 
     @property
     def num_subcarriers(self) -> int:
-        """Subcarriers in use: the grid without its guards."""
-        return self.fft_size - sum(self.num_guard_carriers)
+        """Subcarriers in use: the grid without its guards and, with `dc_null`, without its middle."""
+        return len(self.subcarriers)
 
     @property
     def cyclic_prefix_duration(self) -> float:
@@ -130,18 +190,17 @@ class LinkConfig:
             ("num_tx_ant", 1, MAX_ANTENNAS),
             ("num_rx_ant", 1, MAX_ANTENNAS),
             ("fft_size", 1, 65536),
+            ("pilot_spacing", 1, 65536),
             ("seed", 0, 2**63 - 1),
         ):
             _check_int(name, getattr(self, name), low, high)
-        for name, strict in (
-            ("carrier_frequency", True),
-            ("subcarrier_spacing", True),
-            ("delay_spread", False),
-            ("speed", False),
-        ):
-            _check_real(name, getattr(self, name), strict)
-        if not isinstance(self.phase_mask, bool):
-            raise ValueError(f"phase_mask must be true or false, got {self.phase_mask!r}")
+        for name in ("carrier_frequency", "subcarrier_spacing", "pa_smoothness"):
+            _check_real(name, getattr(self, name), above=0)
+        for name in ("delay_spread", "speed", "csi_delay", "phase_noise_linewidth"):
+            _check_real(name, getattr(self, name), low=0)
+        for name in ("phase_mask", "dc_null"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
 
     def _check_grid(self):
         guards = self.num_guard_carriers
@@ -151,22 +210,26 @@ class LinkConfig:
             _check_int("num_guard_carriers", guard, 0, self.fft_size)
         if self.num_subcarriers < 1:
             raise ValueError(
-                f"num_guard_carriers {guards} leave none of the {self.fft_size} subcarriers of fft_size free"
+                f"num_guard_carriers {guards} {'and dc_null ' if self.dc_null else ''}leave none of the "
+                f"{self.fft_size} subcarriers of fft_size free"
             )
-        if self.pilots == "kronecker" and self.num_subcarriers < self.num_tx_ant:
+        sounded = -(-self.num_subcarriers // self.pilot_spacing)
+        if self.pilots == "kronecker" and sounded < self.num_tx_ant:
             raise ValueError(
-                f"pilots='kronecker' needs one subcarrier per transmit antenna: {self.num_subcarriers} are in use for "
-                f"num_tx_ant={self.num_tx_ant}. Raise fft_size, or take pilots='none' with estimator='perfect'."
+                f"pilots='kronecker' needs one subcarrier per transmit antenna: {sounded} carry pilots for "
+                f"num_tx_ant={self.num_tx_ant}. Raise fft_size, lower pilot_spacing, or take pilots='none' with "
+                "estimator='perfect'."
             )
         if self.cyclic_prefix_length is not None:
             _check_int("cyclic_prefix_length", self.cyclic_prefix_length, 0, self.fft_size)
-        excess = _EXCESS_DELAY.get(self.channel, 0.0) * self.delay_spread
+        excess = _SCENARIO_EXCESS_DELAY.get(self.channel, _EXCESS_DELAY.get(self.channel, 0.0) * self.delay_spread)
         if excess > self.cyclic_prefix_duration:
             samples = math.ceil(excess * self.fft_size * self.subcarrier_spacing)
+            why = "" if self.channel in _SCENARIO_EXCESS_DELAY else f" with delay_spread={self.delay_spread:g} s"
             raise ValueError(
-                f"delay_spread={self.delay_spread:g} s gives {self.channel} an excess delay of {excess * 1e6:.2f} us, "
-                f"longer than the cyclic prefix of {self.cyclic_prefix_duration * 1e6:.2f} us. Set "
-                f"cyclic_prefix_length={samples} or more, or lower delay_spread or subcarrier_spacing."
+                f"{self.channel}{why} has an excess delay of {excess * 1e6:.2f} us, longer than the cyclic prefix of "
+                f"{self.cyclic_prefix_duration * 1e6:.2f} us. Set cyclic_prefix_length={samples} or more, or lower "
+                f"{'delay_spread or ' if why else ''}subcarrier_spacing."
             )
 
     def _check_receiver(self):
@@ -187,13 +250,45 @@ class LinkConfig:
                 "modulation='amplitude', recovery='ls' works down to num_rx_ant = num_tx_ant / 2."
             )
 
+    def _check_impairments(self):
+        for name, low, high in (
+            ("noise_error_db", -60, 60),
+            ("pilot_boost_db", -30, 30),
+            ("clipping_db", -20, 60),
+            ("pa_backoff_db", -20, 60),
+        ):
+            if getattr(self, name) is not None or name in ("noise_error_db", "pilot_boost_db"):
+                _check_real(name, getattr(self, name), low=low, high=high)
+        for name in ("dac_bits", "adc_bits"):
+            if getattr(self, name) is not None:
+                _check_int(name, getattr(self, name), 1, 16)
+        for name in ("tx_iq_imbalance", "rx_iq_imbalance"):
+            pair = getattr(self, name)
+            if not (isinstance(pair, tuple) and len(pair) == 2):
+                raise ValueError(f"{name} must be a tuple (gain in dB, phase in degrees), got {pair!r}")
+            _check_real(name, pair[0], low=-20, high=20)
+            _check_real(name, pair[1], low=-90, high=90)
+        half = self.subcarrier_spacing / 2
+        if not abs(_check_real("carrier_frequency_offset", self.carrier_frequency_offset)) < half:
+            raise ValueError(
+                f"carrier_frequency_offset={self.carrier_frequency_offset:g} Hz is what synchronisation leaves over: "
+                f"it must stay below half the subcarrier_spacing, {half:g} Hz"
+            )
+
 
 def _check_int(name, value, low, high):
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
 
 
-def _check_real(name, value, positive):
+def _check_real(name, value, *, low=-math.inf, high=math.inf, above=None):
     ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not ok or value < 0 or (positive and value == 0):
-        raise ValueError(f"{name} must be a finite number {'above' if positive else 'of at least'} 0, got {value!r}")
+    if not ok or not low <= value <= high or (above is not None and value <= above):
+        if above is not None:
+            wanted = f"above {above}"
+        elif high < math.inf:
+            wanted = f"from {low} to {high}"
+        else:
+            wanted = "" if low == -math.inf else f"of at least {low}"
+        raise ValueError(f"{name} must be a finite number {wanted}".rstrip() + f", got {value!r}")
+    return value

@@ -28,8 +28,7 @@ class ResourceGrid:
     def __init__(self, config: LinkConfig, num_res: int):
         self.num_res, self.num_tx_ant, self.fft_size = num_res, config.num_tx_ant, config.fft_size
         self.symbol_duration = config.symbol_duration
-        below, above = config.num_guard_carriers
-        self.subcarriers = np.arange(below, config.fft_size - above)
+        self.subcarriers = config.subcarriers
         in_slot = np.array(PILOT_SYMBOLS if config.pilots == "kronecker" else (), np.int64)
         free = np.setdiff1d(np.arange(SYMBOLS_PER_SLOT), in_slot)
         num_data_symbols = -(-num_res // len(self.subcarriers))

@@ -18,6 +18,9 @@ _NUM_RAYS = 20
 # The two strongest clusters fall into three parts: delays in cluster delay spreads, and rays. Source: table 7.5-5.
 _PARTS = ((0.0, (*range(8), 18, 19)), (1.28, (8, 9, 10, 11, 16, 17)), (2.56, (12, 13, 14, 15)))
 _ENSEMBLE_DROPS, _ENSEMBLE_KEY = 2048, np.array([38901, 0])
+# E|h|² over drops, antenna pairs and phases: with dual-polarised elements at one end or both, and with vertical ones at
+# both. Measured on 18 000 drops of Sionna 1.2.2 at 3.5 GHz by `second_moments`, standard errors 0.4 %; 30 GHz adds 1 %.
+_MEAN_GAIN = {"umi": (1.815, 1.623), "uma": (1.806, 1.612), "rma": (2.104, 1.864)}
 
 
 class ScenarioModel:
@@ -35,6 +38,11 @@ class ScenarioModel:
     carrier_frequency, speed : float, [Hz], [m/s]
         The terminal moves horizontally. As in Sionna, rays meet its velocity with their angles at the receiver.
     direction : {"uplink", "downlink"}
+
+    Attributes
+    ----------
+    mean_gain : float
+        E|h|² over the ensemble and the antenna pairs.
     """
 
     def __init__(self, *, scenario, num_tx_ant, num_rx_ant, carrier_frequency, speed, direction):
@@ -51,9 +59,14 @@ class ScenarioModel:
         }
         self._name, self._speed = scenario, speed
         self._wavenumber = 2 * np.pi * carrier_frequency / SPEED_OF_LIGHT
-        self._model = RMa(**facts) if scenario == "rma" else {"umi": UMi, "uma": UMa}[scenario](o2i_model="low", **facts)
+        self._model = (
+            RMa(**facts) if scenario == "rma" else {"umi": UMi, "uma": UMa}[scenario](o2i_model="low", **facts)
+        )
+        # Sionna branches on a tensor here, which no graph can; the same number without a tensor compiles
+        self._model._scenario._carrier_frequency = np.float32(carrier_frequency)
         self._geometry = self._model._cir_sampler
         self._tx, self._rx = self._geometry._tx_array, self._geometry._rx_array
+        self.mean_gain = _MEAN_GAIN[scenario]["single" == self._tx.polarization == self._rx.polarization]
 
     def __call__(self, num_links, times):
         """Path coefficients at `times`, and the delays of the paths, which differ between the links.
@@ -71,7 +84,9 @@ class ScenarioModel:
         drop = self._drop(num_links)
         field = drop.arrival.field @ drop.mixing @ tf.linalg.matrix_transpose(drop.departure.field)
         doppler = self._wavenumber * tf.reduce_sum(drop.arrival.direction * drop.velocity, -1, keepdims=True) * times
-        left = (drop.arrival.phase * tf.complex(drop.amplitude, 0.0)[..., None])[..., None] * expj(doppler)[..., None, :]
+        left = (drop.arrival.phase * tf.complex(drop.amplitude, 0.0)[..., None])[..., None] * expj(doppler)[
+            ..., None, :
+        ]
         right = field[..., None] * drop.departure.phase[..., None, None, :]
         num_paths, (rx_pol, tx_pol) = left.shape[1], field.shape[-2:]
         rx_pos, tx_pos, num_times = left.shape[-2], right.shape[-1], tf.size(times)
@@ -82,34 +97,34 @@ class ScenarioModel:
         a = tf.transpose(a, [0, 4, 2, 5, 6, 3, 1])
         return tf.reshape(a, [num_links, rx_pol * rx_pos, tx_pol * tx_pos, num_times, num_paths]), drop.tau
 
-    @property
-    def mean_gain(self) -> float:
-        """E|h|² over the ensemble and the antenna pairs."""
-        return float(self._ensemble[0].sum())
-
     def frequency_correlation(self, lag):
         """E[h(f + lag) h*(f)] / E|h|² over drops, for `lag` [Hz] of any shape."""
-        power, tau, _ = self._ensemble
+        share, tau, _ = self._ensemble
         values, places = np.unique(lag, return_inverse=True)
-        return (np.exp(-2j * np.pi * values[:, None] * tau) @ (power / power.sum()))[places].reshape(np.shape(lag))
+        return (np.exp(-2j * np.pi * values[:, None] * tau) @ share)[places].reshape(np.shape(lag))
 
     def time_correlation(self, lag):
         """E[h(t + lag) h*(t)] / E|h|² over drops, which move in all directions alike, for `lag` [s] of any shape."""
-        power, _, across = self._ensemble
+        share, _, across = self._ensemble
         values, places = np.unique(lag, return_inverse=True)
         turned = j0(self._wavenumber * self._speed * values[:, None] * across)
-        return (turned @ (power / power.sum()))[places].reshape(np.shape(lag))
+        return (turned @ share)[places].reshape(np.shape(lag))
 
     @functools.cached_property
     def _ensemble(self):
-        """Mean power over antennas and phases, delay and sine of the zenith of the paths of many drops."""
+        """Shares of power, delays and sines of the zenith at the receiver of all paths of many drops."""
         with keyed(_ENSEMBLE_KEY):
-            gain, tau, across = (part.numpy().astype(np.float64) for part in tf.function(self._second_moments)())
+            moments = tf.function(lambda: self.second_moments(_ENSEMBLE_DROPS), autograph=False)()
+        gain, tau, across = (part.numpy().astype(np.float64) for part in moments)
         kept = gain > 0
-        return gain[kept] / _ENSEMBLE_DROPS, tau[kept], across[kept]
+        return gain[kept] / gain.sum(), tau[kept], across[kept]
 
-    def _second_moments(self):
-        drop = self._drop(_ENSEMBLE_DROPS)
+    def second_moments(self, num_drops):
+        """Gain, averaged over antennas and phases, delay and sine of the zenith of the paths of new drops.
+
+        Each of shape [num_drops, num_paths]; the gain is not divided by `mean_gain`.
+        """
+        drop = self._drop(num_drops)
         f_rx, f_tx = drop.arrival.field, drop.departure.field
         scattered = tf.abs(f_rx) ** 2 @ tf.abs(drop.mixing) ** 2 @ tf.abs(tf.linalg.matrix_transpose(f_tx)) ** 2
         specular = tf.abs(f_rx @ drop.mixing @ tf.linalg.matrix_transpose(f_tx)) ** 2
@@ -117,7 +132,7 @@ class ScenarioModel:
         power = tf.reduce_mean(gain, [-2, -1]) * drop.amplitude**2
         across = tf.sqrt(1 - drop.arrival.direction[..., 2] ** 2)
         total = tf.reduce_sum(power, -1)
-        return total, drop.tau, tf.reduce_sum(power * across, -1) / tf.maximum(total, 1e-30)
+        return total, drop.tau, tf.math.divide_no_nan(tf.reduce_sum(power * across, -1), total)
 
     def _drop(self, num_links):
         """Draw all that decides a link; the order of the draws is Sionna's."""
@@ -143,7 +158,7 @@ class ScenarioModel:
 
         los = tf.cast(scenario.los[:, 0], tf.float32)  # [num_links, 1]
         k_factor = los * model._lsp.k_factor[:, 0]
-        sight = _SIGHT * expj(self._wavenumber * scenario.distance_3d[:, 0])[..., None, None]
+        sight = _SIGHT * expj(2 * np.pi * scenario.distance_3d[:, 0] / self._geometry._lambda_0)[..., None, None]
         mixing = with_sight(mixing, sight)
         power = tf.concat([tf.gather(powers, cluster, batch_dims=1) / _NUM_RAYS, k_factor], 1) / (1 + k_factor)
         tau = tf.gather(delays, cluster, batch_dims=1) + offsets * scenario.get_param("cDS")[:, 0] * 1e-9

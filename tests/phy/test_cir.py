@@ -23,7 +23,7 @@ def sionna_cdl(profile, num_tx_ant, num_rx_ant, direction):
 def coefficients(model, *shape):
     """Our model and Sionna's from the same seed, at the symbols in use: [links, rx, tx, times, paths]."""
     sionna_config.seed = 5
-    ours = model(16, tf.constant(USED, tf.float32) * SYMBOL).numpy()
+    ours = model(16, tf.constant(USED, tf.float32) * SYMBOL)[0].numpy()
     sionna_config.seed = 5
     reference, tau = shape[0](16, 14, 1 / SYMBOL)
     return ours, reference.numpy()[:, 0, :, 0].swapaxes(-1, -2)[..., USED, :], tau.numpy()[0, 0, 0]
@@ -55,7 +55,7 @@ def test_path_powers_of_cdl_are_those_of_its_ensemble(profile, antennas):
     tx, rx = antennas
     model = CDLModel(profile=profile, num_tx_ant=tx, num_rx_ant=rx, direction="uplink", **FACTS)
     sionna_config.seed = 1
-    power = (np.abs(model(6000, tf.constant([0.0]))) ** 2).mean((1, 2, 3))  # [links, paths]
+    power = (np.abs(model(6000, tf.constant([0.0]))[0]) ** 2).mean((1, 2, 3))  # [links, paths]
     error = power.mean(0) - model.powers * model.mean_gain
     np.testing.assert_array_less(np.abs(error), 5 * power.std(0) / np.sqrt(len(power)) + 1e-9)
 
@@ -73,7 +73,7 @@ def test_path_powers_of_cdl_are_those_of_its_ensemble(profile, antennas):
 def test_time_correlation_is_that_of_the_ensemble(model):
     sionna_config.seed = 2
     lags = np.array([0.0, 1e-3, 3e-3])
-    a = model(6000, tf.constant(lags, tf.float32)).numpy()
+    a = model(6000, tf.constant(lags, tf.float32))[0].numpy()
     products = (a * a[..., :1, :].conj()).sum(-1).mean((1, 2)) / model.mean_gain  # [links, lags]
     error = products.mean(0) - model.time_correlation(lags)
     assert np.all(np.abs(error) < 5 * np.abs(products).std(0) / np.sqrt(len(products)) + 5e-3)
@@ -85,7 +85,7 @@ def test_frequency_response_is_sionnas_for_the_same_paths(channel):
     fading, key = link.channel.fading, np.array([7, 0])
     h, model = fading(np.array([0, 1]), key), fading._model
     sionna_config.tf_rng.reset_from_key_counter(key[0], tf.zeros([2], tf.int64))
-    a = tf.transpose(model(64, tf.constant([0.0, 1.0]) * SYMBOL), [0, 1, 2, 4, 3])[:, None, :, None]
+    a = tf.transpose(model(64, tf.constant([0.0, 1.0]) * SYMBOL)[0], [0, 1, 2, 4, 3])[:, None, :, None]
     tau = tf.tile(tf.constant(model.delays, tf.float32)[None, None, None], [64, 1, 1, 1])
     reference = cir_to_ofdm_channel(subcarrier_frequencies(64, 30e3), a, tau)[:, 0, :, 0].numpy()[..., 3:62]
     assert np.abs(h - reference / np.sqrt(model.mean_gain)).max() < 1e-5

@@ -1,0 +1,254 @@
+"""What radio hardware does to the waveform: stages between the grid and the antennas, each off until asked for.
+
+Transmitter: DAC, I/Q modulator, clipping, power amplifier. Receiver: oscillator (frequency offset and phase noise), I/Q
+demodulator, ADC. With a cyclic prefix that covers the channel, the useful part of an OFDM symbol is periodic also after
+stages without memory, so that each symbol is simulated by its useful part alone. Every scale is a constant of the
+configuration; none is taken from the signal of an example.
+"""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+from scipy.optimize import minimize_scalar
+from scipy.stats import norm
+
+from phy.config import LinkConfig
+
+OVERSAMPLING = 4  # of the waveform that is clipped, amplified or metered
+
+
+class Modulator:
+    r"""OFDM symbols without prefix, of the subcarriers in use, and back.
+
+    .. math:: w_n = \frac{1}{\sqrt{N}} \sum_k x_k e^{2 \pi i k n / (L N)}, \qquad n = 0 \ldots L N - 1
+
+    so that the mean power of the samples is :math:`\sum_k |x_k|^2 / N` for any oversampling L.
+
+    Parameters
+    ----------
+    config : LinkConfig
+        For `fft_size` N and the subcarriers in use.
+    oversampling : int
+    """
+
+    def __init__(self, config: LinkConfig, oversampling: int = OVERSAMPLING):
+        self._size = oversampling * config.fft_size
+        self._bins = (config.subcarriers - config.fft_size // 2) % self._size
+        self._sources = np.full(self._size, len(self._bins))  # the column of zeros
+        self._sources[self._bins] = np.arange(len(self._bins))
+        self._scale = self._size / math.sqrt(config.fft_size)
+
+    def __call__(self, x):
+        """Waveform [..., L * fft_size] of the subcarriers `x` [..., num_subcarriers], complex."""
+        zero = [[0, 0]] * (x.shape.rank - 1) + [[0, 1]]
+        return tf.signal.ifft(tf.gather(tf.pad(x, zero), self._sources, axis=-1)) * tf.cast(self._scale, x.dtype)
+
+    def demodulate(self, waveform):
+        """Subcarriers in use of a waveform; what falls beside them is lost."""
+        return tf.gather(tf.signal.fft(waveform), self._bins, axis=-1) / tf.cast(self._scale, waveform.dtype)
+
+
+class Transmitter:
+    """The stages at the transmit antennas, in the order DAC, I/Q modulator, clipping, amplifier.
+
+    Levels refer to the mean power that an antenna sends on data symbols.
+
+    Parameters
+    ----------
+    config : LinkConfig
+    """
+
+    def __init__(self, config: LinkConfig):
+        rms = math.sqrt(config.num_subcarriers / config.fft_size / config.num_tx_ant)
+        digital, analog = [], []
+        if config.dac_bits is not None:
+            full_scale = rms / math.sqrt(2) * quantizer_loading(config.dac_bits)
+            digital.append(lambda w: quantize(w, config.dac_bits, full_scale))
+        if any(config.tx_iq_imbalance):
+            analog.append(lambda w: iq_imbalance(w, *config.tx_iq_imbalance))
+        if config.clipping_db is not None:
+            analog.append(lambda w: clip(w, rms * _amplitude(config.clipping_db)))
+        if config.pa_backoff_db is not None:
+            analog.append(lambda w: rapp(w, rms * _amplitude(config.pa_backoff_db), config.pa_smoothness))
+        self._num_subcarriers = config.num_subcarriers
+        self._chains = [
+            (Modulator(config, rate), chain) for rate, chain in ((1, digital), (OVERSAMPLING, analog)) if chain
+        ]
+        self.active = bool(self._chains)
+
+    def __call__(self, x):
+        """What antennas send of the symbols `x` [..., num_res] that fill a grid subcarriers first."""
+        for modulator, stages in self._chains:
+            symbols = _symbols(x, self._num_subcarriers)
+            waveform = modulator(symbols)
+            for stage in stages:
+                waveform = stage(waveform)
+            x = _resources(modulator.demodulate(waveform), x)
+        return x
+
+
+class Receiver:
+    """The stages at the receive antennas, which share an oscillator, in the order oscillator, I/Q demodulator, ADC.
+
+    Parameters
+    ----------
+    config : LinkConfig
+    symbols : np.ndarray, [num_symbols]
+        OFDM symbols that are received.
+    """
+
+    def __init__(self, config: LinkConfig, symbols: np.ndarray):
+        self._config, self._symbols = config, symbols
+        self._oscillates = config.carrier_frequency_offset != 0 or config.phase_noise_linewidth > 0
+        self.active = self._oscillates or any(config.rx_iq_imbalance) or config.adc_bits is not None
+        self._modulator = Modulator(config, 1)
+        start = symbols[:, None] * config.symbol_duration
+        sample = np.arange(config.fft_size) / (config.fft_size * config.subcarrier_spacing)
+        self._turn = (
+            2 * np.pi * np.mod(config.carrier_frequency_offset * (start + sample), 1)
+        )  # [num_symbols, fft_size]
+        self._rms = math.sqrt(config.num_subcarriers / config.fft_size)
+
+    def __call__(self, y, phase, no):
+        """What the receiver makes of `y`.
+
+        Parameters
+        ----------
+        y : tf.Tensor, [num_rx_ant, batch, num_res], complex
+        phase : tf.Tensor, [num_all_symbols, batch, fft_size], real, [rad]
+            Phase noise on all OFDM symbols of the grid; of no symbols when there is none.
+        no : tf.Tensor, [batch, 1], real
+            The ADC's gain control knows the mean power, 1 + no at each antenna, not that of a fade.
+        """
+        if not self.active:
+            return y
+        config = self._config
+        waveform = self._modulator(_symbols(y, config.num_subcarriers))  # [num_rx_ant, batch, num_symbols, fft_size]
+        if self._oscillates:
+            turn = tf.constant(self._turn, no.dtype)
+            if config.phase_noise_linewidth > 0:
+                turn += tf.cast(tf.transpose(tf.gather(phase, self._symbols), [1, 0, 2]), no.dtype)
+            waveform *= tf.complex(tf.cos(turn), tf.sin(turn))
+        if any(config.rx_iq_imbalance):
+            waveform = iq_imbalance(waveform, *config.rx_iq_imbalance)
+        if config.adc_bits is not None:
+            loading = self._rms / math.sqrt(2) * quantizer_loading(config.adc_bits)
+            waveform = quantize(waveform, config.adc_bits, loading * tf.sqrt(1 + no)[..., None])
+        return _resources(self._modulator.demodulate(waveform), y)
+
+
+def phase_noise_steps(config: LinkConfig) -> np.ndarray:
+    r"""Standard deviations [rad] of the steps of the oscillator's phase within an OFDM symbol, [fft_size].
+
+    A free-running oscillator of linewidth :math:`\beta` has a Wiener phase, :math:`\operatorname{E}(\phi(t + \tau) -
+    \phi(t))^2 = 2 \pi \beta |\tau|`. The first step leads over the cyclic prefix to the first sample.
+
+    Source: L. Tomba, "On the effect of Wiener phase noise in OFDM systems", IEEE Trans. Commun. 46(5), 1998.
+    """
+    sample = 1 / (config.fft_size * config.subcarrier_spacing)
+    lengths = np.full(config.fft_size, sample)
+    lengths[0] = config.symbol_duration - (config.fft_size - 1) * sample
+    return np.sqrt(2 * np.pi * config.phase_noise_linewidth * lengths)
+
+
+def rapp(waveform, saturation, smoothness):
+    r"""Solid-state power amplifier: gain one for small signals, output below `saturation`, no phase distortion.
+
+    .. math:: g(r) = r \left(1 + (r / A)^{2 p}\right)^{-1 / (2 p)}
+
+    Source: C. Rapp, "Effects of HPA-nonlinearity on a 4-DPSK/OFDM-signal", 2nd European Conf. Satellite Commun., 1991.
+    """
+    power = tf.math.real(waveform * tf.math.conj(waveform)) / saturation**2
+    return waveform * tf.cast((1 + power**smoothness) ** (-0.5 / smoothness), waveform.dtype)
+
+
+def clip(waveform, level):
+    """Limit the envelope to `level` and keep the phase."""
+    return waveform * tf.cast(level / tf.maximum(tf.abs(waveform), level), waveform.dtype)
+
+
+def iq_imbalance(waveform, gain_db, phase_deg):
+    r"""Mixer whose branches differ by a gain g and a phase φ.
+
+    .. math:: \mu w + \nu w^*, \qquad \mu = \frac{1 + g e^{-i \varphi}}{2}, \quad \nu = \frac{1 - g e^{i \varphi}}{2}
+
+    The image that subcarrier −k leaves on k is weaker by the rejection ratio :math:`|\mu|^2 / |\nu|^2`.
+
+    Source: T. Schenk, *RF Imperfections in High-rate Wireless Systems*, 2008, ch. 5.
+    """
+    branch = _amplitude(gain_db) * np.exp(1j * np.deg2rad(phase_deg))
+    direct, image = (tf.constant(part, waveform.dtype) for part in ((1 + branch.conj()) / 2, (1 - branch) / 2))
+    return direct * waveform + image * tf.math.conj(waveform)
+
+
+def quantize(waveform, bits, full_scale):
+    """Round in-phase and quadrature part to the middles of 2^bits steps that cover ±full_scale.
+
+    The gradient passes where the signal is inside that range.
+    """
+    step = tf.cast(full_scale * 2.0 ** (1 - bits), waveform.dtype.real_dtype)
+    highest = 2.0 ** (bits - 1) - 0.5
+
+    def round_part(part):
+        inside = tf.clip_by_value(part / step, -highest - 0.5, highest + 0.5)
+        level = tf.clip_by_value(tf.floor(inside) + 0.5, -highest, highest)
+        return (inside + tf.stop_gradient(level - inside)) * step
+
+    return tf.complex(round_part(tf.math.real(waveform)), round_part(tf.math.imag(waveform)))
+
+
+def quantizer_loading(bits: int) -> float:
+    """Full scale over standard deviation that serves a Gaussian signal best."""
+    return float(minimize_scalar(lambda full: quantizer_distortion(bits, full), bounds=(0.5, 9), method="bounded").x)
+
+
+def quantizer_distortion(bits: int, full_scale: float) -> float:
+    r"""Mean squared error of a quantiser of 2^bits steps over ±full_scale for a standard normal signal.
+
+    The exact sum over the steps, of which :math:`\Delta^2 / 12` plus the overload is the limit of many bits.
+    """
+    edges = np.linspace(-full_scale, full_scale, 2**bits + 1)
+    level = (edges[1:] + edges[:-1]) / 2
+    edges[0], edges[-1] = -np.inf, np.inf
+    first = norm.pdf(edges[:-1]) - norm.pdf(edges[1:])
+    return 1 - 2 * np.sum(level * first) + np.sum(level**2 * np.diff(norm.cdf(edges)))
+
+
+def papr_db(waveform):
+    """Peak over mean power of each OFDM symbol [dB]: [..., samples] to [...]. Oversample at least four times."""
+    power = tf.math.real(waveform * tf.math.conj(waveform))
+    return 10 / math.log(10) * tf.math.log(tf.reduce_max(power, -1) / tf.reduce_mean(power, -1))
+
+
+def evm(received, sent):
+    r"""Error vector magnitude over all elements, after the complex gain that fits best, as standards measure it.
+
+    .. math:: \sqrt{1 / \rho - 1}, \qquad \rho = |\langle x, y \rangle|^2 / (\|x\|^2 \|y\|^2)
+
+    relative to the part of `received` that is a multiple of `sent`; multiply by 100 for per cent.
+    """
+    cross = tf.reduce_sum(tf.math.conj(sent) * received)
+    energies = [tf.reduce_sum(tf.math.real(part * tf.math.conj(part))) for part in (sent, received)]
+    explained = tf.math.real(cross * tf.math.conj(cross)) / energies[0]
+    return tf.sqrt(tf.maximum(energies[1] - explained, 0) / explained)
+
+
+def _amplitude(db):
+    return 10 ** (db / 20)
+
+
+def _symbols(x, num_subcarriers):
+    """[..., num_res] to whole OFDM symbols [..., num_symbols, num_subcarriers]; the last one may end empty."""
+    missing = -x.shape[-1] % num_subcarriers
+    rows = tf.pad(x, [[0, 0]] * (x.shape.rank - 1) + [[0, missing]])
+    return tf.reshape(rows, [*_leading(x), (x.shape[-1] + missing) // num_subcarriers, num_subcarriers])
+
+
+def _resources(symbols, like):
+    num_res = like.shape[-1]
+    return tf.reshape(symbols, [*_leading(like), -1])[..., :num_res]
+
+
+def _leading(x):
+    return tf.unstack(tf.shape(x))[:-1]
