@@ -67,12 +67,15 @@ def pack(
     return Packed(*(torch.from_numpy(a) for a in (input_ids, segment, offset, labels, answers)))
 
 
-def lay_out(rows: Sequence[Sequence[np.ndarray]], length: int, fill: int) -> torch.Tensor:
+def lay_out(
+    rows: Sequence[Sequence[np.ndarray]], length: int, fill: int, captions: Sequence[np.ndarray | None] | None = None
+) -> torch.Tensor:
     """Lay what belongs to the words of questions where `pack` lays the words: int64 [batch, length, …], else `fill`."""
     beyond = next((part.shape[1:] for parts in rows for part in parts), ())
     out = np.full((len(rows), length, *beyond), fill, dtype=np.int64)
     for b, parts in enumerate(rows):
-        start = 0
+        caption = captions[b] if captions is not None else None
+        start = 0 if caption is None else len(caption)
         for part in parts:
             if start + len(part) > length:
                 break

@@ -76,12 +76,12 @@ def token_id(tokenizer: PreTrainedTokenizerBase, word: str) -> int:
 
 
 def language_config(vocab_size: int) -> LlamaConfig:
-    """Return the shape of both language models: 4 blocks of width 256, 8 heads."""
+    """Return the shape of both language models: 6 blocks of width 256, 8 heads."""
     return LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=256,
-        intermediate_size=704,
-        num_hidden_layers=4,
+        intermediate_size=512,
+        num_hidden_layers=6,
         num_attention_heads=8,
         num_key_value_heads=8,
         max_position_embeddings=1024,

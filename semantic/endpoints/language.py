@@ -14,6 +14,7 @@ model, as LLaVA-1.5 starts from a finished LLM.
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from semantic.endpoints.architecture import (
     build_tokenizer,
     token_ids,
 )
-from semantic.endpoints.pointers import BLOCKS, NO_POINTER, Pointers, phrase_targets
+from semantic.endpoints.pointers import NO_POINTER, Pointers, encode_targets
 from semantic.task_agent import input_embeddings
 from semantic.tasks import ZERO_HOP, family
 from semantic.training import Metrics, fit, save_half, write_card
@@ -54,7 +55,7 @@ class TextScene:
     patches: np.ndarray  # int64 [num_objects], raster index of the patch with the object's centre
     caption: np.ndarray  # "describe the scene :" and the objects from left to right
     questions: list[np.ndarray] = field(default_factory=list)
-    pointers: list[np.ndarray] = field(default_factory=list)  # for every question's words: see `phrase_targets`
+    pointers: list[np.ndarray] = field(default_factory=list)  # for every question's words: see `encode_targets`
     zero_hop: list[int] = field(default_factory=list)  # which questions need no relation: what a reader learns first
 
 
@@ -62,9 +63,7 @@ def encode_scene(tokenizer: PreTrainedTokenizerFast, scene: dict, questions: lis
     """Encode a scene's description and its questions."""
     words = np.array([tokenizer.convert_tokens_to_ids(words) for words in describe(scene)], dtype=np.int64)
     encoded = [encode_question(tokenizer, q["question"], q["answer"]) for q in questions]
-    pointers = [phrase_targets(q["question"], q["program"], scene) for q in questions]
-    nothing = np.full((2, len(BLOCKS)), NO_POINTER)  # at the answer and </s>
-    pointers = [np.concatenate([p, nothing]) for p in pointers]
+    pointers = [encode_targets(q, scene) for q in questions]
     easy = [k for k, q in enumerate(questions) if family(q["program"]) in ZERO_HOP]
     patches = np.array(patch_index(scene, GRID), dtype=np.int64)
     return TextScene(words, patches, encode_caption(tokenizer, words), encoded, pointers, easy)
@@ -103,6 +102,22 @@ def superpose(embedding: torch.Tensor, words: torch.Tensor, object_id: int) -> t
     """
     vectors = embedding[words].sum(-2) + embedding[object_id]
     return vectors / (words.shape[-1] + 1) ** 0.5
+
+
+def object_vectors(
+    embedding: torch.Tensor, words: Sequence[np.ndarray], object_id: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return each scene's superposed vectors at unit scale, [batch, max_objects, hidden], and which of them are real.
+
+    They tell pointers what the objects are; no gradient flows to the embeddings.
+    """
+    most = max(len(w) for w in words)
+    padded = torch.zeros(len(words), most, words[0].shape[1], dtype=torch.long)
+    real = torch.zeros(len(words), most, dtype=torch.bool)
+    for b, of_scene in enumerate(words):
+        padded[b, : len(of_scene)], real[b, : len(of_scene)] = torch.from_numpy(of_scene), True
+    table = embedding.detach()
+    return superpose(table, padded, object_id) / table.std(), real
 
 
 class Reader:
@@ -181,18 +196,6 @@ class Reader:
         positions = torch.arange(1 + num_tokens).expand(batch, -1)
         return embeds, positions, torch.ones(batch, 1 + num_tokens, dtype=torch.bool)
 
-    def descriptions(self, scenes: list[TextScene]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the objects' superposed vectors, without noise or gradient, and which of them are real."""
-        most = max(len(s.words) for s in scenes)
-        words, real = (
-            torch.zeros(len(scenes), most, 6, dtype=torch.long),
-            torch.zeros(len(scenes), most, dtype=torch.bool),
-        )
-        for b, scene in enumerate(scenes):
-            words[b, : len(scene.words)], real[b, : len(scene.words)] = torch.from_numpy(scene.words), True
-        table = input_embeddings(self.model).weight.detach()
-        return superpose(table, words, self.object_id) / table.std(), real
-
     def read(
         self, prefix: tuple[torch.Tensor, torch.Tensor, torch.Tensor], packed: Packed, start: int
     ) -> tuple[torch.Tensor, ...]:
@@ -250,11 +253,12 @@ def main(
         Lesson(draw_text_scenes(tokenizer, 2000, seed, 1, 2), True, {"superposed": 1.0}, 0.92, 0.03),
         Lesson(draw_text_scenes(tokenizer, 4000, seed, 1, 4), True, {"superposed": 1.0}, 0.88, 0.06),
         Lesson(whole, False, {"superposed": 0.75, "words": 0.2, "blind": 0.05}, 0.85, 0.35),
-        Lesson(whole, False, {"superposed": 0.3, "words": 0.1, "tokens": 0.55, "blind": 0.05}, 2.0, 1.0),
+        Lesson(whole, False, {"superposed": 0.3, "words": 0.12, "tokens": 0.54, "blind": 0.04}, 2.0, 1.0),
     ]
     pointers = Pointers(model.config.hidden_size)
     skill = 0.0  # running accuracy at reading superposed vectors
     if init is not None:
+        pointers.load(init)
         del lessons[:-1]
     reader = Reader(model, tokenizer)
 
@@ -270,12 +274,8 @@ def main(
         orders = [rng.sample(numbers, len(numbers)) for numbers in asked]
         way = rng.choices(list(lesson.ways), list(lesson.ways.values()))[0]
         captions = [s.caption if way == "tokens" and rng.random() < CAPTION_SHARE else None for s in chosen]
-        questions, targets = [], []
-        for scene, order, caption in zip(chosen, orders, captions, strict=True):
-            questions.append([scene.questions[k] for k in order])
-            ahead = [] if caption is None else [np.full((len(caption), len(BLOCKS)), NO_POINTER)]
-            targets.append(ahead + [scene.pointers[k] for k in order])
-        packed = pack(questions, LENGTH, captions)
+        packed = pack([[s.questions[k] for k in o] for s, o in zip(chosen, orders, strict=True)], LENGTH, captions)
+        targets = [[s.pointers[k] for k in o] for s, o in zip(chosen, orders, strict=True)]
         if way == "blind":  # so that a question without any prefix gets the best guess
             prefix, start = reader.prefix(torch.zeros(batch, 0, model.config.hidden_size)), 1
         elif way == "words":
@@ -292,7 +292,8 @@ def main(
         if way == "superposed":
             skill += 0.03 * (accuracy.item() - skill)
         if way != "blind":
-            pointing = pointers(states, *reader.descriptions(chosen), lay_out(targets, LENGTH, NO_POINTER))
+            vectors = object_vectors(input_embeddings(model).weight, [s.words for s in chosen], reader.object_id)
+            pointing = pointers(states, *vectors, lay_out(targets, LENGTH, NO_POINTER, captions))
             metrics["pointing"] = pointing.item()
             loss = loss + pointing
         return loss, metrics
@@ -300,6 +301,7 @@ def main(
     def save() -> None:
         save_half(model, out)
         tokenizer.save_pretrained(out)
+        pointers.save(out)
         results = evaluate(reader, tokenizer, seed + 1)
         print("val", results, flush=True)
         options = {

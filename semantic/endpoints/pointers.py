@@ -6,11 +6,13 @@ phrase that a relation starts from ("left of the red cube") at the objects so re
 that the answer is about. The pointers are left behind afterwards, as the vision tower's classifiers are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -20,6 +22,7 @@ NO_POINTER = -1
 BLOCKS = {"phrase": 2, "relation": 4, "answer": 5}  # after how many blocks a state has to point
 COUNTING_BLOCKS = 3  # after how many it has to count
 MAX_COUNT = 10
+FILE = "pointers.safetensors"
 _MEANING = {
     spelled: (attribute, value)
     for attribute, values in ATTRIBUTES.items()
@@ -71,6 +74,12 @@ def phrase_targets(question: str, program: Sequence[Node], scene: Scene) -> np.n
     return targets
 
 
+def encode_targets(record: Mapping[str, Any], scene: Scene) -> np.ndarray:
+    """Return the targets of ``question answer </s>``; nothing is to be found at the last two words."""
+    targets = phrase_targets(record["question"], record["program"], scene)
+    return np.concatenate([targets, np.full((2, len(BLOCKS)), NO_POINTER)])
+
+
 def _mask(indices: Any) -> int:
     return sum(1 << int(k) for k in indices)
 
@@ -90,6 +99,14 @@ class Pointers(nn.Module):
         self.words = nn.ModuleList([nn.Linear(hidden_size, size) for _ in BLOCKS])
         self.objects = nn.ModuleList([nn.Linear(hidden_size, size) for _ in BLOCKS])
         self.count = nn.Linear(hidden_size, MAX_COUNT + 1)
+
+    def save(self, folder: Path) -> None:
+        """Write the weights, in half precision, beside those of the model that they were trained with."""
+        save_file({name: weight.half() for name, weight in self.state_dict().items()}, Path(folder) / FILE)
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+        self.load_state_dict(load_file(Path(folder) / FILE))
 
     def forward(self, hidden: Sequence[Tensor], embeds: Tensor, is_object: Tensor, targets: Tensor) -> Tensor:
         """Return the cross-entropy of pointing and counting.

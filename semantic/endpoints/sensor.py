@@ -1,7 +1,8 @@
 """Pretraining of the sensor's own model: vision tower and language model meet in a `LlavaForConditionalGeneration`.
 
 Captions and questions, in many turns per image. At first the projector is also pulled towards what the language model
-already reads: at an object's patch the superposed vector of its description, elsewhere `<nothing>`.
+already reads: at an object's patch the superposed vector of its description, elsewhere `<nothing>`. The language model
+goes on pointing at objects (see `semantic.endpoints.pointers`), which it now has to find in an image.
 """
 
 import random
@@ -20,13 +21,16 @@ from transformers import (
 )
 
 from semantic.data.clevr import ClevrDataset
-from semantic.data.packing import Packed, answer_loss, attention_mask, encode_question, pack
+from semantic.data.packing import Packed, answer_loss, attention_mask, encode_question, lay_out, pack
 from semantic.data.scenes import NUM_POSITION_BINS, describe, patch_index, questions_for, scene_rng
 from semantic.endpoints.architecture import BOS, GRID, NOTHING, OBJECT, PATCH_SIZE, build_sensor_model, token_ids
-from semantic.endpoints.language import QUESTION_START, encode_caption, superpose
+from semantic.endpoints.language import QUESTION_START, encode_caption, object_vectors, superpose
+from semantic.endpoints.pointers import NO_POINTER, Pointers, encode_targets
 from semantic.endpoints.vision import load_images, normalize
 from semantic.task_agent import input_embeddings
 from semantic.training import Metrics, fit, save_half, write_card
+
+LENGTH = 120  # of packed questions
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
@@ -71,6 +75,9 @@ class SceneTurns:
         self.questions = [
             [encode_question(tokenizer, q["question"], q["answer"]) for q in records] for records in self.records
         ]
+        self.pointers = [
+            [encode_targets(q, s) for q in records] for s, records in zip(self.scenes, self.records, strict=True)
+        ]
         self.words = [
             np.array([tokenizer.convert_tokens_to_ids(words) for words in describe(s)], dtype=np.int64)
             for s in self.scenes
@@ -104,8 +111,8 @@ def projected(model: LlavaForConditionalGeneration, pixel_values: torch.Tensor) 
 
 def answer_from_image(
     model: LlavaForConditionalGeneration, image_tokens: torch.Tensor, packed: Packed, bos: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return loss and accuracy of packed questions about images."""
+) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]]:
+    """Return loss, accuracy and every block's states of packed questions about images."""
     embed = model.get_input_embeddings()
     batch = len(image_tokens)
     embeds = torch.cat([embed(torch.full((batch, 1), bos)), image_tokens, embed(packed.input_ids)], dim=1)
@@ -116,8 +123,10 @@ def answer_from_image(
         attention_mask=attention_mask(valid, packed.segment),
         position_ids=positions,
         use_cache=False,
-    ).last_hidden_state[:, QUESTION_START:]
-    return answer_loss(hidden, packed, model.lm_head)
+        output_hidden_states=True,
+    ).hidden_states
+    states = tuple(part[:, QUESTION_START:] for part in hidden)
+    return *answer_loss(states[-1], packed, model.lm_head), states
 
 
 def main(
@@ -160,6 +169,8 @@ def main(
         "val": SceneTurns(ClevrDataset(data, "val"), tokenizer, 2, max_images),
     }
     table = input_embeddings(model).weight
+    pointers = Pointers(table.shape[1])
+    pointers.load(task if init is None else init)
 
     def alignment(image_tokens: torch.Tensor, described: list[tuple[np.ndarray, np.ndarray]]) -> torch.Tensor:
         target = table.detach()[nothing].expand_as(image_tokens).clone()
@@ -178,23 +189,29 @@ def main(
         pixels = torch.stack(
             [part.images[i].flip(-1) if m else part.images[i] for i, m in zip(index, mirror, strict=True)]
         )
+        orders = [rng.sample(range(len(part.questions[i])), len(part.questions[i])) for i in index]
         rows = [
-            [part.mirror_question(q) if m else q for q in rng.sample(part.questions[i], len(part.questions[i]))]
-            for i, m in zip(index, mirror, strict=True)
+            [part.mirror_question(part.questions[i][k]) if m else part.questions[i][k] for k in order]
+            for i, m, order in zip(index, mirror, orders, strict=True)
         ]
+        targets = [[part.pointers[i][k] for k in order] for i, order in zip(index, orders, strict=True)]
         captions = [part.caption(i, m) if rng.random() < 0.15 else None for i, m in zip(index, mirror, strict=True)]
         image_tokens = projected(model, normalize(pixels))
-        loss, accuracy = answer_from_image(model, image_tokens, pack(rows, 120, captions), bos)
-        metrics = {"accuracy": accuracy.item()}
+        loss, accuracy, states = answer_from_image(model, image_tokens, pack(rows, LENGTH, captions), bos)
+        described = [part.scene(i, m) for i, m in zip(index, mirror, strict=True)]
+        vectors = object_vectors(table, [words for words, _ in described], object_id)
+        pointing = pointers(states, *vectors, lay_out(targets, LENGTH, NO_POINTER, captions))
+        metrics = {"accuracy": accuracy.item(), "pointing": pointing.item()}
         pull = max(0.0, 1 - share / 0.5) if init is None else 0.0
         if pull:
-            aligned = alignment(image_tokens, [part.scene(i, m) for i, m in zip(index, mirror, strict=True)])
+            aligned = alignment(image_tokens, described)
             metrics["alignment"] = aligned.item()
             loss = loss + pull * aligned
-        return loss, metrics
+        return loss + pointing, metrics
 
     def save() -> None:
         save_half(model, out)
+        pointers.save(out)
         build_processor(tokenizer).save_pretrained(out)
         results = evaluate(model, turns["val"], bos)
         print("val", results, flush=True)
@@ -206,6 +223,7 @@ def main(
         {"params": list(model.model.vision_tower.parameters()), "lr": lr},
         {"params": list(model.model.multi_modal_projector.parameters()), "lr": 2 * lr},
         {"params": [*model.model.language_model.parameters(), *model.lm_head.parameters()], "lr": lr},
+        {"params": list(pointers.parameters()), "lr": lr},
     ]
     fit(step, groups, minutes=minutes, lr=lr, log=Path(out) / "training.jsonl", save=save)
 
@@ -218,7 +236,7 @@ def evaluate(model: LlavaForConditionalGeneration, part: SceneTurns, bos: int, b
         index = range(start, min(start + batch, len(part.scenes)))
         packed = pack([part.questions[i] for i in index], 200)
         image_tokens = projected(model, normalize(part.images[list(index)]))
-        _, accuracy = answer_from_image(model, image_tokens, packed, bos)
+        _, accuracy, _ = answer_from_image(model, image_tokens, packed, bos)
         count = float(packed.answers.sum())
         right, total = right + accuracy.item() * count, total + count
     return {"accuracy": round(right / total, 4), "questions": total}

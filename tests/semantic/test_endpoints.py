@@ -213,7 +213,7 @@ def test_pretraining_meets_the_answers_that_the_sensor_gives_in_use():
         ids, mask = sensor.tokenize(QUESTIONS, GRID * GRID)
         out = model.generate(inputs_embeds=sensor.embed(ids, features), attention_mask=mask, max_new_tokens=1)
         rows = [[encode_question(TOKENIZER, q, TOKENIZER.decode(word))] for q, word in zip(QUESTIONS, out, strict=True)]
-        _, accuracy = answer_from_image(model, features, pack(rows, 30), token_id(TOKENIZER, BOS))
+        _, accuracy, _ = answer_from_image(model, features, pack(rows, 30), token_id(TOKENIZER, BOS))
     assert accuracy == 1
     first = mask[0].argmax()
     assert TOKENIZER.convert_ids_to_tokens(ids[0, first + QUESTION_START :].tolist()) == QUESTIONS[0].split()
