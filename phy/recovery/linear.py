@@ -1,5 +1,8 @@
 """Linear recovery of the real numbers on each resource element."""
 
+import functools
+import operator
+
 import tensorflow as tf
 
 
@@ -25,47 +28,62 @@ def real_matrix(h, *, num_reals: int):
     return columns if num_reals == h.shape[1] else tf.concat([columns, tf.concat([-imag, real], 0)], 1)
 
 
-def least_squares(a, y, ridge=0.0):
-    r"""Minimise :math:`\|a x - y\|^2 + \lambda \|x\|^2` on every resource element by modified Gram-Schmidt.
+def least_squares(a, y, ridge=0.0, *, real: bool = False):
+    r"""Minimise :math:`\|a x - y\|^2 + \lambda \|x\|^2` on every resource element.
 
-    The loop over the unknowns is written out, and each of its operations runs over all resource elements at once.
-    Orthogonalising the matrix itself instead of forming its Gram matrix keeps single precision usable where antennas
-    are nearly dependent. The same column operations turn an identity below the matrix into the inverse of its
-    triangular factor; with the weight :math:`\lambda` that identity is the ridge.
+    By the normal equations and a Cholesky factor whose loops are written out: each of their operations runs over all
+    resource elements at once. They are formed and solved in double precision whatever the precision of `a`, so that
+    nearly dependent antennas, whose condition number the Gram matrix squares, lose nothing to it.
 
     Parameters
     ----------
-    a : tf.Tensor, [rows, unknowns, batch, num_res], real
-        With rows >= unknowns where there is no ridge.
-    y : tf.Tensor, [rows, batch, num_res], real
+    a : tf.Tensor, [rows, unknowns, batch, num_res], real or complex
+        With rows >= unknowns where there is no ridge; rows >= unknowns / 2 for real unknowns of a complex matrix.
+    y : tf.Tensor, [rows, batch, num_res], same dtype
     ridge : float or tf.Tensor, broadcastable to [batch, num_res], real
         The weight :math:`\lambda \ge 0`.
+    real : bool
+        The unknowns are real though `a` is complex.
 
     Returns
     -------
     x : tf.Tensor, [unknowns, batch, num_res]
-    inverse_gram : tf.Tensor, [unknowns, batch, num_res]
-        Diagonal of :math:`(a^T a + \lambda I)^{-1}`.
+        In the dtype of `a`, or its real part's.
+    inverse_gram : tf.Tensor, [unknowns, batch, num_res], real
+        Diagonal of :math:`(a^H a + \lambda I)^{-1}`, with the real part of :math:`a^H a` for real unknowns.
 
-    Source: Å. Björck, *Numerical Methods for Least Squares Problems*, 1996, section 2.4.
+    Source: Å. Björck, *Numerical Methods for Least Squares Problems*, 1996, section 2.2.
     """
-    rows, unknowns = a.shape[:2]
-    identity = tf.eye(unknowns, dtype=a.dtype)[:, :, None, None]
-    a = tf.concat([a, tf.broadcast_to(identity, [unknowns, unknowns, *tf.unstack(tf.shape(y)[1:])])], 0)
-    x = inverse_gram = tf.zeros_like(a[rows:, 0])
+    narrow, wide = a.dtype.real_dtype, tf.complex128 if a.dtype.is_complex else tf.float64
+    columns, y = [tf.cast(column, wide) for column in tf.unstack(a, axis=1)], tf.cast(y, wide)
+    ridge, unknowns = tf.cast(ridge, tf.float64), range(len(columns))
 
-    def inner(column, others):
-        return tf.reduce_sum(column[:rows] * others[:rows], 0) + ridge * tf.reduce_sum(column[rows:] * others[rows:], 0)
+    def product(left, right):
+        total = tf.reduce_sum(tf.math.conj(left) * right, 0)
+        return tf.math.real(total) if real else total
 
-    for _ in range(unknowns):
-        column, a = a[:, 0], a[:, 1:]
-        column *= tf.math.rsqrt(tf.maximum(inner(column, column), 1e-30))  # without rank: large numbers, but no NaN
-        a -= column[:, None] * inner(column[:, None], a)
-        projection = inner(column, tf.concat([y, -x], 0))
-        y -= column[:rows] * projection
-        x += column[rows:] * projection
-        inverse_gram += column[rows:] ** 2
-    return x, inverse_gram
+    factor = [[product(columns[i], columns[j]) for j in range(i + 1)] for i in unknowns]
+    inverse: list[list] = [[] for _ in unknowns]  # of the factor
+    for i in unknowns:
+        energy = tf.math.real(factor[i][i]) + ridge
+        for j in range(i):
+            taken = _sum(factor[i][k] * tf.math.conj(factor[j][k]) for k in range(j))
+            factor[i][j] = (factor[i][j] - taken) * tf.cast(inverse[j][j], factor[i][j].dtype)
+        pivot = energy - _sum(tf.math.real(part * tf.math.conj(part)) for part in factor[i][:i])
+        # without rank: large numbers, but no NaN
+        root = 1 / tf.sqrt(tf.maximum(pivot, 1e-14 * energy + 1e-200))
+        scale = tf.cast(root, factor[i][i].dtype)
+        inverse[i] = [-_sum(factor[i][k] * inverse[k][j] for k in range(j, i)) * scale for j in range(i)] + [scale]
+    matched = [product(column, y) for column in columns]
+    halves = [_sum(inverse[i][j] * matched[j] for j in range(i + 1)) for i in unknowns]
+    x = [_sum(tf.math.conj(inverse[i][j]) * halves[i] for i in unknowns[j:]) for j in unknowns]
+    inverse_gram = [_sum(tf.math.real(row[j] * tf.math.conj(row[j])) for row in inverse[j:]) for j in unknowns]
+    return tf.cast(tf.stack(x), narrow if real else a.dtype), tf.cast(tf.stack(inverse_gram), narrow)
+
+
+def _sum(terms):
+    terms = list(terms)
+    return functools.reduce(operator.add, terms) if terms else 0.0
 
 
 def effective_channel(err_var, no, *, noisy_channel: bool):
@@ -139,13 +157,21 @@ class LinearRecovery:
             Estimates and their error variance.
         """
         gain, no_real = effective_channel(err_var, no, noisy_channel=self._noisy_channel)
-        y, kept = tf.concat([tf.math.real(y), tf.math.imag(y)], 0), slice(0, self._num_kept)
         if self._kind == "ls":
-            x, spread = least_squares(real_matrix(h_hat, num_reals=self._num_reals), y)
-            gain = tf.tile(gain, [self._num_kept // gain.shape[0], 1, 1])
-            return x[kept], spread[kept] * no_real + (1 - gain) ** 2 * self._prior_variance
+            x, spread = self._solve(h_hat, y)
+            gain = self._of_reals(gain)
+            return x[: self._num_kept], (spread * no_real + (1 - gain) ** 2 * self._prior_variance)[: self._num_kept]
         ridge = no_real / self._prior_variance
-        h_hat *= tf.cast(gain, h_hat.dtype)
-        x, spread = least_squares(real_matrix(h_hat, num_reals=self._num_reals), y, ridge)
+        x, spread = self._solve(h_hat * tf.cast(gain, h_hat.dtype), y, ridge)
         shrinkage = tf.maximum(1 - spread * ridge, 1e-6) if self._kind == "lmmse-unbiased" else 1.0
-        return (x / shrinkage)[kept], (spread / shrinkage * no_real)[kept]
+        return (x / shrinkage)[: self._num_kept], (spread / shrinkage * no_real)[: self._num_kept]
+
+    def _solve(self, h, y, ridge=0.0):
+        x, spread = least_squares(h, y, ridge, real=self._num_reals == h.shape[1])
+        if x.dtype.is_complex:
+            x = tf.concat([tf.math.real(x), tf.math.imag(x)], 0)
+        return x, self._of_reals(spread)
+
+    def _of_reals(self, rows):
+        """Real and imaginary part of an unknown have the same statistics."""
+        return tf.tile(rows, [self._num_reals // rows.shape[0], 1, 1])
