@@ -54,7 +54,7 @@ def fit(
     weight_decay: float = 0.01,
     every: int = 50,
     save: Callable[[], None] | None = None,
-    save_minutes: float = 5.0,
+    save_minutes: float = 10.0,
     max_steps: int | None = None,
 ) -> int:
     """Minimise what `step` returns for so many minutes, by AdamW with a linear warm-up and a cosine decay.

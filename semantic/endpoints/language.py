@@ -326,7 +326,7 @@ def main(
 
 
 @torch.no_grad()
-def evaluate(reader: Reader, tokenizer: PreTrainedTokenizerFast, seed: int, num_scenes: int = 200) -> dict[str, float]:
+def evaluate(reader: Reader, tokenizer: PreTrainedTokenizerFast, seed: int, num_scenes: int = 100) -> dict[str, float]:
     """Return the share of right answers about new scenes, for each way of reading."""
     scenes = draw_text_scenes(tokenizer, num_scenes, seed)
     packed = pack([s.questions for s in scenes], length=330)

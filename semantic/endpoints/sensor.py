@@ -1,7 +1,7 @@
 """Pretraining of the sensor's own model: vision tower and language model meet in a `LlavaForConditionalGeneration`.
 
-Captions and questions, in many turns per image. At first the projector is also pulled towards what the language model
-already reads: at an object's patch the superposed vector of its description, elsewhere `<nothing>`. The language model
+Captions and questions, in many turns per image. The projector is also pulled, at first strongly, towards what the
+language model already reads: at an object's patch the superposed vector of its description, elsewhere `<nothing>`. The language model
 goes on pointing at objects (see `semantic.endpoints.pointers`), which it now has to find in an image.
 """
 
@@ -202,12 +202,10 @@ def main(
         vectors = object_vectors(table, [words for words, _ in described], object_id)
         pointing = pointers(states, *vectors, lay_out(targets, LENGTH, NO_POINTER, captions))
         metrics = {"accuracy": accuracy.item(), "pointing": pointing.item()}
-        pull = max(0.0, 1 - share / 0.5) if init is None else 0.0
-        if pull:
-            aligned = alignment(image_tokens, described)
-            metrics["alignment"] = aligned.item()
-            loss = loss + pull * aligned
-        return loss + pointing, metrics
+        pull = max(0.1, 1 - share / 0.5) if init is None else 0.1
+        aligned = alignment(image_tokens, described)
+        metrics["alignment"] = aligned.item()
+        return loss + pointing + pull * aligned, metrics
 
     def save() -> None:
         save_half(model, out)
