@@ -14,7 +14,50 @@ from phy.recovery.linear import effective_channel
 from phy.recovery.prior import CodePrior, pad_rows, to_rows, whitened
 
 
-def omp(matrix, y, *, max_terms: int, tolerance: float = 0.0):
+class BlockOperator:
+    """Small blocks on the diagonal times a basis: the whole matrix A is never formed.
+
+    Parameters
+    ----------
+    blocks : tf.Tensor, [batch, num_res, rows, reals], real
+    basis : tf.Tensor, [num_res * reals, size], real
+
+    Attributes
+    ----------
+    energy : tf.Tensor, [batch, size]
+        Squared norms of the columns of A.
+    """
+
+    def __init__(self, blocks, basis):
+        self._blocks, self._basis, self._gram = blocks, basis, tf.matmul(blocks, blocks, transpose_a=True)
+        self._num_res, self._rows, self._reals = blocks.shape[1:]
+        parts = tf.reshape(basis, [self._num_res, self._reals, -1])
+        pairs = tf.reshape(parts[:, :, None] * parts[:, None], [self._num_res * self._reals**2, -1])
+        self.energy = tf.reshape(self._gram, [-1, pairs.shape[0]]) @ pairs
+
+    def adjoint(self, r):
+        """A^T r, [batch, size], for r of shape [batch, num_res * rows]."""
+        r = tf.reshape(r, [-1, self._num_res, self._rows])
+        return self._to_coefficients(tf.linalg.matvec(self._blocks, r, transpose_a=True))
+
+    def normal(self, z):
+        """A^T A z, [batch, size]: one product with each of the small Gram matrices."""
+        code = tf.matmul(z, self._basis, transpose_b=True)
+        return self._to_coefficients(tf.linalg.matvec(self._gram, self._by_element(code)))
+
+    def columns(self, chosen):
+        """One column of A for each example, [batch, num_res * rows]."""
+        code = tf.gather(tf.transpose(self._basis), chosen)
+        return tf.reshape(tf.linalg.matvec(self._blocks, self._by_element(code)), [-1, self._num_res * self._rows])
+
+    def _by_element(self, code):
+        return tf.reshape(code, [-1, self._num_res, self._reals])
+
+    def _to_coefficients(self, code):
+        return tf.reshape(code, [-1, self._num_res * self._reals]) @ self._basis
+
+
+def omp(operator, y, *, max_terms: int, tolerance: float = 0.0):
     """Orthogonal matching pursuit: take the column most like the residual, project, repeat.
 
     Columns are compared by their normalised correlation. Chosen ones are orthogonalised, and the same operations on
@@ -22,7 +65,7 @@ def omp(matrix, y, *, max_terms: int, tolerance: float = 0.0):
 
     Parameters
     ----------
-    matrix : tf.Tensor, [batch, rows, size], real
+    operator : BlockOperator
     y : tf.Tensor, [batch, rows], real
     max_terms : int
     tolerance : float
@@ -36,23 +79,23 @@ def omp(matrix, y, *, max_terms: int, tolerance: float = 0.0):
 
     Source: Y. C. Pati, R. Rezaiifar, P. S. Krishnaprasad, "Orthogonal matching pursuit", Asilomar 1993.
     """
-    size, tiny = matrix.shape[2], tf.constant(1e-30, matrix.dtype)
-    scale = tf.math.rsqrt(tf.maximum(tf.reduce_sum(matrix**2, 1), tiny))
+    rows, size, tiny = y.shape[1], operator.energy.shape[1], tf.constant(1e-30, y.dtype)
+    scale = tf.math.rsqrt(tf.maximum(operator.energy, tiny))
     z = spread = tf.zeros_like(scale)
     free, residual = tf.ones_like(scale), y
-    directions = tf.zeros([tf.shape(y)[0], 0, matrix.shape[1]], matrix.dtype)  # orthonormal, one row per term
-    recipes = tf.zeros([tf.shape(y)[0], 0, size], matrix.dtype)  # each row makes that direction out of columns
+    directions = tf.zeros([tf.shape(y)[0], 0, rows], y.dtype)  # orthonormal, one row per term
+    recipes = tf.zeros([tf.shape(y)[0], 0, size], y.dtype)  # each row makes that direction out of columns
 
     def more(step, residual, *_):
         return tf.logical_and(step < max_terms, tf.reduce_any(tf.reduce_sum(residual**2, 1) > tolerance))
 
     def add(step, residual, free, z, spread, directions, recipes):
         running = tf.cast(tf.reduce_sum(residual**2, 1) > tolerance, y.dtype)[:, None]
-        likeness = tf.abs(tf.linalg.matvec(matrix, residual, transpose_a=True)) * scale * free
+        likeness = tf.abs(operator.adjoint(residual)) * scale * free
         chosen = tf.argmax(likeness, 1)
         recipe = tf.one_hot(chosen, size, dtype=y.dtype)
         free -= recipe * free
-        direction = tf.gather(matrix, chosen, axis=2, batch_dims=1)
+        direction = operator.columns(chosen)
         for _ in range(2):  # twice is enough to be orthogonal in floating point
             overlap = tf.linalg.matvec(directions, direction)
             direction -= tf.linalg.matvec(directions, overlap, transpose_a=True)
@@ -71,20 +114,18 @@ def omp(matrix, y, *, max_terms: int, tolerance: float = 0.0):
         )
 
     start = (tf.constant(0), residual, free, z, spread, directions, recipes)
-    growing = [tf.TensorShape([None, None, length]) for length in (matrix.shape[1], size)]
+    growing = [tf.TensorShape([None, None, length]) for length in (rows, size)]
     shapes = (*(part.shape for part in start[:5]), *growing)
     return tf.while_loop(more, add, start, shape_invariants=shapes)[3:5]
 
 
-def fista(forward, adjoint, y, *, penalty, step, iterations: int):
+def fista(operator, y, *, penalty, step, iterations: int):
     r"""Minimise :math:`\tfrac12 \|A z - y\|^2 + \sum_i \lambda_i |z_i|` by accelerated proximal gradient steps.
 
     Parameters
     ----------
-    forward, adjoint : callables
-        z [batch, size] to A z, and back by the transpose; any shape in between.
-    y : tf.Tensor
-        Shape of `forward`'s result.
+    operator : BlockOperator
+    y : tf.Tensor, [batch, rows], real
     penalty : tf.Tensor, broadcastable to [batch, size]
         The weights λ.
     step : tf.Tensor, [batch, 1]
@@ -103,12 +144,14 @@ def fista(forward, adjoint, y, *, penalty, step, iterations: int):
         momentum.append((1 + np.sqrt(1 + 4 * momentum[-1] ** 2)) / 2)
     reach = tf.constant([(m - 1) / following for m, following in pairwise(momentum)], y.dtype)
 
+    matched = operator.adjoint(y)
+
     def improve(i, z, ahead):
-        moved = ahead - step * adjoint(forward(ahead) - y)
+        moved = ahead - step * (operator.normal(ahead) - matched)
         new = tf.sign(moved) * tf.nn.relu(tf.abs(moved) - penalty * step)
         return i + 1, new, new + reach[i] * (new - z)
 
-    start = tf.zeros_like(adjoint(y))
+    start = tf.zeros_like(matched)
     return tf.while_loop(lambda i, *_: i < iterations, improve, (tf.constant(0), start, start))[1]
 
 
@@ -228,26 +271,17 @@ class SparseRecovery:
         return scale * to_rows(flat, self._grid), scale**2 * to_rows(spread, self._grid)
 
     def _omp(self, a, y):
-        batch, rows, size = tf.shape(y)[0], y.shape[1] * y.shape[2], self._grid.num_tokens * self._grid.width
-        blocks = tf.reshape(self._basis, [self._grid.num_res, self._grid.reals_per_re, size])
-        matrix = tf.reshape(a @ blocks, [batch, rows, size])
-        max_terms = min(rows, size) // 2
-        z, spread = omp(matrix, tf.reshape(y, [batch, rows]), max_terms=max_terms, tolerance=float(rows))
+        rows, size = y.shape[1] * y.shape[2], self._grid.num_tokens * self._grid.width
+        operator, y = BlockOperator(a, self._basis), tf.reshape(y, [-1, rows])
+        z, spread = omp(operator, y, max_terms=min(rows, size) // 2, tolerance=float(rows))
         values, _, share = self._modes(a)
         return z, tf.where(spread > 0, spread, expected_variance(values, share, self._variances))
 
     def _fista(self, a, y):
-        shape = [-1, self._grid.num_res, self._grid.reals_per_re]
-
-        def forward(z):
-            return tf.linalg.matvec(a, tf.reshape(tf.matmul(z, self._basis, transpose_b=True), shape))
-
-        def adjoint(r):
-            return tf.reshape(tf.linalg.matvec(a, r, transpose_a=True), [-1, self._basis.shape[0]]) @ self._basis
-
         energy = tf.reduce_sum(a**2, [2, 3])  # of a block: at least its largest eigenvalue
         step = 1 / tf.reduce_max(energy, 1, keepdims=True)
-        z = fista(forward, adjoint, y, penalty=tf.sqrt(2 / self._variances), step=step, iterations=200)
+        operator, y = BlockOperator(a, self._basis), tf.reshape(y, [-1, y.shape[1] * y.shape[2]])
+        z = fista(operator, y, penalty=tf.sqrt(2 / self._variances), step=step, iterations=200)
         values, _, share = self._modes(a)
         return z, expected_variance(values, share, self._variances)
 

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from phy import CodePrior
-from phy.recovery.sparse import fista, omp
+from phy.recovery.sparse import BlockOperator, fista, omp
 from tests.phy.links import draw, link_with
 
 STARVED = {"num_tx_ant": 8, "num_rx_ant": 2}
@@ -18,6 +18,11 @@ def problem(batch=4, rows=20, size=40, terms=4, seed=0):
     return matrix, z, np.einsum("bij,bj->bi", matrix, z)
 
 
+def dense(matrix):
+    """A general matrix as one block on an identity."""
+    return BlockOperator(tf.constant(matrix[:, None]), tf.eye(matrix.shape[2], dtype=tf.float64))
+
+
 def slow_omp(matrix, y, terms):
     """Textbook pursuit for one example: least squares on the support at every step."""
     support, z = [], np.zeros(matrix.shape[1])
@@ -30,11 +35,23 @@ def slow_omp(matrix, y, terms):
     return z, support
 
 
+def test_the_operator_is_its_matrix():
+    rng = np.random.default_rng(6)
+    blocks, basis = rng.standard_normal((2, 5, 4, 3)), rng.standard_normal((15, 7))
+    operator = BlockOperator(tf.constant(blocks), tf.constant(basis))
+    matrix = (blocks @ basis.reshape(5, 3, 7)).reshape(2, 20, 7)
+    r, z = rng.standard_normal((2, 20)), rng.standard_normal((2, 7))
+    np.testing.assert_allclose(operator.energy, (matrix**2).sum(1))
+    np.testing.assert_allclose(operator.adjoint(tf.constant(r)), np.einsum("bij,bi->bj", matrix, r))
+    np.testing.assert_allclose(operator.normal(tf.constant(z)), np.einsum("bik,bij,bj->bk", matrix, matrix, z))
+    np.testing.assert_allclose(operator.columns(tf.constant([6, 2])), [matrix[0, :, 6], matrix[1, :, 2]])
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_omp_is_its_slow_twin(noise):
     matrix, _, y = problem()
     y += noise * np.random.default_rng(1).standard_normal(y.shape)
-    z, spread = (part.numpy() for part in omp(tf.constant(matrix), tf.constant(y), max_terms=6))
+    z, spread = (part.numpy() for part in omp(dense(matrix), tf.constant(y), max_terms=6))
     for example in range(len(y)):
         expected, support = slow_omp(matrix[example], y[example], 6)
         np.testing.assert_allclose(z[example], expected, atol=1e-8)
@@ -48,14 +65,14 @@ def test_omp_is_its_slow_twin(noise):
 
 def test_omp_finds_few_terms_exactly_and_stops_there():
     matrix, z, y = problem(rows=30, terms=3)
-    found, _ = omp(tf.constant(matrix), tf.constant(y), max_terms=30, tolerance=1e-12)
+    found, _ = omp(dense(matrix), tf.constant(y), max_terms=30, tolerance=1e-12)
     np.testing.assert_allclose(found, z, atol=1e-6)
 
 
 def test_an_example_that_is_done_waits_for_the_others():
     matrix, z, y = problem(rows=30, terms=3)
     y[0], z[0] = 0, 0
-    found, spread = omp(tf.constant(matrix), tf.constant(y), max_terms=30, tolerance=1e-9)
+    found, spread = omp(dense(matrix), tf.constant(y), max_terms=30, tolerance=1e-9)
     np.testing.assert_allclose(found, z, atol=1e-4)
     assert not spread[0].numpy().any()
 
@@ -65,9 +82,7 @@ def test_fista_meets_the_conditions_of_the_minimum():
     matrix, _, y = problem(rows=30, size=20)
     penalty = np.random.default_rng(2).uniform(1, 3, 20)
     step = 1 / np.linalg.norm(matrix, 2, axis=(1, 2))[:, None] ** 2
-    forward = lambda z: tf.linalg.matvec(tf.constant(matrix), z)  # noqa: E731
-    adjoint = lambda r: tf.linalg.matvec(tf.constant(matrix), r, transpose_a=True)  # noqa: E731
-    z = fista(forward, adjoint, tf.constant(y), penalty=penalty, step=step, iterations=3000).numpy()
+    z = fista(dense(matrix), tf.constant(y), penalty=penalty, step=step, iterations=3000).numpy()
     slope = np.einsum("bij,bi->bj", matrix, y - np.einsum("bij,bj->bi", matrix, z))
     assert np.all(np.abs(slope) <= penalty + 1e-6)
     nonzero = np.abs(z) > 1e-9
