@@ -1,6 +1,7 @@
 """The analog link: codes in, codes and their error variance out."""
 
 import weakref
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import tensorflow as tf
 from phy.channel import Channel, Fades
 from phy.config import LinkConfig
 from phy.estimation import Sounding
+from phy.impairments import Receiver, Transmitter
 from phy.ledger import Ledger, grid_ledger
 from phy.noise import snr_db_to_no
 from phy.recovery import CodePrior, LinearRecovery, PriorRecovery, SparseRecovery
@@ -42,6 +44,8 @@ class AnalogLink:
         What is known of the codes, for recovery lmmse, lmmse-unbiased, omp, fista and vamp; the last three need it.
     cache_bytes : int
         Memory for fades that were used before.
+    cache_dir : str or Path, optional
+        Folder for fades that later runs and other processes find again.
 
     Examples
     --------
@@ -51,13 +55,18 @@ class AnalogLink:
     """
 
     def __init__(
-        self, config: LinkConfig | None = None, *, prior: CodePrior | None = None, cache_bytes: int = CACHE_BYTES
+        self,
+        config: LinkConfig | None = None,
+        *,
+        prior: CodePrior | None = None,
+        cache_bytes: int = CACHE_BYTES,
+        cache_dir: str | Path | None = None,
     ):
         self.config = LinkConfig() if config is None else config
         _check_prior(self.config.recovery, prior)
         self.prior = prior
-        self.channel = Channel(self.config, cache_bytes=cache_bytes)
-        self._cache_bytes = cache_bytes
+        self._cache = {"cache_bytes": cache_bytes, "cache_dir": cache_dir}
+        self.channel = Channel(self.config, **self._cache)
         self._dtype = tf.float32 if self.config.precision == "single" else tf.float64
         self._transmissions = {}
 
@@ -108,7 +117,7 @@ class AnalogLink:
         return self._transmissions[key]
 
     def __reduce__(self):
-        return _rebuild, (type(self), self.config, self.prior, self._cache_bytes, self.channel.next_realisation)
+        return _rebuild, (type(self), self.config, self.prior, self._cache, self.channel.next_realisation)
 
     def _check_codes(self, codes):
         codes = tf.convert_to_tensor(codes)
@@ -137,29 +146,28 @@ class Transmission:
         self.grid, self.channel = grid, channel
         self._complex = tf.complex64 if config.precision == "single" else tf.complex128
         self.sounding = Sounding(config=config, channel=channel, grid=grid.resources)
+        self.transmit, self._receiver = Transmitter(config), Receiver(config, grid.resources.data_symbols)
         self._recovery = _recovery(config, grid, prior, self._complex.real_dtype)
-        rx, tx, real = config.num_rx_ant, config.num_tx_ant, self._complex.real_dtype
-        shapes = Fades(
-            [rx, tx, None, grid.num_res], [rx, None, grid.num_res], *[[rx, None, *self.sounding.pilots.shape]] * 2
-        )
+        self._noise_error = 10 ** (config.noise_error_db / 10)
+        real = self._complex.real_dtype
         signature = [
             tf.TensorSpec([None, grid.num_tokens, grid.width], real),
             tf.TensorSpec([None], real),
-            Fades(*(tf.TensorSpec(shape, tf.complex64) for shape in shapes)),
+            channel.signature(grid.resources),
         ]
         this = weakref.proxy(self)  # or the graph would keep its own owner, and with it the cached fades, alive
         self._compiled = tf.function(lambda *args: this.call(*args), input_signature=signature, autograph=False)
 
     def __call__(self, codes, no, fades: Fades):
         """Run the compiled chain; see `call`."""
-        return self._compiled(codes, no, Fades(*map(tf.convert_to_tensor, fades)))
+        return self._compiled(codes, no, tf.nest.map_structure(tf.convert_to_tensor, fades))
 
     def call(self, codes, no, fades: Fades):
         """Send codes [batch, num_tokens, width] at noise variances [batch]; return them with their error variance."""
         no = no[:, None]
-        fades = Fades(*(tf.cast(part, self._complex) for part in fades))
-        x = self.map_tokens(codes)  # [num_tx_ant, batch, num_res]
-        y = self.channel(x, fades, no)  # [num_rx_ant, batch, num_res]
+        fades = fades.cast(self._complex)
+        x = self.transmit(self.map_tokens(codes))  # [num_tx_ant, batch, num_res]
+        y = self.receive(self.channel(x, fades, no), fades, no)  # [num_rx_ant, batch, num_res]
         h_hat, err_var = self.estimate(fades, no)  # [num_rx_ant, num_tx_ant, batch, num_res]
         reals, variance = self.recover(y, h_hat, err_var, no)  # [reals_per_re, batch, num_res]
         return self.read_tokens(reals, variance)
@@ -168,13 +176,17 @@ class Transmission:
         """Place the codes on antennas and resource elements."""
         return self.grid.map(codes)
 
+    def receive(self, y, fades: Fades, no):
+        """What the receiver's hardware makes of the signal."""
+        return self._receiver(y, fades.phase, no)
+
     def estimate(self, fades: Fades, no):
         """Estimate the channel at the data from received pilots, with its error variance; or be told the channel."""
         return self.sounding(fades, no)
 
     def recover(self, y, h_hat, err_var, no):
         """Recover the real numbers on each resource element, with the variance of their errors."""
-        return self._recovery(y, h_hat * self.grid.mask, err_var, no)
+        return self._recovery(y, h_hat * self.grid.mask, err_var, self._noise_error * no)
 
     def read_tokens(self, reals, variance):
         """Bring both back to the shape and the units of the codes."""
@@ -221,7 +233,7 @@ def _check_prior(recovery, prior):
         )
 
 
-def _rebuild(kind, config, prior, cache_bytes, next_realisation):
-    link = kind(config, prior=prior, cache_bytes=cache_bytes)
+def _rebuild(kind, config, prior, cache, next_realisation):
+    link = kind(config, prior=prior, **cache)
     link.channel.next_realisation = next_realisation
     return link

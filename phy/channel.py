@@ -1,25 +1,36 @@
 """Numbered fades and noise, and what they do to a signal: y = H x + n on the resource elements in use.
 
 `(seed, realisation)` alone decides H and n. Realisations are made in blocks of 64 links, each from its own key, so that
-neither the batch, nor the order of the calls, nor the process matters. A bounded cache holds the blocks used last.
+neither the batch, nor the order of the calls, nor the process matters. A bounded cache holds the blocks used last;
+a folder, if one is given, holds all of them.
 """
 
+import functools
 import threading
 import weakref
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import sionna
 import tensorflow as tf
 
 from phy.cir import CDLModel, TDLModel, expj, keyed
 from phy.config import LinkConfig
+from phy.fade_store import FadeStore
+from phy.impairments import Transmitter, phase_noise_steps
 from phy.pilots import pilot_antenna
 from phy.resource_grid import ResourceGrid
 from phy.scenarios import SCENARIOS, ScenarioModel
 
 BLOCK = 64  # links made together; part of what a seed means
-_FADING, _NOISE = 0, 1  # keys of the two random streams
+_FADING, _NOISE, _PHASE = 0, 1, 2  # keys of the random streams
+_FACTS_OF_FADES = (
+    *("channel", "num_tx_ant", "num_rx_ant", "carrier_frequency", "delay_spread", "speed", "direction", "seed"),
+    *("fft_size", "subcarrier_spacing", "num_guard_carriers", "dc_null", "cyclic_prefix_length"),
+    *("pilots", "pilot_spacing", "csi_delay", "phase_noise_linewidth"),
+)
 
 
 class Fades(NamedTuple):
@@ -34,14 +45,27 @@ class Fades(NamedTuple):
         Frequency response on the data resource elements.
     noise : [num_rx_ant, batch, num_res]
     h_pilot : [num_rx_ant, batch, num_pilots]
-        Frequency response on the pilots, symbol by symbol, of the antenna that sounds each subcarrier.
+        Frequency response on the pilot symbols' subcarriers, symbol by symbol, of the antenna that sounds each. Where
+        transmitters leak beside their own subcarriers: [num_rx_ant, num_tx_ant, batch, num_pilots], of all antennas.
     noise_pilot : [num_rx_ant, batch, num_pilots]
+    h_told : same shape as `h`, or ()
+        What the perfect estimator is told, where it is not `h`: the channel as it was `csi_delay` ago.
+    phase : [num_symbols, batch, fft_size], float32, or ()
+        Phase noise [rad] of the receiver on all OFDM symbols.
     """
 
     h: Any
     noise: Any
     h_pilot: Any
     noise_pilot: Any
+    h_told: Any = ()
+    phase: Any = ()
+
+    def cast(self, dtype) -> "Fades":
+        """The same in the precision of `dtype`, complex."""
+        return tf.nest.map_structure(
+            lambda part: tf.cast(part, dtype if part.dtype.is_complex else dtype.real_dtype), self
+        )
 
 
 class Channel:
@@ -52,6 +76,8 @@ class Channel:
     config : LinkConfig
     cache_bytes : int
         Bound of the cache of blocks.
+    cache_dir : str or Path, optional
+        Folder in which blocks outlive the process; other links and processes find them there.
 
     Attributes
     ----------
@@ -59,10 +85,13 @@ class Channel:
         What `number` hands out next.
     """
 
-    def __init__(self, config: LinkConfig, *, cache_bytes: int):
+    def __init__(self, config: LinkConfig, *, cache_bytes: int, cache_dir: str | Path | None = None):
         self._config = config
+        self._store = None if cache_dir is None else FadeStore(cache_dir)
         self.fading = _fading_model(config)
-        self._pilot_antenna = pilot_antenna(config.num_tx_ant, config.num_subcarriers)
+        self._pilot_antenna = pilot_antenna(config.num_tx_ant, config.num_subcarriers, config.pilot_spacing)
+        self._leaky = Transmitter(config).active
+        self._age = config.csi_delay / config.symbol_duration  # of the channel estimate, in OFDM symbols
         self._cache, self._cache_bytes, self._held_bytes = OrderedDict(), cache_bytes, 0
         self.next_realisation = 0
         self._lock = threading.Lock()  # of the cache, and of Sionna's generator, which is one for the process
@@ -84,8 +113,27 @@ class Channel:
         return tf.reduce_sum(fades.h * x, 1) + tf.cast(tf.sqrt(no), x.dtype) * fades.noise
 
     def sound(self, pilots, fades: Fades, no):
-        """Received pilots, [num_rx_ant, batch, num_pilots], for the `pilots` [num_pilots] that were sent."""
-        return fades.h_pilot * pilots + tf.cast(tf.sqrt(no), pilots.dtype) * fades.noise_pilot
+        """Received pilots, [num_rx_ant, batch, num_pilots], for those sent.
+
+        `pilots` are [num_pilots], each from the antenna that sounds its subcarrier, or [num_tx_ant, 1, num_pilots].
+        """
+        clean = fades.h_pilot * pilots if len(pilots.shape) == 1 else tf.reduce_sum(fades.h_pilot * pilots, 1)
+        return clean + tf.cast(tf.sqrt(no), pilots.dtype) * fades.noise_pilot
+
+    def signature(self, grid: ResourceGrid) -> Fades:
+        """Shapes of the fades of a batch, for a graph that serves every batch size."""
+        config, num_pilots = self._config, len(grid.pilot_symbols) * len(grid.subcarriers)
+        rx, pairs = [config.num_rx_ant], [config.num_rx_ant, config.num_tx_ant]
+        data, pilots = [None, grid.num_res], [None, num_pilots]
+        told, noisy = self._is_told_late(), self._has_phase_noise()
+        return Fades(
+            h=tf.TensorSpec(pairs + data, tf.complex64),
+            noise=tf.TensorSpec(rx + data, tf.complex64),
+            h_pilot=tf.TensorSpec((pairs if self._leaky else rx) + pilots, tf.complex64),
+            noise_pilot=tf.TensorSpec(rx + pilots, tf.complex64),
+            h_told=tf.TensorSpec(pairs + data, tf.complex64) if told else (),
+            phase=tf.TensorSpec([grid.num_symbols, None, config.fft_size], tf.float32) if noisy else (),
+        )
 
     def number(self, realisation, batch: int) -> np.ndarray:
         """Check the numbers of the realisations of a batch; for None, hand out those that were not handed out before.
@@ -128,13 +176,15 @@ class Channel:
         blocks, rows = np.divmod(realisation, BLOCK)
         numbers = np.unique(blocks) if len(blocks) else [0]
         pieces = [
-            Fades(*(np.take(part, rows[blocks == number], -2) for part in self._block(int(number), grid)))
+            tf.nest.map_structure(
+                lambda part, n=number: np.take(part, rows[blocks == n], -2), self._block(int(number), grid)
+            )
             for number in numbers
         ]
         if len(pieces) == 1:
             return pieces[0]
         back = np.argsort(np.argsort(blocks, kind="stable"))
-        return Fades(*(np.take(np.concatenate(parts, -2), back, -2) for parts in zip(*pieces, strict=True)))
+        return tf.nest.map_structure(lambda *parts: np.take(np.concatenate(parts, -2), back, -2), *pieces)
 
     def frequency_correlation(self, lag: np.ndarray) -> np.ndarray:
         """E[h(f + lag) h*(f)] over the ensemble, for `lag` subcarriers of any shape."""
@@ -148,27 +198,70 @@ class Channel:
         key = (number, grid.num_slots, grid.num_res)
         with self._lock:
             if key not in self._cache:
-                self._cache[key] = self._make(number, grid)
+                self._cache[key] = self._make(number, grid) if self._store is None else self._find(number, grid)
                 self._held_bytes += _nbytes(self._cache[key])
             self._cache.move_to_end(key)
             while self._held_bytes > self._cache_bytes and len(self._cache) > 1:
                 self._held_bytes -= _nbytes(self._cache.popitem(last=False)[1])
             return self._cache[key]
 
+    def _find(self, number, grid):
+        """Load a block, or make and save it."""
+        facts = {name: getattr(self._config, name) for name in _FACTS_OF_FADES}
+        facts |= {"leaky": self._leaky, "told late": self._is_told_late(), "block": [BLOCK, number]}
+        facts |= {"slots": grid.num_slots, "resource elements": grid.num_res, "sionna": sionna.__version__}
+        stored = self._store.load(facts)
+        if stored is None:
+            made = self._make(number, grid)
+            self._store.save(
+                facts, {name: part for name, part in made._asdict().items() if not isinstance(part, tuple)}
+            )
+            return made
+        return Fades(**stored)
+
     def _make(self, number, grid):
-        symbols = np.union1d(grid.data_symbols, grid.pilot_symbols)
-        data, pilot = np.searchsorted(symbols, grid.data_symbols), np.searchsorted(symbols, grid.pilot_symbols)
-        h = self.fading(symbols, _key(self._config.seed, _FADING, number))
-        shape = (BLOCK, self._config.num_rx_ant, self._config.num_subcarriers)
-        noise = [_complex_normal(shape, _key(self._config.seed, _NOISE, number, int(symbol))) for symbol in symbols]
-        noise = np.stack(noise, 2)  # [BLOCK, num_rx_ant, num_symbols, num_subcarriers]
-        h_pilot = h[:, :, self._pilot_antenna, pilot[:, None], np.arange(self._config.num_subcarriers)]
+        config, age = self._config, self._age
+        told = grid.data_symbols - age if self._is_told_late() else ()
+        times = np.unique(np.concatenate([grid.data_symbols, grid.pilot_symbols - age, told]))
+        at = functools.partial(np.searchsorted, times)
+        h = self.fading(times, _key(config.seed, _FADING, number))
+        noise = {symbol: self._noise(number, symbol) for symbol in (*grid.data_symbols, *grid.pilot_symbols)}
+        shape = (BLOCK, config.num_rx_ant, 0, config.num_subcarriers)
+        data, pilot = (
+            np.stack([noise[symbol] for symbol in symbols], 2) if len(symbols) else np.zeros(shape, np.complex64)
+            for symbols in (grid.data_symbols, grid.pilot_symbols)
+        )  # [BLOCK, num_rx_ant, num_symbols, num_subcarriers]
+        sounded = at(grid.pilot_symbols - age)
+        if self._leaky:
+            h_pilot = h[:, :, :, sounded]
+        else:
+            h_pilot = h[:, :, self._pilot_antenna, sounded[:, None], np.arange(config.num_subcarriers)]
         return Fades(
-            _antennas_first(h[:, :, :, data], grid.num_res),
-            _antennas_first(noise[:, :, data], grid.num_res),
+            _antennas_first(h[:, :, :, at(grid.data_symbols)], grid.num_res),
+            _antennas_first(data, grid.num_res),
             _antennas_first(h_pilot, None),
-            _antennas_first(noise[:, :, pilot], None),
+            _antennas_first(pilot, None),
+            _antennas_first(h[:, :, :, at(told)], grid.num_res) if len(told) else (),
+            self._phase(number, grid.num_symbols) if self._has_phase_noise() else (),
         )
+
+    def _noise(self, number, symbol):
+        shape = (BLOCK, self._config.num_rx_ant, self._config.num_subcarriers)
+        return _complex_normal(shape, _key(self._config.seed, _NOISE, number, int(symbol)))
+
+    def _phase(self, number, num_symbols):
+        """Wiener phase [num_symbols, BLOCK, fft_size], whose steps on a symbol do not depend on how many follow."""
+        shape = (BLOCK, self._config.fft_size)
+        keys = [_key(self._config.seed, _PHASE, number, symbol) for symbol in range(num_symbols)]
+        steps = np.stack([tf.random.stateless_normal(shape, key, alg="philox").numpy() for key in keys], 1)
+        path = np.cumsum((steps * phase_noise_steps(self._config)).reshape(BLOCK, -1), 1)
+        return path.reshape(BLOCK, num_symbols, -1).swapaxes(0, 1).astype(np.float32)
+
+    def _is_told_late(self):
+        return self._config.estimator == "perfect" and self._age > 0
+
+    def _has_phase_noise(self):
+        return self._config.phase_noise_linewidth > 0
 
 
 class MultipathFading:
@@ -284,4 +377,4 @@ def _complex_normal(shape, key):
 
 
 def _nbytes(fades):
-    return sum(part.nbytes for part in fades)
+    return sum(part.nbytes for part in tf.nest.flatten(fades))

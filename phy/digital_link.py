@@ -10,6 +10,7 @@ from phy.analog_link import CACHE_BYTES, check_snr_db
 from phy.channel import Channel, Fades
 from phy.config import LinkConfig
 from phy.estimation import Sounding
+from phy.impairments import Receiver, Transmitter
 from phy.ledger import Ledger, grid_ledger
 from phy.noise import snr_db_to_no
 from phy.recovery import LinearRecovery
@@ -184,14 +185,13 @@ class BitTransmission:
             kind="lmmse-unbiased",
             noisy_channel=config.estimator in ("ls-nearest", "ls-linear"),
         )
-        rx, tx, real = config.num_rx_ant, config.num_tx_ant, self._complex.real_dtype
-        shapes = Fades(
-            [rx, tx, None, grid.num_res], [rx, None, grid.num_res], *[[rx, None, *self.sounding.pilots.shape]] * 2
-        )
+        self.transmit = Transmitter(config, self._num_streams)
+        self._receiver = Receiver(config, grid.data_symbols)
+        self._noise_error = 10 ** (config.noise_error_db / 10)
         signature = [
             tf.TensorSpec([None, num_bits], tf.float32),
-            tf.TensorSpec([None], real),
-            Fades(*(tf.TensorSpec(shape, tf.complex64) for shape in shapes)),
+            tf.TensorSpec([None], self._complex.real_dtype),
+            channel.signature(grid),
         ]
         this = weakref.proxy(self)  # or the graph would keep its own owner, and with it the cached fades, alive
         self._compiled = tf.function(lambda *args: this.call(*args), input_signature=signature, autograph=False)
@@ -200,18 +200,18 @@ class BitTransmission:
         """Encode, send, decode."""
         fades = self.channel.fades(numbers, self.grid)
         no = snr_db_to_no(snr_db, self._complex.real_dtype)
-        llr = self._compiled(self._coder.encode(payloads), no, Fades(*map(tf.convert_to_tensor, fades)))
+        llr = self._compiled(self._coder.encode(payloads), no, tf.nest.map_structure(tf.convert_to_tensor, fades))
         return self._coder.decode(llr)
 
     def call(self, bits, no, fades: Fades):
         """Send coded bits [batch, num_bits] at noise variances [batch]; return the log-likelihood ratios of ones."""
         no = no[:, None]
-        fades = Fades(*(tf.cast(part, self._complex) for part in fades))
+        fades = fades.cast(self._complex)
         fades, sending = fades._replace(h=fades.h[:, : self._num_streams]), slice(0, self._num_streams)
-        x = self.map_bits(bits)  # [num_streams, batch, num_res]
-        y = self.channel(x, fades, no)  # [num_rx_ant, batch, num_res]
+        x = self.transmit(self.map_bits(bits))  # [num_streams, batch, num_res]
+        y = self._receiver(self.channel(x, fades, no), fades.phase, no)  # [num_rx_ant, batch, num_res]
         h_hat, err_var = self.estimate(fades, no)
-        reals, variance = self._recovery(y, h_hat[:, sending], err_var[sending], no)
+        reals, variance = self._recovery(y, h_hat[:, sending], err_var[sending], self._noise_error * no)
         return self.read_bits(reals, variance)
 
     def map_bits(self, bits):

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from phy.pilots import pilot_antenna, pilot_sequence
+from phy.impairments import Receiver, Transmitter
+from phy.pilots import pilot_antenna, pilot_combs, pilot_sequence
 
 
 def nearest_weights(targets: np.ndarray, pilots: np.ndarray) -> np.ndarray:
@@ -29,13 +30,13 @@ def linear_weights(targets: np.ndarray, pilots: np.ndarray) -> np.ndarray:
 class LSEstimator:
     r"""Least squares at the pilots, interpolated over subcarriers, then over OFDM symbols.
 
-    With :math:`\hat h_p = y_p / p` at pilots of unit energy and interpolation weights w, the estimate :math:`w^T \hat
-    h_p` has the error variance
+    With :math:`\hat h_p = y_p / p` at pilots of energy E and interpolation weights w, the estimate :math:`w^T \hat h_p`
+    has the error variance
 
-    .. math:: N_0 \|w\|^2 + 1 - 2 \operatorname{Re}(w^T r^*) + w^T R w
+    .. math:: N_0 \|w\|^2 / E + 1 - 2 \operatorname{Re}(w^T r^*) + w^T R w
 
     where R and r are the channel's correlations among the pilots and with the target: noise, and what interpolation
-    misses.
+    and age miss.
 
     Parameters
     ----------
@@ -44,24 +45,28 @@ class LSEstimator:
         `linear_weights` or `nearest_weights`.
     channel : Channel
         For its correlations.
-    pilots : np.ndarray, [num_pilot_symbols, num_subcarriers], unit modulus
+    pilots : np.ndarray, [num_pilot_symbols, num_subcarriers], complex
+        Of one energy where they are not zero.
+    combs : list of np.ndarray
+        Places of each antenna's pilots among the subcarriers in use.
+    age : float
+        OFDM symbols that the estimate waits until it is used.
     dtype : tf.DType, complex
     """
 
-    def __init__(self, *, grid, weights, channel, pilots, dtype):
-        self._num_res, self._num_pilot_symbols = grid.num_res, len(grid.pilot_symbols)
-        self._conjugate = tf.constant(pilots.conj().ravel(), dtype)
-        subcarriers, symbols = np.arange(len(grid.subcarriers)), grid.data_symbols
-        self._combs = combs = _combs(grid)
+    def __init__(self, *, grid, weights, channel, pilots, combs, age, dtype):
+        self._num_res, self._num_pilot_symbols, self._combs = grid.num_res, len(grid.pilot_symbols), combs
+        energy, self._inverse = _inverse(pilots, dtype)
+        subcarriers, symbols = grid.subcarriers, grid.data_symbols
         in_time = weights(symbols, grid.pilot_symbols)
-        in_frequency = [weights(subcarriers, comb) for comb in combs]
+        in_frequency = [weights(subcarriers, subcarriers[comb]) for comb in combs]
         self._in_time = tf.constant(in_time, dtype)
         self._in_frequency = [tf.constant(w.T, dtype) for w in in_frequency]
-        time = _second_moments(in_time, symbols, grid.pilot_symbols, channel.time_correlation)
+        time = _second_moments(in_time, symbols + age, grid.pilot_symbols, channel.time_correlation)
         noise, missed = [], []
         for w, comb in zip(in_frequency, combs, strict=True):
-            frequency = _second_moments(w, subcarriers, comb, channel.frequency_correlation)
-            noise.append(np.outer(time.noise, frequency.noise))
+            frequency = _second_moments(w, subcarriers, subcarriers[comb], channel.frequency_correlation)
+            noise.append(np.outer(time.noise, frequency.noise) / energy)
             cross = np.real(np.outer(time.cross, frequency.cross))
             missed.append(np.maximum(1 - 2 * cross + np.outer(time.power, frequency.power), 0))
         self._noise, self._missed = (
@@ -83,7 +88,7 @@ class LSEstimator:
         err_var : tf.Tensor, [num_tx_ant, batch, num_res], real
         """
         num_rx_ant, batch = y_pilot.shape[0], tf.shape(y_pilot)[1]
-        at_pilots = tf.reshape(y_pilot * self._conjugate, [num_rx_ant, batch, self._num_pilot_symbols, -1])
+        at_pilots = tf.reshape(y_pilot * self._inverse, [num_rx_ant, batch, self._num_pilot_symbols, -1])
         h_hat = []
         for comb, weights in zip(self._combs, self._in_frequency, strict=True):
             over_frequency = tf.gather(at_pilots, comb, axis=3) @ weights
@@ -98,35 +103,36 @@ class LMMSEEstimator:
     The correlation of pilots is the Kronecker product of one in time and one in frequency. With eigenvectors U and
     eigenvalues λ of that product and the correlation r of a target with the pilots,
 
-    .. math:: \hat h = r U (\Lambda + N_0 I)^{-1} U^H \hat h_p, \qquad
-        \sigma^2 = 1 - \sum_i |(r U)_i|^2 / (\lambda_i + N_0)
+    .. math:: \hat h = r U (\Lambda + N_0 / E)^{-1} U^H \hat h_p, \qquad
+        \sigma^2 = 1 - \sum_i |(r U)_i|^2 / (\lambda_i + N_0 / E)
 
     so that the noise variance of an example enters in one division and the products stay small.
 
     Parameters
     ----------
-    grid, channel, pilots, dtype : see `LSEstimator`
+    grid, channel, pilots, combs, age, dtype : see `LSEstimator`
 
     Source: O. Edfors et al., "OFDM channel estimation by singular value decomposition", IEEE Trans. Commun. 46(7),
     1998.
     """
 
-    def __init__(self, *, grid, channel, pilots, dtype):
-        self._num_res, self._num_pilot_symbols = grid.num_res, len(grid.pilot_symbols)
-        self._conjugate = tf.constant(pilots.conj().ravel(), dtype)
-        self._combs = _combs(grid)
-        time = _Eigen(grid.data_symbols, grid.pilot_symbols, channel.time_correlation, dtype)
-        subcarriers = np.arange(len(grid.subcarriers))
-        frequency = [_Eigen(subcarriers, comb, channel.frequency_correlation, dtype) for comb in self._combs]
+    def __init__(self, *, grid, channel, pilots, combs, age, dtype):
+        self._num_res, self._num_pilot_symbols, self._combs = grid.num_res, len(grid.pilot_symbols), combs
+        self._energy, self._inverse = _inverse(pilots, dtype)
+        time = _Eigen(grid.data_symbols + age, grid.pilot_symbols, channel.time_correlation, dtype)
+        tones = grid.subcarriers
+        frequency = [_Eigen(tones, tones[comb], channel.frequency_correlation, dtype) for comb in combs]
         self._time, self._frequency = time, frequency
 
     def __call__(self, y_pilot, no):
         """Estimate the channel on the data resource elements; shapes as for `LSEstimator`."""
         num_rx_ant, batch = y_pilot.shape[0], tf.shape(y_pilot)[1]
-        at_pilots = tf.reshape(y_pilot * self._conjugate, [num_rx_ant, batch, self._num_pilot_symbols, -1])
+        at_pilots = tf.reshape(y_pilot * self._inverse, [num_rx_ant, batch, self._num_pilot_symbols, -1])
         h_hat, err_var = [], []
         for comb, frequency in zip(self._combs, self._frequency, strict=True):
-            weight = 1 / (self._time.values[:, None] * frequency.values + no[..., None])  # [batch, times, frequencies]
+            weight = 1 / (
+                self._time.values[:, None] * frequency.values + no[..., None] / self._energy
+            )  # [batch, times, frequencies]
             modes = self._time.analysis @ (tf.gather(at_pilots, comb, axis=3) @ frequency.analysis_t)
             h = self._time.synthesis @ (modes * tf.cast(weight, modes.dtype)) @ frequency.synthesis_t
             explained = self._time.power @ weight @ frequency.power_t
@@ -148,10 +154,10 @@ class _Eigen:
         self.power, self.power_t = (tf.constant(m, dtype.real_dtype) for m in (power, power.T))
 
 
-def _combs(grid):
-    """Subcarriers on which each antenna is sounded."""
-    antenna = pilot_antenna(grid.num_tx_ant, len(grid.subcarriers))
-    return [np.flatnonzero(antenna == a) for a in range(grid.num_tx_ant)]
+def _inverse(pilots, dtype):
+    """Energy of the pilots, and what a received one is multiplied by to have the channel; zero where there is none."""
+    energy = float(np.abs(pilots).max() ** 2) if pilots.size else 1.0
+    return energy, tf.constant(pilots.conj().ravel() / energy, dtype)
 
 
 class Sounding:
@@ -172,14 +178,18 @@ class Sounding:
     def __init__(self, *, config, channel, grid):
         self._channel, self._estimator = channel, None
         dtype = tf.complex64 if config.precision == "single" else tf.complex128
-        pilots = pilot_sequence(grid)
+        pilots, age = pilot_sequence(config, grid), config.csi_delay / config.symbol_duration
         self.pilots = tf.constant(pilots.ravel(), dtype)
-        facts = {"grid": grid, "channel": channel, "pilots": pilots, "dtype": dtype}
+        self._sent = self._leave(config, Transmitter(config))
+        self._receive = Receiver(config, grid.pilot_symbols)
+        self._noise_error = 10 ** (config.noise_error_db / 10)
+        self._told_variance = float(2 * (1 - np.real(channel.time_correlation(np.array(age)))))
+        facts = {"grid": grid, "channel": channel, "pilots": pilots, "age": age, "dtype": dtype}
         if config.estimator == "lmmse":
-            self._estimator = LMMSEEstimator(**facts)
+            self._estimator = LMMSEEstimator(combs=pilot_combs(config), **facts)
         elif config.estimator != "perfect":
             weights = linear_weights if config.estimator == "ls-linear" else nearest_weights
-            self._estimator = LSEstimator(**facts, weights=weights)
+            self._estimator = LSEstimator(combs=pilot_combs(config), weights=weights, **facts)
 
     def __call__(self, fades, no):
         """Estimate the channel at the data from received pilots, with its error variance; or be told the channel.
@@ -188,14 +198,25 @@ class Sounding:
         ----------
         fades : Fades of tf.Tensor
         no : tf.Tensor, [batch, 1], real
+            The true one; the estimator believes in `noise_error_db` more.
 
         Returns
         -------
         h_hat, err_var : see `LSEstimator`
         """
         if self._estimator is None:
-            return fades.h, tf.zeros(tf.shape(fades.h)[1:], no.dtype)
-        return self._estimator(self._channel.sound(self.pilots, fades, no), no)
+            told = fades.h if isinstance(fades.h_told, tuple) else fades.h_told
+            return told, tf.fill(tf.shape(told)[1:], tf.constant(self._told_variance, no.dtype))
+        y_pilot = self._receive(self._channel.sound(self._sent, fades, no), fades.phase, no)
+        return self._estimator(y_pilot, self._noise_error * no)
+
+    def _leave(self, config, transmit):
+        """Pilots as the antennas send them, [num_pilots], or [num_tx_ant, 1, num_pilots] if they leak."""
+        if not transmit.active:
+            return self.pilots
+        antenna = pilot_antenna(config.num_tx_ant, config.num_subcarriers, config.pilot_spacing)
+        own = np.tile(antenna, len(self.pilots) // len(antenna)) == np.arange(config.num_tx_ant)[:, None, None]
+        return transmit(self.pilots * own.astype(self.pilots.dtype.as_numpy_dtype))
 
 
 class _Moments(NamedTuple):

@@ -57,10 +57,12 @@ class Transmitter:
     Parameters
     ----------
     config : LinkConfig
+    num_antennas : int, optional
+        That share the power on data symbols; None: `num_tx_ant`.
     """
 
-    def __init__(self, config: LinkConfig):
-        rms = math.sqrt(config.num_subcarriers / config.fft_size / config.num_tx_ant)
+    def __init__(self, config: LinkConfig, num_antennas: int | None = None):
+        rms = math.sqrt(config.num_subcarriers / config.fft_size / (num_antennas or config.num_tx_ant))
         digital, analog = [], []
         if config.dac_bits is not None:
             full_scale = rms / math.sqrt(2) * quantizer_loading(config.dac_bits)
@@ -160,7 +162,9 @@ def rapp(waveform, saturation, smoothness):
     Source: C. Rapp, "Effects of HPA-nonlinearity on a 4-DPSK/OFDM-signal", 2nd European Conf. Satellite Commun., 1991.
     """
     power = tf.math.real(waveform * tf.math.conj(waveform)) / saturation**2
-    return waveform * tf.cast((1 + power**smoothness) ** (-0.5 / smoothness), waveform.dtype)
+    above = tf.maximum(power, 1)  # what is above saturation is divided out first, so that no power of it overflows
+    bend = (1 + (power / above**2) ** smoothness) ** (-0.5 / smoothness)
+    return waveform * tf.cast(bend / tf.sqrt(above), waveform.dtype)
 
 
 def clip(waveform, level):
@@ -246,9 +250,11 @@ def _symbols(x, num_subcarriers):
 
 
 def _resources(symbols, like):
-    num_res = like.shape[-1]
-    return tf.reshape(symbols, [*_leading(like), -1])[..., :num_res]
+    size = symbols.shape[-2] * symbols.shape[-1]
+    return tf.reshape(symbols, [*_leading(like), size])[..., : like.shape[-1]]
 
 
 def _leading(x):
-    return tf.unstack(tf.shape(x))[:-1]
+    """All but the last axis, as numbers where they are known."""
+    sizes = tf.shape(x)
+    return [sizes[axis] if size is None else size for axis, size in enumerate(x.shape[:-1])]

@@ -17,9 +17,9 @@ class Ledger:
     data_res : int
         Elements that carry codes or coded bits.
     pilot_res : int
-        Elements of pilots.
+        Elements of pilots, and those between them that `pilot_spacing` keeps silent.
     guard_res : int
-        Guard carriers, on all symbols.
+        Guard carriers and the null at the carrier frequency, on all symbols.
     idle_res : int
         Elements of the last slot that are left empty and another user may take.
     total_res : int
@@ -89,6 +89,6 @@ def grid_ledger(grid: ResourceGrid, *, data_energy: float, **carried: int) -> Le
         num_slots=grid.num_slots,
         num_symbols=grid.num_symbols,
         duration_s=grid.num_symbols * grid.symbol_duration,
-        energy=data_energy + num_pilots,
+        energy=data_energy + grid.pilot_energy,
         **carried,
     )

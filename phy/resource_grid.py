@@ -23,6 +23,8 @@ class ResourceGrid:
     data_symbols, pilot_symbols : np.ndarray
         OFDM symbols that carry data; that carry pilots. The data sits on the first `num_res` elements of
         data_symbols x subcarriers.
+    pilot_energy : float
+        Of all pilots, in units of a data resource element's.
     """
 
     def __init__(self, config: LinkConfig, num_res: int):
@@ -37,3 +39,5 @@ class ResourceGrid:
         slots = SYMBOLS_PER_SLOT * np.arange(self.num_slots)[:, None]
         self.data_symbols = (slots + free).ravel()[:num_data_symbols]
         self.pilot_symbols = (slots + in_slot).ravel()
+        num_pilots = len(self.pilot_symbols) * -(-len(self.subcarriers) // config.pilot_spacing)
+        self.pilot_energy = num_pilots * 10 ** (config.pilot_boost_db / 10)

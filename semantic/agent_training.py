@@ -171,13 +171,9 @@ def main(
         return agents.code.decode(channel(codes, snr_db=snr, realisation=realisation))
 
     def teach(chosen: list[tuple[int, bool, str]]) -> Tensor:
-        scenes = []
-        for i, mirror, _ in chosen:
-            words, patches = train.turns.scene(i, mirror)
-            scenes.append(TextScene(words, patches, train.turns.caption(i, mirror)))
+        scenes = [TextScene(*train.turns.scene(i, mirror)) for i, mirror, _ in chosen]
         with torch.no_grad():
-            tokens, _, _ = teacher.tokens(scenes, rng, num_tokens, noise=0.0, way="superposed")
-        return torch.nn.functional.layer_norm(tokens[:, 1:], tokens.shape[-1:])
+            return teacher.write(scenes, rng, num_tokens, "superposed")
 
     def step(share: float) -> tuple[Tensor, Metrics]:
         agents.train()

@@ -53,7 +53,7 @@ class TextScene:
 
     words: np.ndarray  # int64 [num_objects, 6]
     patches: np.ndarray  # int64 [num_objects], raster index of the patch with the object's centre
-    caption: np.ndarray  # "describe the scene :" and the objects from left to right
+    caption: np.ndarray | None = None  # "describe the scene :" and the objects from left to right
     questions: list[np.ndarray] = field(default_factory=list)
     pointers: list[np.ndarray] = field(default_factory=list)  # for every question's words: see `encode_targets`
     zero_hop: list[int] = field(default_factory=list)  # which questions need no relation: what a reader learns first
@@ -120,6 +120,11 @@ def object_vectors(
     return superpose(table, padded, object_id) / table.std(), real
 
 
+def draw_num_tokens(rng: random.Random) -> int:
+    """Draw how many tokens are to be written; mostly five."""
+    return rng.choices((2, 3, 5, MAX_SLOTS), (0.1, 0.1, 0.65, 0.15))[0]
+
+
 class Reader:
     """Put scenes in front of questions in each of the three ways, for one language model."""
 
@@ -165,11 +170,8 @@ class Reader:
         valid[:, 0] = True
         return embeds, patches, valid
 
-    def tokens(
-        self, scenes: list[TextScene], rng: random.Random, num_tokens: int, noise: float, way: str | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the same for `num_tokens` tokens that the model writes about the scenes, received through noise."""
-        way = way or rng.choices(("superposed", "words"), (0.75, 0.25))[0]
+    def write(self, scenes: list[TextScene], rng: random.Random, num_tokens: int, way: str) -> torch.Tensor:
+        """Return the tokens that the model writes about scenes, [batch, num_tokens, hidden], layer-normalised."""
         embeds, positions, valid = (self.superposed if way == "superposed" else self.words)(scenes, rng)
         slots = self.model.get_input_embeddings()(self.slots[:num_tokens]).expand(len(scenes), -1, -1)
         slot_positions = (SLOT_START + torch.arange(num_tokens)).expand(len(scenes), -1)
@@ -183,7 +185,13 @@ class Reader:
             position_ids=torch.cat([positions, slot_positions], 1),
             use_cache=False,
         ).last_hidden_state[:, -num_tokens:]
-        hidden = torch.nn.functional.layer_norm(hidden, hidden.shape[-1:])
+        return torch.nn.functional.layer_norm(hidden, hidden.shape[-1:])
+
+    def tokens(
+        self, scenes: list[TextScene], rng: random.Random, num_tokens: int, noise: float, way: str | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the same for `num_tokens` tokens that the model writes about the scenes, received through noise."""
+        hidden = self.write(scenes, rng, num_tokens, way or rng.choices(("superposed", "words"), (0.75, 0.25))[0])
         hidden = hidden + torch.randn_like(hidden) * torch.empty(len(scenes), 1, 1).uniform_(0, noise)
         return self.prefix(hidden)
 
@@ -284,7 +292,7 @@ def main(
         elif way == "superposed":
             prefix, start = reader.superposed(chosen, rng), QUESTION_START
         else:
-            num_tokens = rng.choices((2, 3, 5, MAX_SLOTS), (0.1, 0.1, 0.65, 0.15))[0]
+            num_tokens = draw_num_tokens(rng)
             prefix, start = reader.tokens(chosen, rng, num_tokens, noise=0.7), 1 + num_tokens
         states = reader.read(prefix, packed, start)
         loss, accuracy = answer_loss(states[-1], packed, model.lm_head)

@@ -1,15 +1,18 @@
 """Pretraining of the sensor's own model: vision tower and language model meet in a `LlavaForConditionalGeneration`.
 
 Captions and questions, in many turns per image. The projector is also pulled, at first strongly, towards what the
-language model already reads: at an object's patch the superposed vector of its description, elsewhere `<nothing>`. The language model
-goes on pointing at objects (see `semantic.endpoints.pointers`), which it now has to find in an image.
+language model already reads: at an object's patch the superposed vector of its description, elsewhere `<nothing>`. The
+language model goes on pointing at objects (see `semantic.endpoints.pointers`), which it now has to find in an image,
+and goes on writing tokens: those that the task agent's own model writes about the scene in words.
 """
 
 import random
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionModel,
@@ -21,16 +24,25 @@ from transformers import (
 )
 
 from semantic.data.clevr import ClevrDataset
-from semantic.data.packing import Packed, answer_loss, attention_mask, encode_question, lay_out, pack
+from semantic.data.packing import IGNORE, Packed, answer_loss, attention_mask, encode_question, lay_out, pack
 from semantic.data.scenes import NUM_POSITION_BINS, describe, patch_index, questions_for, scene_rng
 from semantic.endpoints.architecture import BOS, GRID, NOTHING, OBJECT, PATCH_SIZE, build_sensor_model, token_ids
-from semantic.endpoints.language import QUESTION_START, encode_caption, object_vectors, superpose
+from semantic.endpoints.language import (
+    QUESTION_START,
+    SLOT_START,
+    Reader,
+    TextScene,
+    draw_num_tokens,
+    encode_caption,
+    object_vectors,
+    superpose,
+)
 from semantic.endpoints.pointers import NO_POINTER, Pointers, encode_targets
 from semantic.endpoints.vision import load_images, normalize
 from semantic.task_agent import input_embeddings
 from semantic.training import Metrics, fit, save_half, write_card
 
-LENGTH = 120  # of packed questions
+LENGTH = 200  # of packed questions
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
@@ -109,6 +121,19 @@ def projected(model: LlavaForConditionalGeneration, pixel_values: torch.Tensor) 
     return model.model.multi_modal_projector(features[:, 1:])
 
 
+def with_slots(packed: Packed, slots: torch.Tensor) -> Packed:
+    """Append a turn of slots (word ids), at whose places tokens are written; they see the prefix and each other."""
+    batch, number = len(packed.segment), len(slots)
+    turn = Packed(
+        input_ids=slots.expand(batch, -1),
+        segment=(packed.segment.max() + 1).expand(batch, number),
+        offset=(SLOT_START - QUESTION_START + torch.arange(number)).expand(batch, -1),
+        labels=torch.full((batch, number), IGNORE),
+        answers=torch.zeros(batch, number, dtype=torch.long),
+    )
+    return Packed(*(torch.cat(parts, 1) for parts in zip(astuple(packed), astuple(turn), strict=True)))
+
+
 def answer_from_image(
     model: LlavaForConditionalGeneration, image_tokens: torch.Tensor, packed: Packed, bos: int
 ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]]:
@@ -136,7 +161,7 @@ def main(
     task: Path,
     minutes: float,
     seed: int = 0,
-    batch: int = 12,
+    batch: int = 8,
     lr: float = 5e-4,
     max_images: int | None = None,
     init: Path | None = None,
@@ -153,12 +178,13 @@ def main(
     torch.manual_seed(seed)
     rng = random.Random(seed)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(task)
+    language = LlamaForCausalLM.from_pretrained(task, dtype=torch.float32)
+    teacher = Reader(language, tokenizer)
     if init is None:
         model = build_sensor_model(tokenizer)
         model.model.vision_tower.load_state_dict(
             CLIPVisionModel.from_pretrained(vision, dtype=torch.float32).state_dict()
         )
-        language = LlamaForCausalLM.from_pretrained(task, dtype=torch.float32)
         model.model.language_model.load_state_dict(language.model.state_dict())
         model.lm_head.load_state_dict(language.lm_head.state_dict())
     else:
@@ -197,15 +223,21 @@ def main(
         targets = [[part.pointers[i][k] for k in order] for i, order in zip(index, orders, strict=True)]
         captions = [part.caption(i, m) if rng.random() < 0.15 else None for i, m in zip(index, mirror, strict=True)]
         image_tokens = projected(model, normalize(pixels))
-        loss, accuracy, states = answer_from_image(model, image_tokens, pack(rows, LENGTH, captions), bos)
+        num_tokens = draw_num_tokens(rng)
+        packed = with_slots(pack(rows, LENGTH, captions), teacher.slots[:num_tokens])
+        loss, accuracy, states = answer_from_image(model, image_tokens, packed, bos)
         described = [part.scene(i, m) for i, m in zip(index, mirror, strict=True)]
         vectors = object_vectors(table, [words for words, _ in described], object_id)
-        pointing = pointers(states, *vectors, lay_out(targets, LENGTH, NO_POINTER, captions))
-        metrics = {"accuracy": accuracy.item(), "pointing": pointing.item()}
+        pointing = pointers(states, *vectors, lay_out(targets, LENGTH + num_tokens, NO_POINTER, captions))
+        with torch.no_grad():
+            wanted = teacher.write([TextScene(*scene) for scene in described], rng, num_tokens, "superposed")
+        written = nn.functional.layer_norm(states[-1][:, LENGTH:], wanted.shape[-1:])
+        writing = (written - wanted).square().mean()
+        metrics = {"accuracy": accuracy.item(), "pointing": pointing.item(), "writing": writing.item()}
         pull = max(0.1, 1 - share / 0.5) if init is None else 0.1
         aligned = alignment(image_tokens, described)
         metrics["alignment"] = aligned.item()
-        return loss + pointing + pull * aligned, metrics
+        return loss + pointing + writing + pull * aligned, metrics
 
     def save() -> None:
         save_half(model, out)

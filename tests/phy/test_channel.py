@@ -7,7 +7,7 @@ import tensorflow as tf
 from sionna.phy import config as sionna_config
 
 from phy.channel import BLOCK
-from tests.phy.links import ALL_CHANNELS, fades_of, make_codes, make_link
+from tests.phy.links import ALL_CHANNELS, complex_normal, fades_of, make_codes, make_link
 
 DIGEST = """
 import hashlib, sys
@@ -131,3 +131,26 @@ def test_mean_gain_is_one_within_a_twentieth_of_a_decibel(channel, antennas):
     link = make_link(channel=channel, num_tx_ant=tx, num_rx_ant=rx, fft_size=8)
     gains = [np.mean(np.abs(fades_of(link, BLOCK * b + np.arange(BLOCK), width=4).h) ** 2) for b in range(600)]
     assert abs(10 * np.log10(np.mean(gains))) < 0.05
+
+
+@pytest.mark.parametrize("channel", ["tdl-c", "cdl-b"])
+def test_waveforms_in_time_agree_with_subcarriers_while_the_prefix_holds(channel):
+    """Two OFDM symbols with prefixes in continuous time, their delayed copies added up, sampled and transformed."""
+    link = make_link(channel=channel, delay_spread=200e-9, num_tx_ant=2, num_rx_ant=1, speed=0.0)
+    a, tau = link.channel.fading.paths(np.array([0]), np.array([3, 0]))
+    a, tau = a.numpy()[:8, 0, 0, :, 0].astype(complex), tau.numpy()[:8].astype(float)  # [links, paths]
+    h = link.channel.fading(np.array([0]), np.array([3, 0]))[:8, 0, 0, 0]
+    x, tones = complex_normal(np.random.default_rng(0), 2, 64), 30e3 * (np.arange(64) - 32)
+    time = np.arange(64) / (64 * 30e3) - tau[..., None]  # [links, paths, samples]; the second symbol starts at 0
+
+    def error_db(prefix):
+        first, second = (
+            np.exp(2j * np.pi * t[..., None] * tones) @ symbol
+            for t, symbol in zip((time + 1 / 30e3 + prefix, time), x, strict=True)
+        )
+        y = (a[..., None] * np.where(time < -prefix, first, second)).sum(1)
+        received = np.fft.fftshift(np.fft.fft(y), -1) / 64
+        return 10 * np.log10(np.mean(np.abs(received - h * x[1]) ** 2) / np.mean(np.abs(h * x[1]) ** 2))
+
+    assert error_db(link.config.cyclic_prefix_duration) < -90
+    assert error_db(0.1e-6) > -30  # a prefix that is too short shows

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy.special import j0
 from sionna.phy import config as sionna_config
 from sionna.phy.channel import cir_to_ofdm_channel, subcarrier_frequencies
 from sionna.phy.channel.tr38901 import CDL, TDL
@@ -89,3 +90,51 @@ def test_frequency_response_is_sionnas_for_the_same_paths(channel):
     tau = tf.tile(tf.constant(model.delays, tf.float32)[None, None, None], [64, 1, 1, 1])
     reference = cir_to_ofdm_channel(subcarrier_frequencies(64, 30e3), a, tau)[:, 0, :, 0].numpy()[..., 3:62]
     assert np.abs(h - reference / np.sqrt(model.mean_gain)).max() < 1e-5
+
+
+@pytest.mark.parametrize("profile", "ABCDE")
+@pytest.mark.parametrize("delay_spread", [30e-9, 300e-9])
+def test_delay_spread_is_the_one_asked_for(profile, delay_spread):
+    """Of the profiles themselves; the patterns of real antennas weigh the clusters of a cdl anew."""
+    tdl = TDLModel(profile=profile, num_tx_ant=1, num_rx_ant=1, **{**FACTS, "delay_spread": delay_spread})
+    mean = tdl.powers @ tdl.delays
+    spread = np.sqrt(tdl.powers @ tdl.delays**2 - mean**2)
+    assert spread == pytest.approx(delay_spread, rel=0.01)
+    cdl = CDLModel(
+        profile=profile, num_tx_ant=1, num_rx_ant=1, direction="uplink", **{**FACTS, "delay_spread": delay_spread}
+    )
+    sionna = CDL(profile, delay_spread, 3.5e9, panel(1, 3.5e9, "omni"), panel(1, 3.5e9, "omni"), "uplink")
+    powers = sionna._powers.numpy()[0, 0, 0].astype(np.float64)
+    if sionna.los:
+        powers[0] += float(sionna._k_factor[0, 0, 0])
+    powers /= powers.sum()
+    mean = powers @ cdl.delays
+    assert np.sqrt(powers @ cdl.delays**2 - mean**2) == pytest.approx(delay_spread, rel=0.02)
+
+
+@pytest.mark.parametrize(("profile", "k_factor_db"), [("D", 13.3), ("E", 22.0)])
+def test_first_tap_is_rician_with_the_factor_of_its_table(profile, k_factor_db):
+    """E|a|⁴ / (E|a|²)² = (K² + 4K + 2) / (K + 1)², K from 3GPP TR 38.901, tables 7.7.2-4 and 7.7.2-5."""
+    sionna_config.seed = 3
+    model = TDLModel(profile=profile, num_tx_ant=2, num_rx_ant=2, **FACTS)
+    power = np.abs(model(8000, tf.constant([0.0]))[0].numpy()[..., 0, 0].reshape(-1)) ** 2
+    k = 10 ** (k_factor_db / 10)
+    assert np.var(power) / np.mean(power) ** 2 == pytest.approx((2 * k + 1) / (k + 1) ** 2, rel=0.06)
+
+
+@pytest.mark.parametrize("speed", [3.0, 60.0])
+def test_taps_turn_as_clarke_says(speed):
+    """E[a(t + τ) a*(t)] = J0(2π f_D τ) for every tap, and the power of its spectrum stays within ±f_D."""
+    model = TDLModel(profile="A", num_tx_ant=2, num_rx_ant=2, **{**FACTS, "speed": speed})
+    doppler = speed * 3.5e9 / 299_792_458
+    lags = np.arange(256) / (8 * doppler)
+    sionna_config.seed = 4
+    a = model(400, tf.constant(lags, tf.float32))[0].numpy().reshape(1600, 256, -1) / np.sqrt(model.powers)
+    products = (a[:, [1, 3, 6, 12]] * a[:, :1].conj()).real.mean((0, 2))
+    np.testing.assert_allclose(products, j0(2 * np.pi * doppler * lags[[1, 3, 6, 12]]), atol=5 / np.sqrt(400 * 23))
+    spectrum = (np.abs(np.fft.fft(a * np.hanning(256)[:, None], axis=1)) ** 2).mean((0, 2))
+    inside = np.abs(np.fft.fftfreq(256, 1 / (8 * doppler))) < 1.1 * doppler
+    assert spectrum[~inside].sum() < 1e-4 * spectrum.sum()
+    edge = np.abs(np.abs(np.fft.fftfreq(256, 1 / 8)) - 1) < 0.06
+    middle = np.abs(np.fft.fftfreq(256, 1 / 8)) < 0.06
+    assert spectrum[edge].mean() > 1.5 * spectrum[middle].mean()  # the horns of the U

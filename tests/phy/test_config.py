@@ -42,7 +42,24 @@ def test_every_channel_fits_the_default_cyclic_prefix(channel):
         ({"num_guard_carriers": (32, 32)}, "num_guard_carriers .* leave none"),
         ({"num_guard_carriers": 3}, "num_guard_carriers must be a tuple"),
         ({"num_guard_carriers": (-1, 0)}, "num_guard_carriers must be a whole number"),
+        ({"num_guard_carriers": (32, 31), "dc_null": True}, "num_guard_carriers .* and dc_null leave none"),
         ({"fft_size": 3}, "pilots='kronecker' needs one subcarrier per transmit antenna: 3"),
+        ({"pilot_spacing": 32}, "2 carry pilots for num_tx_ant=4. Raise fft_size, lower pilot_spacing"),
+        ({"pilot_spacing": 0}, "pilot_spacing must be a whole number from 1"),
+        ({"pilot_boost_db": None}, "pilot_boost_db must be a finite number from -30 to 30"),
+        ({"noise_error_db": float("inf")}, "noise_error_db must be a finite number from -60 to 60"),
+        ({"dc_null": 1}, "dc_null must be true or false"),
+        ({"csi_delay": -1e-3}, "csi_delay must be a finite number of at least 0"),
+        ({"phase_noise_linewidth": -1.0}, "phase_noise_linewidth must be a finite number of at least 0"),
+        ({"dac_bits": 0}, "dac_bits must be a whole number from 1 to 16"),
+        ({"adc_bits": 17}, "adc_bits must be a whole number from 1 to 16"),
+        ({"clipping_db": "3"}, "clipping_db must be a finite number from -20 to 60"),
+        ({"pa_backoff_db": 61.0}, "pa_backoff_db must be a finite number from -20 to 60"),
+        ({"pa_smoothness": 0.0}, "pa_smoothness must be a finite number above 0"),
+        ({"tx_iq_imbalance": 1.0}, r"tx_iq_imbalance must be a tuple \(gain in dB, phase in degrees\), got 1.0"),
+        ({"rx_iq_imbalance": (0.0, 91.0)}, "rx_iq_imbalance must be a finite number from -90 to 90"),
+        ({"carrier_frequency_offset": 15e3}, "must stay below half the subcarrier_spacing, 15000 Hz"),
+        ({"channel": "uma", "subcarrier_spacing": 60e3}, "uma has an excess delay of 2.20 us, .* lower subcarrier_sp"),
         ({"phase_mask": 1}, "phase_mask must be true or false"),
         ({"pilots": "none"}, "estimator='ls-linear' needs pilots"),
         ({"estimator": "mmse"}, "estimator must be one of perfect, ls-nearest, ls-linear, lmmse; got 'mmse'"),
@@ -78,6 +95,22 @@ def test_misspelt_keys_are_refused():
 
 def test_yaml_lists_become_guard_tuples():
     assert TypeAdapter(LinkConfig).validate_python({"num_guard_carriers": [3, 4]}).num_guard_carriers == (3, 4)
+
+
+def test_empty_subcarriers_are_the_guards_and_the_middle():
+    config = LinkConfig(fft_size=16, num_guard_carriers=(2, 3), dc_null=True)
+    assert list(config.subcarriers) == [2, 3, 4, 5, 6, 7, 9, 10, 11, 12]
+    assert config.num_subcarriers == 10
+    assert list(LinkConfig(fft_size=16).subcarriers) == list(range(16))
+
+
+def test_impairments_are_off_by_default():
+    config = LinkConfig()
+    off = (config.dac_bits, config.adc_bits, config.clipping_db, config.pa_backoff_db)
+    assert off == (None,) * 4
+    assert config.tx_iq_imbalance == config.rx_iq_imbalance == (0.0, 0.0)
+    zero = (config.carrier_frequency_offset, config.phase_noise_linewidth, config.csi_delay, config.noise_error_db)
+    assert zero == (0.0,) * 4
 
 
 def test_fourteen_symbols_are_one_nr_slot():

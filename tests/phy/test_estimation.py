@@ -5,7 +5,7 @@ from scipy.stats import chi2
 from sionna.phy.ofdm import LSChannelEstimator, PilotPattern, ResourceGrid
 
 from phy.estimation import linear_weights, nearest_weights
-from phy.pilots import pilot_antenna
+from phy.pilots import pilot_antenna, pilot_combs
 from tests.phy.links import fades_of, make_link
 
 
@@ -105,3 +105,43 @@ def test_linear_estimate_is_sionnas_for_the_same_pilots(num_guard_carriers):
     reference = reference.numpy()[:, 0, :, 0][:, :, :, grid.data_symbols].reshape(3, 8, 4, -1)[..., : grid.num_res]
     reference = reference.transpose(1, 2, 0, 3)
     assert np.abs(h_hat - reference).max() < 1e-5 * np.abs(reference).max()
+
+
+@pytest.mark.parametrize("estimator", ["ls-nearest", "ls-linear", "lmmse"])
+def test_sparse_boosted_pilots_around_empty_subcarriers_err_as_they_say(estimator):
+    link = make_link(
+        channel="tdl-a",
+        estimator=estimator,
+        num_tx_ant=2,
+        num_rx_ant=4,
+        pilot_spacing=3,
+        pilot_boost_db=3.0,
+        dc_null=True,
+        num_guard_carriers=(4, 3),
+    )
+    h, h_hat, err_var = estimate(link, batch=1024, snr_db=10.0, width=150)
+    error = (np.abs(h_hat - h) ** 2).mean((0, 1, 3))
+    assert abs(error.mean() - err_var.mean()) < 5 * error.std() / np.sqrt(1024) + 0.02 * err_var.mean()
+
+
+def test_pilots_have_the_comb_and_the_energy_that_are_asked_for():
+    link = make_link(num_tx_ant=2, fft_size=16, pilot_spacing=3, pilot_boost_db=6.0, dc_null=True)
+    transmission = link.transmission(num_tokens=1, width=8)
+    pilots = transmission.sounding.pilots.numpy().reshape(2, 15)
+    sent = np.abs(pilots) ** 2
+    np.testing.assert_allclose(sent[:, ::3], 10**0.6, rtol=1e-5)
+    assert np.count_nonzero(sent) == 10
+    assert [list(comb) for comb in pilot_combs(link.config)] == [[0, 6, 12], [3, 9]]
+    ledger = link.ledger(num_tokens=1, width=8)
+    assert ledger.pilot_res == 30  # the silent ones between are charged too
+    assert ledger.energy == pytest.approx(sent.sum() + 4)  # eight numbers on two antennas fill four elements
+    assert ledger.guard_res == 14
+
+
+def test_boost_lowers_the_error_at_a_pilot():
+    facts = {"channel": "rayleigh", "num_tx_ant": 1, "num_rx_ant": 8, "estimator": "ls-nearest"}
+    h, h_hat, err_var = estimate(make_link(**facts, pilot_boost_db=3.0))
+    error = np.abs(h_hat - h)[..., :64] ** 2
+    low, high = chi2.interval(1 - 1e-6, df=2 * error.size)
+    assert low < 2 * error.sum() / (0.1 / 10**0.3) < high
+    np.testing.assert_allclose(err_var, 0.1 / 10**0.3, rtol=1e-5)
