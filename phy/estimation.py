@@ -183,7 +183,7 @@ class Sounding:
         self._sent = self._leave(config, Transmitter(config))
         self._receive = Receiver(config, grid.pilot_symbols)
         self._noise_error = 10 ** (config.noise_error_db / 10)
-        self._told_variance = float(2 * (1 - np.real(channel.time_correlation(np.array(age)))))
+        self._told_variance = float(2 * (1 - np.real(channel.time_correlation(np.array(age))))) if age else 0.0
         facts = {"grid": grid, "channel": channel, "pilots": pilots, "age": age, "dtype": dtype}
         if config.estimator == "lmmse":
             self._estimator = LMMSEEstimator(combs=pilot_combs(config), **facts)

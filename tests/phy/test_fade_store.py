@@ -33,7 +33,8 @@ def test_a_link_finds_its_fades_on_disk(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 2
     found = pickle.loads(pickle.dumps(AnalogLink(LinkConfig(**FACTS), cache_dir=tmp_path)))
     monkeypatch.setattr(found.channel, "fading", None)  # it must not need its model
-    for mine, other in zip(fades_of(found, numbers), expected, strict=True):
+    grid = made.transmission(num_tokens=5, width=64).grid.resources
+    for mine, other in zip(found.channel.fades(numbers, grid), expected, strict=True):
         np.testing.assert_array_equal(mine, other)
 
 
