@@ -9,7 +9,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from bridge.tensors import to_tf, to_torch
 
-Send = Callable[[tf.Tensor], tf.Tensor]
+Send = Callable[[tf.Tensor], tf.Tensor]  # over the same fades and noise each time
 
 
 class StraightThrough(torch.autograd.Function):
@@ -29,25 +29,40 @@ class StraightThrough(torch.autograd.Function):
 class Exact(torch.autograd.Function):
     """Send the codes under TensorFlow's tape and play it back for their gradient.
 
-    The tape lives as long as the result's place in PyTorch's graph; a second pass needs `retain_graph=True`, as usual.
+    The tape hangs on the memory of an empty tensor that PyTorch saves, so that PyTorch frees it with everything else
+    that it saved, and drops it for the time being under gradient checkpointing. A tape plays once; where another pass
+    needs it (`retain_graph=True`), or hooks on saved tensors have made copies, the codes are sent once more. They are
+    saved too, so that a change of them in place is noticed.
     """
 
     @staticmethod
     def forward(ctx: Any, codes: torch.Tensor, send: Send) -> torch.Tensor:
         """Send and keep the tape."""
-        sent = to_tf(codes)
-        with tf.GradientTape(persistent=True) as tape:
-            tape.watch(sent)
-            received = send(sent)
-        ctx.save_for_backward(
-            codes
-        )  # only to let PyTorch refuse a second pass through a graph that it was told to free
-        ctx.replay = lambda grad: tape.gradient(received, sent, output_gradients=grad)
-        return to_torch(received, device=codes.device)
+        received, play = _record(codes, send)
+        peg = torch.empty(0)
+        peg.untyped_storage().play = play  # pyright: ignore[reportAttributeAccessIssue]
+        ctx.send = send
+        ctx.save_for_backward(codes, peg)
+        return to_torch(received, device=codes.device).clone()  # what the tape keeps may not change in place
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Gradient of the real numbers sent, from the tape."""
-        (codes,) = ctx.saved_tensors
-        return to_torch(ctx.replay(to_tf(grad_outputs[0])), device=codes.device), None
+        codes, peg = ctx.saved_tensors
+        play = vars(peg.untyped_storage()).pop("play", None) or _record(codes, ctx.send)[1]
+        grad = play(to_tf(grad_outputs[0]))
+        if grad is None:
+            raise RuntimeError(
+                "TensorFlow finds no derivative on the way from codes_hat to codes, a rounding perhaps; take "
+                "gradient='straight-through'"
+            )
+        return to_torch(grad, device=codes.device), None
+
+
+def _record(codes: torch.Tensor, send: Send) -> tuple[tf.Tensor, Callable[[tf.Tensor], Any]]:
+    sent = to_tf(codes)
+    with tf.GradientTape() as tape:  # not persistent: that makes TensorFlow keep what second derivatives need
+        tape.watch(sent)
+        received = send(sent)
+    return received, lambda grad: tape.gradient(received, sent, output_gradients=grad)

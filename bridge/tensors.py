@@ -1,9 +1,12 @@
 """Tensors across the border, sharing memory through DLPack where device and layout allow."""
 
+import os
+
 import tensorflow as tf
 import torch
 from torch.utils import dlpack as torch_dlpack
 
+_HOME = os.getpid()
 _ALIGNMENT = 64  # bytes; TensorFlow's kernels load whole vector registers from the start of a tensor
 
 _TO_TORCH = {
@@ -42,9 +45,17 @@ def to_tf(x: torch.Tensor, dtype: tf.DType | None = None) -> tf.Tensor:
     ------
     TypeError
         If `x` is no dense tensor of such a type.
+    ValueError
+        If `x` is on the meta device, where tensors have no numbers.
+    RuntimeError
+        In a process that was forked off: TensorFlow would wait there for ever.
     """
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"to_tf expects a torch.Tensor, got {type(x).__name__}")
+    if os.getpid() != _HOME:
+        raise RuntimeError("TensorFlow does not survive a fork; spawn workers: multiprocessing_context='spawn'")
+    if x.is_meta:
+        raise ValueError("to_tf got a tensor on the meta device, where tensors have no numbers; move the model first")
     if x.layout != torch.strided or x.dtype not in _TO_TF:
         raise TypeError(
             f"to_tf takes dense tensors of {', '.join(map(_name, _TO_TF))}; got {_name(x.dtype)}, {x.layout}"

@@ -25,6 +25,12 @@ class TokenChannel(nn.Module):
         `straight-through` hands the gradient of the recovered codes to the codes unchanged. `exact` runs TensorFlow's
         tape. They agree for least squares with the perfect channel.
 
+    Notes
+    -----
+    It has no parameters, follows no `.to()`, and does the same in training and in evaluation: its fades and noise are
+    the world's, no regularisation. Copies and pickles hand out the same numbers of realisations from then on, so that
+    DataLoader workers and distributed ranks have to be given different ones. Workers must be spawned, not forked.
+
     Examples
     --------
     >>> channel = TokenChannel(AnalogLink(LinkConfig()))
@@ -39,7 +45,8 @@ class TokenChannel(nn.Module):
             raise ValueError(f"gradient must be one of {', '.join(_GRADIENTS)}; got {gradient!r}")
         self.link, self.gradient = link, gradient
 
-    def forward(
+    @torch.compiler.disable
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         codes: torch.Tensor,
         snr_db: float | Sequence[float] | np.ndarray | torch.Tensor = 10.0,
@@ -65,13 +72,20 @@ class TokenChannel(nn.Module):
             raise TypeError(f"codes must be a torch.Tensor, got {type(codes).__name__}")
         if not codes.is_floating_point():
             raise TypeError(f"codes must be real floating-point numbers, got {codes.dtype}")
+        if isinstance(snr_db, torch.Tensor) and snr_db.requires_grad:
+            raise TypeError("snr_db gets no gradient from the channel; detach it")
+
+        if realisation is None and codes.ndim:
+            realisation = self.link.channel.number(None, len(codes))
+        facts = {"snr_db": to_numpy(snr_db), "realisation": to_numpy(realisation)}
 
         def send(sent: tf.Tensor) -> tf.Tensor:
-            return self.link(sent, snr_db=to_numpy(snr_db), realisation=to_numpy(realisation)).codes_hat
+            return self.link(sent, **facts).codes_hat
 
         precise = codes.to(_PRECISIONS[self.link.config.precision])
-        received = _GRADIENTS[self.gradient].apply(precise, send)
-        return received.to(codes.dtype)
+        wanted = torch.is_grad_enabled() and codes.requires_grad
+        function = _GRADIENTS[self.gradient] if wanted else StraightThrough  # no tape that nobody will play back
+        return function.apply(precise, send).to(codes.dtype)
 
     def extra_repr(self) -> str:
         """The facts of the link that a printed model should show."""
@@ -84,4 +98,6 @@ class TokenChannel(nn.Module):
 
 def to_numpy(x: Any) -> Any:
     """Bring a tensor of arguments to NumPy; leave everything else as it is."""
-    return x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else x
+    if not isinstance(x, torch.Tensor):
+        return x
+    return x.detach().to("cpu", torch.float64 if x.is_floating_point() else x.dtype).numpy()  # NumPy has no bfloat16

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from bridge import to_tf, to_torch  # first: TensorFlow before PyTorch
@@ -6,6 +8,8 @@ from bridge import to_tf, to_torch  # first: TensorFlow before PyTorch
 import numpy as np
 import tensorflow as tf
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 DTYPES = [
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128),
@@ -26,6 +30,35 @@ def test_numbers_cross_and_come_back_in_the_same_memory(dtype):
     assert back.dtype == dtype
     assert torch.equal(back, x)
     assert back.data_ptr() == x.data_ptr()
+
+
+def test_what_one_framework_writes_the_other_reads():
+    x = torch.zeros(4, 4)
+    there = to_tf(x)
+    x[1, 2] = 7.0
+    assert there[1, 2] == 7.0
+    back = to_torch(there)
+    back[0, 0] = 5.0
+    assert x[0, 0] == 5.0
+
+
+@st.composite
+def views(draw):
+    """Any tensor that slicing, broadcasting and transposing make out of a contiguous one."""
+    shape = draw(st.lists(st.integers(0, 5), min_size=1, max_size=4))
+    x = torch.arange(float(np.prod(shape))).reshape(shape)
+    x = x.permute(draw(st.permutations(range(len(shape)))))
+    for axis in range(x.ndim):
+        x = x.movedim(axis, 0)[draw(st.integers(0, 2)) :: draw(st.integers(1, 3))].movedim(0, axis)
+    return x.expand(draw(st.integers(1, 2)), *x.shape)
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(x=views())
+def test_any_layout_crosses(x):
+    there = to_tf(x)
+    np.testing.assert_array_equal(there.numpy(), x.numpy())
+    assert torch.equal(to_torch(there), x)
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (0, 3), (2, 0, 4), (1, 1)])
@@ -88,14 +121,37 @@ def test_wrong_kinds_are_refused():
         to_torch(tf.constant("text"))
 
 
+def test_a_tensor_without_numbers_is_refused():
+    with pytest.raises(ValueError, match="on the meta device, where tensors have no numbers"):
+        to_tf(torch.zeros(3, device="meta"))
+
+
+def test_a_forked_process_gets_an_error_instead_of_waiting_for_ever():
+    reading, writing = os.pipe()
+    if not (child := os.fork()):
+        try:
+            to_tf(torch.zeros(3))
+        except RuntimeError as error:
+            os.write(writing, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as said:
+        assert "TensorFlow does not survive a fork; spawn workers" in said.read()
+
+
 def test_a_symbolic_tensor_is_refused():
     with pytest.raises(TypeError, match=r"to_torch expects an eager tf\.Tensor, got SymbolicTensor"):
         tf.function(lambda x: to_torch(x))(tf.zeros(3))
 
 
 @pytest.mark.gpu
-def test_a_gpu_tensor_goes_to_host_memory_and_back():
-    x = torch.randn(3, device="cuda")
-    back = to_torch(to_tf(x), device=x.device)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_gpu_tensor_goes_to_host_memory_and_back(dtype):
+    x = numbers(dtype, 3, 4).cuda()
+    there = to_tf(x)
+    assert "CPU" in there.device
+    back = to_torch(there, device=x.device)
     assert back.device == x.device
     assert torch.equal(back, x)
