@@ -99,6 +99,7 @@ def test_awgn_has_no_fades_and_can_be_inverted(antennas):
         *({"channel": channel} for channel in ALL_CHANNELS),
         {"num_tx_ant": 1, "num_rx_ant": 1, "num_guard_carriers": (5, 6)},
         {"num_tx_ant": 3, "num_rx_ant": 2, "pilots": "none", "estimator": "perfect"},
+        {"dc_null": True, "num_guard_carriers": (4, 3)},
         {"num_tx_ant": 2, "num_rx_ant": 4, "modulation": "iq", "direction": "downlink"},
     ],
 )

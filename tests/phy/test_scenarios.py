@@ -21,10 +21,6 @@ def make_model(scenario, num_tx_ant=2, num_rx_ant=2, direction="uplink", speed=2
     )
 
 
-def compiled(function, *args):
-    return [part.numpy() for part in tf.function(lambda: function(*args), autograph=False)()]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize(("antennas", "direction"), [((4, 6), "uplink"), ((3, 2), "downlink"), ((1, 1), "uplink")])
@@ -45,7 +41,7 @@ def test_responses_are_sionnas(scenario, antennas, direction):
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("antennas", [(2, 2), (1, 1)])
 def test_mean_gain_is_that_of_the_drops(scenario, antennas):
-    model, gains = make_model(scenario, *antennas), []
+    model = make_model(scenario, *antennas)
     sionna_config.seed = 11
     draw = tf.function(lambda: tf.reduce_sum(model.second_moments(1024)[0], 1), autograph=False)
     gains = np.concatenate([draw().numpy() for _ in range(8)])
@@ -73,6 +69,17 @@ def test_correlations_and_gain_are_those_of_realisations(scenario):
     assert abs(error) < 5 * np.abs(products).std() / np.sqrt(1024) + 0.02
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_error_of_a_channel_estimate_is_as_announced_in_the_mean(scenario):
+    link = make_link(channel=scenario, num_tx_ant=2, num_rx_ant=2)
+    fades = fades_of(link, np.arange(1024))
+    h_hat, err_var = link.transmission(num_tokens=5, width=64).estimate(fades, tf.fill([1024, 1], 1e-2))
+    error = (np.abs(h_hat - fades.h) ** 2).mean((0, 1, 3))
+    assert abs(error.mean() - err_var.numpy().mean()) < 5 * error.std() / np.sqrt(1024) + 0.05 * error.mean()
+
+
+@pytest.mark.slow
 def test_excess_delay_of_the_configuration_holds_the_power():
     """99 % of the power of drops arrives before the delay to which a cyclic prefix is held."""
     from phy.config import _SCENARIO_EXCESS_DELAY
