@@ -58,7 +58,7 @@ class FadeStore:
             with h5py.File(temporary, "w") as file:
                 file.attrs["facts"] = _json(facts)
                 for name, array in arrays.items():
-                    pairs = np.ascontiguousarray(array)[..., None].view(array.real.dtype)
+                    pairs = np.ascontiguousarray(array)[..., None].view(np.real(array).dtype)
                     file.create_dataset(name, data=pairs).attrs["complex"] = int(np.iscomplexobj(array))
             os.replace(temporary, self.path(facts))
         finally:

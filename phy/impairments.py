@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 import tensorflow as tf
-from scipy.optimize import minimize_scalar
+from scipy.optimize import fminbound
 from scipy.stats import norm
 
 from phy.config import LinkConfig
@@ -107,9 +107,8 @@ class Receiver:
         self._modulator = Modulator(config, 1)
         start = symbols[:, None] * config.symbol_duration
         sample = np.arange(config.fft_size) / (config.fft_size * config.subcarrier_spacing)
-        self._turn = (
-            2 * np.pi * np.mod(config.carrier_frequency_offset * (start + sample), 1)
-        )  # [num_symbols, fft_size]
+        turns = config.carrier_frequency_offset * (start + sample)  # [num_symbols, fft_size]
+        self._turn = 2 * np.pi * np.mod(turns, 1)
         self._rms = math.sqrt(config.num_subcarriers / config.fft_size)
 
     def __call__(self, y, phase, no):
@@ -119,7 +118,7 @@ class Receiver:
         ----------
         y : tf.Tensor, [num_rx_ant, batch, num_res], complex
         phase : tf.Tensor, [num_all_symbols, batch, fft_size], real, [rad]
-            Phase noise on all OFDM symbols of the grid; of no symbols when there is none.
+            Phase noise on all OFDM symbols of the grid, those that are not received too; () where there is none.
         no : tf.Tensor, [batch, 1], real
             The ADC's gain control knows the mean power, 1 + no at each antenna, not that of a fade.
         """
@@ -204,7 +203,7 @@ def quantize(waveform, bits, full_scale):
 
 def quantizer_loading(bits: int) -> float:
     """Full scale over standard deviation that serves a Gaussian signal best."""
-    return float(minimize_scalar(lambda full: quantizer_distortion(bits, full), bounds=(0.5, 9), method="bounded").x)
+    return float(fminbound(lambda full: quantizer_distortion(bits, full), 0.5, 9.0))
 
 
 def quantizer_distortion(bits: int, full_scale: float) -> float:
