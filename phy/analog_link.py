@@ -17,6 +17,7 @@ from phy.recovery import CodePrior, LinearRecovery, PriorRecovery, SparseRecover
 from phy.token_grid import TokenGrid
 
 CACHE_BYTES = 256 * 2**20
+LARGE_GRID = 512  # resource elements; from here on XLA earns back the second or two that it takes for each batch size
 
 
 class LinkOutput(NamedTuple):
@@ -148,6 +149,7 @@ class Transmission:
         self.sounding = Sounding(config=config, channel=channel, grid=grid.resources)
         self.transmit, self._receiver = Transmitter(config), Receiver(config, grid.resources.data_symbols)
         self._recovery = _recovery(config, grid, prior, self._complex.real_dtype)
+        self._is_large = prior is None and grid.num_res >= LARGE_GRID
         self._noise_error = 10 ** (config.noise_error_db / 10)
         real = self._complex.real_dtype
         signature = [
@@ -167,10 +169,14 @@ class Transmission:
         no = no[:, None]
         fades = fades.cast(self._complex)
         x = self.transmit(self.map_tokens(codes))  # [num_tx_ant, batch, num_res]
-        y = self.receive(self.channel(x, fades, no), fades, no)  # [num_rx_ant, batch, num_res]
-        h_hat, err_var = self.estimate(fades, no)  # [num_rx_ant, num_tx_ant, batch, num_res]
-        reals, variance = self.recover(y, h_hat, err_var, no)  # [reals_per_re, batch, num_res]
+        y = self.receive(self._fused(self.channel)(x, fades, no), fades, no)  # [num_rx_ant, batch, num_res]
+        h_hat, err_var = self._fused(self.estimate_masked)(fades, no)  # [num_rx_ant, num_tx_ant, batch, num_res]
+        reals, variance = self._fused(self.recover)(y, h_hat, err_var, no)  # [reals_per_re, batch, num_res]
         return self.read_tokens(reals, variance)
+
+    def _fused(self, stage):
+        """Compile a large stage by XLA; each for itself, or XLA would compute what they share several times."""
+        return tf.function(stage, jit_compile=True, autograph=False) if self._is_large else stage
 
     def map_tokens(self, codes):
         """Place the codes on antennas and resource elements."""
@@ -184,9 +190,14 @@ class Transmission:
         """Estimate the channel at the data from received pilots, with its error variance; or be told the channel."""
         return self.sounding(fades, no)
 
+    def estimate_masked(self, fades: Fades, no):
+        """Estimate the channel from the codes' point of view: with the phase mask that turns them."""
+        h_hat, err_var = self.estimate(fades, no)
+        return h_hat * self.grid.mask, err_var
+
     def recover(self, y, h_hat, err_var, no):
         """Recover the real numbers on each resource element, with the variance of their errors."""
-        return self._recovery(y, h_hat * self.grid.mask, err_var, self._noise_error * no)
+        return self._recovery(y, h_hat, err_var, self._noise_error * no)
 
     def read_tokens(self, reals, variance):
         """Bring both back to the shape and the units of the codes."""

@@ -5,7 +5,6 @@ neither the batch, nor the order of the calls, nor the process matters. A bounde
 a folder, if one is given, holds all of them.
 """
 
-import functools
 import threading
 import weakref
 from collections import OrderedDict
@@ -171,20 +170,15 @@ class Channel:
 
         Returns
         -------
-        Fades of np.ndarray
+        Fades of tf.Tensor
         """
         blocks, rows = np.divmod(realisation, BLOCK)
         numbers = np.unique(blocks) if len(blocks) else [0]
-        pieces = [
-            tf.nest.map_structure(
-                lambda part, n=number: np.take(part, rows[blocks == n], -2), self._block(int(number), grid)
-            )
-            for number in numbers
-        ]
+        pieces = [_take(self._block(int(number), grid), rows[blocks == number]) for number in numbers]
         if len(pieces) == 1:
             return pieces[0]
-        back = np.argsort(np.argsort(blocks, kind="stable"))
-        return tf.nest.map_structure(lambda *parts: np.take(np.concatenate(parts, -2), back, -2), *pieces)
+        together = tf.nest.map_structure(lambda *parts: tf.concat(parts, -2), *pieces)
+        return _take(together, np.argsort(np.argsort(blocks, kind="stable")))
 
     def frequency_correlation(self, lag: np.ndarray) -> np.ndarray:
         """E[h(f + lag) h*(f)] over the ensemble, for `lag` subcarriers of any shape."""
@@ -213,41 +207,38 @@ class Channel:
         stored = self._store.load(facts)
         if stored is None:
             made = self._make(number, grid)
-            self._store.save(
-                facts, {name: part for name, part in made._asdict().items() if not isinstance(part, tuple)}
-            )
+            parts = {name: part.numpy() for name, part in made._asdict().items() if not isinstance(part, tuple)}
+            self._store.save(facts, parts)
             return made
-        return Fades(**stored)
+        return Fades(**{name: tf.constant(part) for name, part in stored.items()})
 
     def _make(self, number, grid):
         config, age = self._config, self._age
-        told = grid.data_symbols - age if self._is_told_late() else ()
-        times = np.unique(np.concatenate([grid.data_symbols, grid.pilot_symbols - age, told]))
-        at = functools.partial(np.searchsorted, times)
-        h = self.fading(times, _key(config.seed, _FADING, number))
-        noise = {symbol: self._noise(number, symbol) for symbol in (*grid.data_symbols, *grid.pilot_symbols)}
-        shape = (BLOCK, config.num_rx_ant, 0, config.num_subcarriers)
-        data, pilot = (
-            np.stack([noise[symbol] for symbol in symbols], 2) if len(symbols) else np.zeros(shape, np.complex64)
-            for symbols in (grid.data_symbols, grid.pilot_symbols)
-        )  # [BLOCK, num_rx_ant, num_symbols, num_subcarriers]
-        sounded = at(grid.pilot_symbols - age)
-        if self._leaky:
-            h_pilot = h[:, :, :, sounded]
-        else:
-            h_pilot = h[:, :, self._pilot_antenna, sounded[:, None], np.arange(config.num_subcarriers)]
+        told = grid.data_symbols - age if self._is_told_late() else np.zeros(0)
+        symbols = grid.data_symbols, grid.pilot_symbols - age, told
+        h, h_pilot, h_told = self.fading.at(symbols, _key(config.seed, _FADING, number))
+        if not self._leaky:
+            sounding = np.asarray(h_pilot)[:, self._pilot_antenna, :, :, np.arange(config.num_subcarriers)]
+            h_pilot = np.moveaxis(sounding, 0, -1)
         return Fades(
-            _antennas_first(h[:, :, :, at(grid.data_symbols)], grid.num_res),
-            _antennas_first(data, grid.num_res),
-            _antennas_first(h_pilot, None),
-            _antennas_first(pilot, None),
-            _antennas_first(h[:, :, :, at(told)], grid.num_res) if len(told) else (),
-            self._phase(number, grid.num_symbols) if self._has_phase_noise() else (),
+            _rows(h, grid.num_res),
+            _rows(self._noise(number, grid.data_symbols), grid.num_res),
+            _rows(h_pilot, None),
+            _rows(self._noise(number, grid.pilot_symbols), None),
+            _rows(h_told, grid.num_res) if len(told) else (),
+            tf.constant(self._phase(number, grid.num_symbols)) if self._has_phase_noise() else (),
         )
 
-    def _noise(self, number, symbol):
-        shape = (BLOCK, self._config.num_rx_ant, self._config.num_subcarriers)
-        return _complex_normal(shape, _key(self._config.seed, _NOISE, number, int(symbol)))
+    def _noise(self, number, symbols):
+        """Unit variance, [num_rx_ant, BLOCK, num_symbols, num_subcarriers]; that of a symbol has its own key."""
+        shape = (self._config.num_rx_ant, BLOCK, self._config.num_subcarriers, 2)
+        noise = np.empty((*shape[:2], len(symbols), *shape[2:]), np.float32)
+        for place, symbol in enumerate(symbols):
+            key = np.random.SeedSequence((self._config.seed, _NOISE, number, int(symbol)))
+            # twice as fast as TensorFlow's own generator
+            drawn = np.random.Generator(np.random.SFC64(key)).standard_normal(shape, np.float32)
+            np.multiply(drawn, np.float32(0.5**0.5), out=noise[:, :, place])
+        return noise.view(np.complex64)[..., 0]
 
     def _phase(self, number, num_symbols):
         """Wiener phase [num_symbols, BLOCK, fft_size], whose steps on a symbol do not depend on how many follow."""
@@ -264,6 +255,32 @@ class Channel:
         return self._config.phase_noise_linewidth > 0
 
 
+def sum_paths(a, tau, tones: np.ndarray):
+    """Frequency response of paths, each turned by its delay.
+
+    A matrix product of real numbers, real and imaginary parts side by side: faster than one of complex ones.
+
+    Parameters
+    ----------
+    a : tf.Tensor, [num_rx_ant, num_tx_ant, num_links, num_times, num_paths], complex64
+    tau : tf.Tensor, [num_links, num_paths], or [1, num_paths] where links share their delays, [s]
+    tones : np.ndarray, [num_tones], [Hz]
+
+    Returns
+    -------
+    tf.Tensor, [num_rx_ant, num_tx_ant, num_links, num_times, num_tones], complex64
+    """
+    steering = expj(-2 * np.pi * tf.cast(tau, tf.float64)[..., None] * tones)
+    turned = tf.cast(tf.stack([steering, 1j * steering], 2), tf.complex64)
+    matrix = tf.reshape(tf.bitcast(turned, tf.float32), [-1, 2 * a.shape[-1], 2 * len(tones)])
+    rows = tf.reshape(tf.bitcast(a, tf.float32), [*a.shape[:3], -1, 2 * a.shape[-1]])
+    if tau.shape[0] == 1:
+        product = tf.reshape(rows, [-1, rows.shape[-1]]) @ matrix[0]
+    else:
+        product = rows @ matrix
+    return tf.bitcast(tf.reshape(product, [*a.shape[:3], -1, len(tones), 2]), tf.complex64)
+
+
 class MultipathFading:
     """A 3GPP model on the subcarriers in use, from a key.
 
@@ -276,14 +293,30 @@ class MultipathFading:
     def __init__(self, config: LinkConfig, model: CDLModel | TDLModel | ScenarioModel):
         self._model, self._spacing, self._symbol_duration = model, config.subcarrier_spacing, config.symbol_duration
         self._tones = self._spacing * (config.subcarriers - config.fft_size // 2)
-        times = tf.TensorSpec([None], tf.float32)
         this = weakref.proxy(self)  # or the graph would keep its own owner alive
-        self._response = tf.function(lambda times: this.response(times), input_signature=[times], autograph=False)
+        self._responses = tf.function(lambda *args: this.responses(*args), reduce_retracing=True, autograph=False)
 
-    def __call__(self, symbols: np.ndarray, key: np.ndarray) -> np.ndarray:
-        """Frequency responses [BLOCK, num_rx_ant, num_tx_ant, num_symbols, num_subcarriers]."""
+    def __call__(self, symbols: np.ndarray, key: np.ndarray):
+        """Frequency response, [num_rx_ant, num_tx_ant, BLOCK, num_symbols, num_subcarriers], complex64.
+
+        Parameters
+        ----------
+        symbols : np.ndarray, [num_symbols]
+            Times in OFDM symbols.
+        key : np.ndarray, [2], int64
+            Decides the draw.
+        """
+        return self.at((symbols,), key)[0]
+
+    def at(self, symbols, key: np.ndarray):
+        """Responses of one draw at several sets of times, not all of them empty."""
+        times, places = np.unique(np.concatenate(symbols), return_inverse=True)
+        groups = np.split(places, np.cumsum([len(some) for some in symbols])[:-1])
+        # TensorFlow aborts on products without rows
         with keyed(key):
-            return self._response(self._times(symbols)).numpy()
+            found = self._responses(self._times(times), [tf.constant(some) for some in groups if len(some)])
+        none, rest = found[0][:, :, :, :0], iter(found)
+        return [next(rest) if len(some) else none for some in groups]
 
     def paths(self, symbols: np.ndarray, key: np.ndarray):
         """What the response is made of: coefficients [..., num_paths, num_symbols] and delays [BLOCK, num_paths]."""
@@ -292,12 +325,11 @@ class MultipathFading:
         a = tf.linalg.matrix_transpose(a) / tf.cast(self._model.mean_gain**0.5, a.dtype)
         return a, tf.cast(tf.broadcast_to(tau, [BLOCK, tau.shape[1]]), tf.float32)
 
-    def response(self, times):
-        """Sum of the paths, each turned by its delay, as a matrix product on the subcarriers in use."""
+    def responses(self, times, groups):
+        """Responses at each of the groups of `times`, given by places in them."""
         a, tau = self._model(BLOCK, times)
-        steering = expj(-2 * np.pi * tf.cast(tau, tf.float64)[..., None] * self._tones) / self._model.mean_gain**0.5
-        rows = tf.reshape(a, [tau.shape[0], -1, a.shape[-1]])  # one product for all links, or one for each
-        return tf.reshape(rows @ tf.cast(steering, a.dtype), [*a.shape[:3], -1, len(self._tones)])
+        a = tf.transpose(a, [1, 2, 0, 3, 4]) / tf.cast(self._model.mean_gain**0.5, a.dtype)
+        return [sum_paths(tf.gather(a, places, axis=3), tau, self._tones) for places in groups]
 
     def _times(self, symbols):
         return tf.constant(symbols * self._symbol_duration, tf.float32)
@@ -320,13 +352,20 @@ class FlatFading:
     """
 
     def __init__(self, config: LinkConfig):
-        self._shape = (BLOCK, config.num_rx_ant, config.num_tx_ant)
+        self._shape = (config.num_rx_ant, config.num_tx_ant, BLOCK)
         self._num_subcarriers, self._fixed = config.num_subcarriers, config.channel == "awgn"
 
-    def __call__(self, symbols: np.ndarray, key: np.ndarray) -> np.ndarray:
-        """Frequency responses [BLOCK, num_rx_ant, num_tx_ant, num_symbols, num_subcarriers]."""
-        matrix = _flat_matrix(*self._shape[1:]) if self._fixed else _complex_normal(self._shape, key)
-        return np.broadcast_to(matrix[..., None, None], (*self._shape, len(symbols), self._num_subcarriers))
+    def __call__(self, symbols: np.ndarray, key: np.ndarray):
+        """Frequency response; see `MultipathFading`."""
+        return self.at((symbols,), key)[0]
+
+    def at(self, symbols, key: np.ndarray):
+        """Responses of one draw at several sets of times."""
+        matrix = _flat_matrix(*self._shape[:2])[..., None] if self._fixed else _complex_normal(self._shape, key)
+        return [
+            tf.broadcast_to(matrix[..., None, None], (*self._shape, len(some), self._num_subcarriers))
+            for some in symbols
+        ]
 
     def frequency_correlation(self, lag):
         """See `Channel`."""
@@ -361,10 +400,17 @@ def _flat_matrix(num_rx_ant, num_tx_ant):
     return sequence[(index[:num_rx_ant, None] - index[:num_tx_ant]) % n].astype(np.complex64)
 
 
-def _antennas_first(links, num_res):
-    """[BLOCK, antennas…, symbols, subcarriers] to [antennas…, BLOCK, the first num_res resource elements]."""
-    rows = np.moveaxis(links, 0, -3)
-    return np.ascontiguousarray(rows.reshape(*rows.shape[:-2], -1)[..., :num_res])
+def _rows(parts, num_res):
+    """[antennas…, BLOCK, symbols, subcarriers] to [antennas…, BLOCK, the first num_res resource elements]."""
+    *antennas, num_symbols, num_subcarriers = parts.shape
+    return tf.reshape(parts, [*antennas, num_symbols * num_subcarriers])[..., :num_res]
+
+
+def _take(fades, rows):
+    """Some links of a block, or the block itself."""
+    if len(rows) == BLOCK and np.array_equal(rows, np.arange(BLOCK)):
+        return fades
+    return tf.nest.map_structure(lambda part: tf.gather(part, rows, axis=-2), fades)
 
 
 def _key(*numbers):
@@ -377,4 +423,4 @@ def _complex_normal(shape, key):
 
 
 def _nbytes(fades):
-    return sum(part.nbytes for part in tf.nest.flatten(fades))
+    return sum(part.shape.num_elements() * part.dtype.size for part in tf.nest.flatten(fades))

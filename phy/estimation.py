@@ -60,8 +60,11 @@ class LSEstimator:
         subcarriers, symbols = grid.subcarriers, grid.data_symbols
         in_time = weights(symbols, grid.pilot_symbols)
         in_frequency = [weights(subcarriers, subcarriers[comb]) for comb in combs]
-        self._in_time = tf.constant(in_time, dtype)
-        self._in_frequency = [tf.constant(w.T, dtype) for w in in_frequency]
+        self._in_frequency = [tf.constant(w.T, dtype.real_dtype) for w in in_frequency]
+        near = np.sort(np.argsort(-np.abs(in_time), 1, kind="stable")[:, :2], 1)  # the others have no weight
+        shares = np.take_along_axis(in_time, near, 1).T[..., None]
+        self._neighbours = near.T
+        self._shares = tf.constant(shares, dtype)  # [neighbours, num_data_symbols, 1]
         time = _second_moments(in_time, symbols + age, grid.pilot_symbols, channel.time_correlation)
         noise, missed = [], []
         for w, comb in zip(in_frequency, combs, strict=True):
@@ -89,12 +92,24 @@ class LSEstimator:
         """
         num_rx_ant, batch = y_pilot.shape[0], tf.shape(y_pilot)[1]
         at_pilots = tf.reshape(y_pilot * self._inverse, [num_rx_ant, batch, self._num_pilot_symbols, -1])
-        h_hat = []
+        over_frequency = []
         for comb, weights in zip(self._combs, self._in_frequency, strict=True):
-            over_frequency = tf.gather(at_pilots, comb, axis=3) @ weights
-            over_time = self._in_time @ over_frequency  # [num_rx_ant, batch, num_data_symbols, num_subcarriers]
-            h_hat.append(tf.reshape(over_time, [num_rx_ant, batch, -1])[:, :, : self._num_res])
-        return tf.stack(h_hat, 1), no * self._noise + self._missed
+            own = tf.gather(at_pilots, comb, axis=3)
+            over_frequency.append(tf.complex(tf.math.real(own) @ weights, tf.math.imag(own) @ weights))
+        rows = tf.stack(over_frequency, 1)  # [num_rx_ant, num_tx_ant, batch, num_pilot_symbols, num_subcarriers]
+        near = [
+            share * _pick(rows, symbols)
+            for symbols, share in zip(self._neighbours, tf.unstack(self._shares), strict=True)
+        ]
+        h_hat = tf.reshape(sum(near[1:], near[0]), [num_rx_ant, len(self._combs), batch, -1])[..., : self._num_res]
+        return h_hat, no * self._noise + self._missed
+
+
+def _pick(rows, symbols):
+    """Pilot symbols for the data symbols; the same for all within a slot, where broadcasting costs no gather."""
+    if np.all(symbols == symbols[0]):
+        return rows[:, :, :, symbols[0], None]
+    return tf.gather(rows, symbols, axis=3)
 
 
 class LMMSEEstimator:

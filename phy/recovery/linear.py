@@ -54,31 +54,49 @@ def least_squares(a, y, ridge=0.0, *, real: bool = False):
 
     Source: Å. Björck, *Numerical Methods for Least Squares Problems*, 1996, section 2.2.
     """
-    narrow, wide = a.dtype.real_dtype, tf.complex128 if a.dtype.is_complex else tf.float64
-    columns, y = [tf.cast(column, wide) for column in tf.unstack(a, axis=1)], tf.cast(y, wide)
-    ridge, unknowns = tf.cast(ridge, tf.float64), range(len(columns))
+    dtype, unknowns = a.dtype.real_dtype if real else a.dtype, range(a.shape[1])
+    wide = tf.complex128 if a.dtype.is_complex else tf.float64
+    # the batch comes first, so that the matrices of an example stay in the processor's cache for all their products
+    a, y = tf.cast(tf.transpose(a, [2, 0, 1, 3]), wide), tf.cast(tf.transpose(y, [1, 0, 2]), wide)
 
-    def product(left, right):
-        total = tf.reduce_sum(tf.math.conj(left) * right, 0)
-        return tf.math.real(total) if real else total
+    def products(i, others):
+        """A column times others, [batch, rows, others, num_res], as one row for each of them."""
+        terms = tf.math.conj(a[:, :, i, None]) * others
+        return tf.unstack(tf.reduce_sum(tf.math.real(terms) if real else terms, 1), axis=1)
 
-    factor = [[product(columns[i], columns[j]) for j in range(i + 1)] for i in unknowns]
-    inverse: list[list] = [[] for _ in unknowns]  # of the factor
+    matched = [products(i, y[:, :, None])[0] for i in unknowns]
+    lower, inverse = [], []  # a^H a = L D L^H: the rows of L below its diagonal, and the inverse of D
     for i in unknowns:
-        energy = tf.math.real(factor[i][i]) + ridge
+        row = products(i, a[:, :, : i + 1])
+        energy = tf.math.real(row.pop()) + tf.cast(ridge, tf.float64)
         for j in range(i):
-            taken = _sum(factor[i][k] * tf.math.conj(factor[j][k]) for k in range(j))
-            factor[i][j] = (factor[i][j] - taken) * tf.cast(inverse[j][j], factor[i][j].dtype)
-        pivot = energy - _sum(tf.math.real(part * tf.math.conj(part)) for part in factor[i][:i])
-        # without rank: large numbers, but no NaN
-        root = 1 / tf.sqrt(tf.maximum(pivot, 1e-14 * energy + 1e-200))
-        scale = tf.cast(root, factor[i][i].dtype)
-        inverse[i] = [-_sum(factor[i][k] * inverse[k][j] for k in range(j, i)) * scale for j in range(i)] + [scale]
-    matched = [product(column, y) for column in columns]
-    halves = [_sum(inverse[i][j] * matched[j] for j in range(i + 1)) for i in unknowns]
-    x = [_sum(tf.math.conj(inverse[i][j]) * halves[i] for i in unknowns[j:]) for j in unknowns]
-    inverse_gram = [_sum(tf.math.real(row[j] * tf.math.conj(row[j])) for row in inverse[j:]) for j in unknowns]
-    return tf.cast(tf.stack(x), narrow if real else a.dtype), tf.cast(tf.stack(inverse_gram), narrow)
+            row[j] -= _sum(row[k] * tf.math.conj(lower[j][k]) for k in range(j))
+        lower.append([part * tf.cast(inverse[j], part.dtype) for j, part in enumerate(row)])
+        pivot = energy - _sum(tf.math.real(u * tf.math.conj(v)) for u, v in zip(row, lower[i], strict=True))
+        inverse.append(1 / tf.maximum(pivot, 1e-14 * energy + 1e-200))  # without rank: large numbers, but no NaN
+    x = []
+    for i in unknowns:
+        x.append(matched[i] - _sum(lower[i][j] * x[j] for j in range(i)))
+    x = [part * tf.cast(inverse[i], part.dtype) for i, part in enumerate(x)]
+    for i in reversed(unknowns):
+        x[i] -= _sum(tf.math.conj(lower[k][i]) * x[k] for k in unknowns[i + 1 :])
+    return tf.cast(tf.stack(x), dtype), tf.stack(_inverse_diagonal(lower, inverse, dtype))
+
+
+def _inverse_diagonal(lower, inverse, dtype):
+    """Of L D L^H; needs no more precision than it is given in."""
+    lower = [[tf.cast(part, dtype) for part in row] for row in lower]
+    inverse, unknowns = [tf.cast(part, dtype.real_dtype) for part in inverse], range(len(inverse))
+    columns = []  # of the inverse of L, below its diagonal
+    for j in unknowns:
+        column = []
+        for i in unknowns[j + 1 :]:
+            column.append(-lower[i][j] - _sum(lower[i][k] * column[k - j - 1] for k in range(j + 1, i)))
+        columns.append(column)
+    return [
+        inverse[j] + _sum(tf.math.real(m * tf.math.conj(m)) * d for m, d in zip(column, inverse[j + 1 :], strict=True))
+        for j, column in enumerate(columns)
+    ]
 
 
 def _sum(terms):

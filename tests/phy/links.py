@@ -1,6 +1,7 @@
 """What the tests of the link have in common."""
 
 import numpy as np
+import tensorflow as tf
 
 from phy import AnalogLink, CodePrior, LinkConfig
 from phy.channel import Fades
@@ -23,7 +24,8 @@ def complex_normal(rng, *shape):
 
 
 def fades_of(link, numbers, num_tokens=5, width=64) -> Fades:
-    return link.channel.fades(np.asarray(numbers), link.transmission(num_tokens=num_tokens, width=width).grid.resources)
+    grid = link.transmission(num_tokens=num_tokens, width=width).grid.resources
+    return tf.nest.map_structure(np.asarray, link.channel.fades(np.asarray(numbers), grid))
 
 
 NUM_TOKENS, WIDTH = 3, 8

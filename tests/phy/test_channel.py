@@ -16,14 +16,14 @@ from phy import AnalogLink, LinkConfig
 assert "torch" not in sys.modules, "import phy loads torch"
 link = AnalogLink(LinkConfig(channel=sys.argv[1], seed=4))
 fades = link.channel.fades(np.array([130, 3, 64]), link.transmission(num_tokens=5, width=64).grid.resources)
-print(hashlib.sha256(b"".join(part.tobytes() for part in fades)).hexdigest())
+print(hashlib.sha256(b"".join(part.numpy().tobytes() for part in fades[:4])).hexdigest())
 """
 
 
 def test_a_realisation_does_not_depend_on_batch_order_or_history():
     link, fresh = make_link(seed=4), make_link(seed=4)
     whole = fades_of(link, np.arange(150))
-    for part, again in zip(whole, fades_of(fresh, [149, 3, 70, 3]), strict=True):
+    for part, again in zip(whole[:4], fades_of(fresh, [149, 3, 70, 3])[:4], strict=True):
         np.testing.assert_array_equal(part[..., [149, 3, 70, 3], :], again)
 
 
@@ -34,7 +34,7 @@ def test_a_realisation_is_the_same_in_a_fresh_process_which_has_not_loaded_torch
     command = [sys.executable, "-c", DIGEST, channel]
     there = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     here = fades_of(make_link(channel=channel, seed=4), [130, 3, 64])
-    assert there == hashlib.sha256(b"".join(part.tobytes() for part in here)).hexdigest()
+    assert there == hashlib.sha256(b"".join(part.tobytes() for part in here[:4])).hexdigest()
 
 
 def test_a_realisation_is_the_same_whatever_else_is_sent():
@@ -140,7 +140,7 @@ def test_waveforms_in_time_agree_with_subcarriers_while_the_prefix_holds(channel
     link = make_link(channel=channel, delay_spread=200e-9, num_tx_ant=2, num_rx_ant=1, speed=0.0)
     a, tau = link.channel.fading.paths(np.array([0]), np.array([3, 0]))
     a, tau = a.numpy()[:8, 0, 0, :, 0].astype(complex), tau.numpy()[:8].astype(float)  # [links, paths]
-    h = link.channel.fading(np.array([0]), np.array([3, 0]))[:8, 0, 0, 0]
+    h = link.channel.fading(np.array([0]), np.array([3, 0]))[0, 0, :8, 0]
     x, tones = complex_normal(np.random.default_rng(0), 2, 64), 30e3 * (np.arange(64) - 32)
     time = np.arange(64) / (64 * 30e3) - tau[..., None]  # [links, paths, samples]; the second symbol starts at 0
 

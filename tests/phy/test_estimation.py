@@ -21,7 +21,7 @@ def estimate(link, batch=64, snr_db=10.0, width=64):
     fades = link.channel.fades(np.arange(batch), transmission.grid.resources)
     no = tf.fill([batch, 1], tf.constant(10 ** (-snr_db / 10), tf.float32))
     h_hat, err_var = transmission.estimate(fades, no)
-    return fades.h, np.asarray(h_hat), err_var.numpy()
+    return np.asarray(fades.h), np.asarray(h_hat), err_var.numpy()
 
 
 def test_error_at_a_pilot_is_the_noise_over_its_energy():

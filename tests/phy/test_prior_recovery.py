@@ -3,7 +3,7 @@ import pytest
 
 from phy import CodePrior
 from phy.recovery.prior import best_terms_error, gini
-from tests.phy.links import NUM_TOKENS, SIZE, WIDTH, draw, link_with
+from tests.phy.links import NUM_TOKENS, SIZE, WIDTH, draw, fades_of, link_with
 
 
 def test_fit_finds_mean_and_covariance():
@@ -59,7 +59,7 @@ def test_prior_recovery_is_its_textbook_formula(facts, recovery):
     codes = draw(2, seed=7, decay=8)
     out = link(codes, 10.0, [0, 1])
     transmission = link.transmission(num_tokens=NUM_TOKENS, width=WIDTH)
-    fades = link.channel.fades(np.array([0, 1]), transmission.grid.resources)
+    fades = fades_of(link, np.array([0, 1]), NUM_TOKENS, WIDTH)
     for example in range(2):
         # the link is linear: its matrix, column by column, from what each number alone makes of the noise-free output
         columns = []
