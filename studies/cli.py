@@ -19,6 +19,7 @@ from studies.config import ConfigError, resolve
 from studies.engines import StudyError, parse_shard, prepare_process
 
 STUDIES = {"accuracy-vs-snr": "studies.accuracy_vs_snr"}
+BENCHMARKS = {"phy": "studies.benchmarks.phy", "recovery": "studies.benchmarks.recovery"}
 app = typer.Typer(
     name="tokenlink",
     help="Two agents that talk in machine-language tokens over a simulated 3GPP link.",
@@ -169,6 +170,36 @@ def selfcheck() -> None:
         table.add_row(verdict, row.name, row.requested, f"{row.expected:.4g}", f"{row.measured:.4g}")
     console.print(table)
     if any(row.verdict != "ok" for row in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    what: Annotated[str, typer.Argument(help="phy: the link against Sionna's own chain; recovery: against PyLops")],
+    rounds: Annotated[int, typer.Option(min=1, help="measurements of which the median is taken")] = 5,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the figures; default: bench-WHAT.json")] = None,
+) -> None:
+    """Measure side by side with other libraries, in one process, on one thread and the same inputs."""
+    from studies.benchmarks.clock import write_json
+
+    with refusals():
+        if what not in BENCHMARKS:
+            raise ConfigError(f"there is no benchmark {what!r}; there is: {', '.join(BENCHMARKS)}")
+        try:
+            prepare_process(1, [BENCHMARKS[what]])
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"this needs {error.name}, which comes with the extra 'dev' of this package") from error
+    benchmark = importlib.import_module(BENCHMARKS[what])
+    report = benchmark.measure(rounds=rounds, on_case=lambda name: typer.echo(f"{name} …", err=True))
+    for table in benchmark.tables(report):
+        console.print(table)
+    path = out or Path(f"bench-{what}.json")
+    write_json(path, report)
+    console.print(str(path))
+    missed = benchmark.shortfalls(report)
+    for line in missed:
+        typer.echo(f"tokenlink: {line}", err=True)
+    if missed:
         raise typer.Exit(1)
 
 
