@@ -60,7 +60,7 @@ class Exact(torch.autograd.Function):
         return to_torch(grad, device=codes.device), None
 
 
-def _record(codes: torch.Tensor, send: Send) -> tuple[tf.Tensor, Callable[[tf.Tensor], Any]]:
+def _record(codes: torch.Tensor, send: Send) -> tuple[tf.Tensor, Callable[[Any], Any]]:
     sent = to_tf(codes)
     with tf.GradientTape() as tape:  # not persistent: that makes TensorFlow keep what second derivatives need
         tape.watch(sent)
