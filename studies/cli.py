@@ -19,7 +19,7 @@ from studies.config import ConfigError, resolve
 from studies.engines import StudyError, parse_shard, prepare_process
 
 STUDIES = {"accuracy-vs-snr": "studies.accuracy_vs_snr"}
-BENCHMARKS = {"phy": "studies.benchmarks.phy", "recovery": "studies.benchmarks.recovery"}
+BENCHMARKS = {name: f"studies.benchmarks.{name}" for name in ("phy", "recovery", "bridge", "soak")}
 app = typer.Typer(
     name="tokenlink",
     help="Two agents that talk in machine-language tokens over a simulated 3GPP link.",
@@ -175,11 +175,19 @@ def selfcheck() -> None:
 
 @app.command()
 def bench(
-    what: Annotated[str, typer.Argument(help="phy: the link against Sionna's own chain; recovery: against PyLops")],
-    rounds: Annotated[int, typer.Option(min=1, help="measurements of which the median is taken")] = 5,
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="phy: the link against Sionna's own chain; recovery: against PyLops; bridge: what crossing costs and "
+            "how its gradients differ; soak: memory over a long training"
+        ),
+    ],
+    rounds: Annotated[
+        int, typer.Option(min=1, help="measurements of which the median is taken; soak: rounds of 1000 steps")
+    ] = 5,
     out: Annotated[Path | None, typer.Option(help="JSON file for the figures; default: bench-WHAT.json")] = None,
 ) -> None:
-    """Measure side by side with other libraries, in one process, on one thread and the same inputs."""
+    """Measure, side by side with other libraries where there are any, in one process and on one thread."""
     from studies.benchmarks.clock import write_json
 
     with refusals():
