@@ -13,7 +13,7 @@ DETERMINING = (
     "phy/**/*.py",
     "semantic/**/*.py",
     "bridge/**/*.py",
-    "studies/schemes/*.py",
+    "studies/schemes/**/*.py",
     "studies/questions.py",
     "studies/workbench.py",
     "studies/accuracy_vs_snr.py",

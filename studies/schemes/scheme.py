@@ -34,8 +34,8 @@ class Scheme(ABC):
         """Return what its answers depend on beside questions, SNR and link: hashes of its models, as JSON content."""
 
     @abstractmethod
-    def answer(self, batch: Batch, received: "Tensor | None") -> list[str]:
-        """Answer a batch of questions from what was received, an answer each."""
+    def answer(self, batch: Batch, received: Any) -> list[str]:
+        """Answer a batch of questions from what `deliver` returned, an answer each."""
 
     def encoded_by(self) -> dict[str, Any] | None:
         """Return what its codes depend on beside the questions; None where there are no codes.
@@ -45,15 +45,18 @@ class Scheme(ABC):
         return None
 
     def encode(self, batch: Batch) -> np.ndarray:
-        """Turn images and vague task descriptions into codes, float32 [batch, num_tokens, width]."""
+        """Turn images and vague task descriptions into codes, float32 [batch, num_tokens, width], or texts, [batch]."""
         raise TypeError(f"{type(self).__name__} has no codes")
 
     def send(self, codes: np.ndarray | None, batch: Batch) -> np.ndarray | None:
         """Pick what goes on the air for a batch out of the codes of all questions."""
         return None
 
-    def deliver(self, sent: np.ndarray | None, snr_db: float, realisation: np.ndarray) -> "Tensor | None":
-        """Put a batch on the air, each question over the fade of that number, and return what is received."""
+    def deliver(self, sent: np.ndarray | None, snr_db: float, realisation: np.ndarray) -> Any:
+        """Put a batch on the air, each question over the fade of that number, and return what is received.
+
+        Codes as a tensor; or, by a scheme that can lose what it sends, a list in which None is a declared loss.
+        """
         return None
 
     def ledger(self) -> "Ledger | None":

@@ -1,0 +1,1 @@
+"""What the schemes over the digital link share: the budget and its link, a code for words, quantisers."""

@@ -1,0 +1,164 @@
+"""Codes to a given number of bits and back, learned from training codes; which codes those are, the schemes say."""
+
+import functools
+import heapq
+
+import numpy as np
+
+MAX_BITS = 8  # of one coefficient
+MAX_INDEX_BITS = 8  # of one token: 256 codewords, a handful of training tokens for each
+_LEVEL_SAMPLES = 20_000  # coefficients that the levels are fitted to
+
+
+class TransformQuantizer:
+    r"""Scalar quantisation as it is done best: decorrelate, give bits where they pay, fit the levels.
+
+    The numbers of a question's codes become coefficients in the eigenvectors of their covariance (the Karhunen-Loève
+    transform). One after the other, each bit goes to the coefficient with the largest expected error :math:`\sigma_i^2
+    4^{-b_i}`. Levels are Lloyd-Max's, for the distribution of all coefficients at unit variance.
+
+    Parameters
+    ----------
+    training : float [num_examples, num_tokens, width]
+    num_bytes : int
+        Of one example's payload.
+
+    Source: A. Gersho, R. M. Gray, *Vector Quantization and Signal Compression*, 1992, chapters 6 and 8.
+    """
+
+    def __init__(self, training: np.ndarray, num_bytes: int):
+        self._shape, self.num_bytes = training.shape[1:], num_bytes
+        flat = training.reshape(len(training), -1).astype(np.float64)
+        self._mean = flat.mean(0)
+        variance, basis = np.linalg.eigh(np.cov(flat, rowvar=False, bias=True))
+        variance = np.clip(variance, 0, None)
+        self._bits = allocate_bits(variance, 8 * num_bytes)
+        self._sent = np.flatnonzero(self._bits)
+        self._basis, self._deviation = basis[:, self._sent], np.sqrt(variance[self._sent])
+        pooled = ((flat - self._mean) @ self._basis / self._deviation).ravel()
+        pooled = pooled[:: max(1, len(pooled) // _LEVEL_SAMPLES)]
+        self._levels = {int(bits): lloyd_max(pooled, 2 ** int(bits)) for bits in np.unique(self._bits[self._sent])}
+
+    def encode(self, codes: np.ndarray) -> list[bytes]:
+        """Return the payload of each example, [batch, num_tokens, width]."""
+        coefficients = (codes.reshape(len(codes), -1) - self._mean) @ self._basis / self._deviation
+        indices = np.zeros(coefficients.shape, np.int64)
+        for column, bits in enumerate(self._bits[self._sent]):
+            levels = self._levels[int(bits)]
+            indices[:, column] = np.searchsorted((levels[1:] + levels[:-1]) / 2, coefficients[:, column])
+        return pack(indices, self._bits[self._sent], self.num_bytes)
+
+    def decode(self, payload: bytes) -> np.ndarray:
+        """Return the codes of one example, float32 [num_tokens, width]."""
+        widths = self._bits[self._sent]
+        indices = unpack(payload, widths)
+        coefficients = np.array([self._levels[int(b)][index] for b, index in zip(widths, indices, strict=True)])
+        codes = self._mean + self._basis @ (coefficients * self._deviation)
+        return codes.reshape(self._shape).astype(np.float32)
+
+
+class VectorQuantizer:
+    """Each token the index of its nearest codeword, from a codebook for each of the token positions, by k-means.
+
+    Parameters
+    ----------
+    training : float [num_examples, num_tokens, width]
+    num_bytes : int
+        Of one example's payload: as many bits for each index as fit, `MAX_INDEX_BITS` at most.
+    """
+
+    def __init__(self, training: np.ndarray, num_bytes: int):
+        num_tokens, self.num_bytes = training.shape[1], num_bytes
+        bits = min(8 * num_bytes // num_tokens, MAX_INDEX_BITS, int(np.log2(len(training))))
+        self._widths = np.full(num_tokens, bits)
+        self._codebooks = [k_means(training[:, place].astype(np.float64), 2**bits) for place in range(num_tokens)]
+
+    def encode(self, codes: np.ndarray) -> list[bytes]:
+        """Return the payload of each example, [batch, num_tokens, width]."""
+        indices = [nearest(codes[:, place].astype(np.float64), book) for place, book in enumerate(self._codebooks)]
+        return pack(np.stack(indices, axis=1), self._widths, self.num_bytes)
+
+    def decode(self, payload: bytes) -> np.ndarray:
+        """Return the codes of one example, float32 [num_tokens, width]."""
+        indices = unpack(payload, self._widths)
+        return np.stack([book[i] for book, i in zip(self._codebooks, indices, strict=True)]).astype(np.float32)
+
+
+def allocate_bits(variance: np.ndarray, num_bits: int) -> np.ndarray:
+    """Give each bit to the largest expected error; int64 [len(variance)], `MAX_BITS` at most each."""
+    bits = np.zeros(len(variance), np.int64)
+    heap = [(-value, place) for place, value in enumerate(variance) if value > 1e-9 * variance.max()]
+    heapq.heapify(heap)
+    while num_bits and heap:
+        error, place = heapq.heappop(heap)
+        bits[place] += 1
+        num_bits -= 1
+        if bits[place] < MAX_BITS:
+            heapq.heappush(heap, (error / 4, place))
+    return bits
+
+
+def lloyd_max(samples: np.ndarray, num_levels: int, num_rounds: int = 60) -> np.ndarray:
+    """Fit levels of least squared error to samples: float [num_levels], rising."""
+    levels = np.quantile(samples, (np.arange(num_levels) + 0.5) / num_levels)
+    for _ in range(num_rounds):
+        cell = np.searchsorted((levels[1:] + levels[:-1]) / 2, samples)
+        count = np.bincount(cell, minlength=num_levels)
+        total = np.bincount(cell, weights=samples, minlength=num_levels)
+        levels = np.where(count > 0, total / np.maximum(count, 1), levels)
+    return np.sort(levels)
+
+
+def k_means(vectors: np.ndarray, num_codewords: int, num_rounds: int = 25) -> np.ndarray:
+    """Fit codewords of least squared error to vectors: float [num_codewords, width].
+
+    The first ones are drawn from the vectors, each with a probability that grows with its squared distance from those
+    drawn before. Source: D. Arthur, S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
+    """
+    rng = np.random.default_rng(0)
+    first = vectors[rng.integers(len(vectors))]
+    codewords, distance = [first], ((vectors - first) ** 2).sum(-1)
+    while len(codewords) < num_codewords:
+        weights = distance + 1e-12  # vectors that occur twice may all be drawn already
+        codewords.append(vectors[rng.choice(len(vectors), p=weights / weights.sum())])
+        distance = np.minimum(distance, ((vectors - codewords[-1]) ** 2).sum(-1))
+    book = np.stack(codewords)
+    for _ in range(num_rounds):
+        owner = nearest(vectors, book)
+        count = np.bincount(owner, minlength=num_codewords)
+        total = np.zeros_like(book)
+        np.add.at(total, owner, vectors)
+        book = np.where(count[:, None] > 0, total / np.maximum(count, 1)[:, None], book)
+    return book
+
+
+def nearest(vectors: np.ndarray, codewords: np.ndarray) -> np.ndarray:
+    """Return the index of each vector's nearest codeword: int64 [num_vectors]."""
+    return np.argmin((codewords**2).sum(-1) - 2 * vectors @ codewords.T, axis=1)
+
+
+def pack(indices: np.ndarray, widths: np.ndarray, num_bytes: int) -> list[bytes]:
+    """Write indices [batch, num], of so many bits each, one behind the other; zeros fill the rest."""
+    place, shift = _bit_places(widths)
+    bits = (indices[:, place] >> shift) & 1
+    bits = np.pad(bits, ((0, 0), (0, 8 * num_bytes - bits.shape[1]))).astype(np.uint8)
+    return [row.tobytes() for row in np.packbits(bits, axis=1)]
+
+
+def unpack(payload: bytes, widths: np.ndarray) -> np.ndarray:
+    """Read what `pack` wrote: int64 [num]."""
+    place, shift = _bit_places(widths)
+    bits = np.unpackbits(np.frombuffer(payload, np.uint8))[: len(place)].astype(np.int64)
+    return np.bincount(place, weights=bits << shift, minlength=len(widths)).astype(np.int64)
+
+
+def _bit_places(widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each bit, whose it is and where in it."""
+    return _places(tuple(int(width) for width in widths))
+
+
+@functools.cache
+def _places(widths: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    place = np.repeat(np.arange(len(widths)), np.array(widths, dtype=np.int64))
+    shift = np.array([bit for width in widths for bit in range(width)], dtype=np.int64)
+    return place, shift
