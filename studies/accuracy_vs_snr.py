@@ -17,11 +17,18 @@ from studies.config import content_hash
 from studies.engines import Engine, Outcome
 from studies.questions import Batch
 from studies.schemes import (
+    answer_text,
+    caption,
+    caption_error_free,
+    jpeg_ldpc,
+    jpeg_ldpc_fixed,
     machine_tokens,
     machine_tokens_uncompressed,
+    quantized_tokens,
     question_only,
     raw_image,
     silent_link,
+    token_indices,
     wrong_image,
 )
 from studies.schemes.scheme import Scheme
@@ -35,16 +42,33 @@ SCHEMES = {
     "question-only": question_only.build,
     "silent-link": silent_link.build,
     "wrong-image": wrong_image.build,
+    "caption": caption.build,
+    "caption-error-free": caption_error_free.build,
+    "answer-text": answer_text.build,
+    "quantized-tokens": quantized_tokens.build,
+    "token-indices": token_indices.build,
+    "jpeg-ldpc": jpeg_ldpc.build,
+    "jpeg-ldpc-fixed": jpeg_ldpc_fixed.build,
 }
-SchemeName = Literal[
+Default = Literal[
     "machine-tokens", "machine-tokens-uncompressed", "raw-image", "question-only", "silent-link", "wrong-image"
 ]
+Digital = Literal[  # left out by default: they take minutes, most of them to decode
+    "caption",
+    "caption-error-free",
+    "answer-text",
+    "quantized-tokens",
+    "token-indices",
+    "jpeg-ldpc",
+    "jpeg-ldpc-fixed",
+]
+SchemeName = Literal[Default, Digital]
 
 
 class Config(StudyConfig, frozen=True):
     """What can be set: `tokenlink run accuracy-vs-snr -s KEY=VALUE`, or a YAML file with the same keys."""
 
-    schemes: tuple[SchemeName, ...] = get_args(SchemeName)
+    schemes: tuple[SchemeName, ...] = get_args(Default)
     snr_db: tuple[Annotated[float, Field(ge=-100, le=100)], ...] = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 
     @field_validator("schemes", "snr_db")
@@ -69,17 +93,34 @@ def evaluate(
     """Compute one point of the figure: every question once, question i over fade i, at one SNR."""
     from semantic.tasks import normalize_answer
 
-    answers, error, power = [], 0.0, 0.0
+    answers, lost, error, power = [], [], 0.0, 0.0
     for batch in batches:
-        sent = scheme.send(codes, batch)  # [batch, num_tokens, width]
+        sent = scheme.send(codes, batch)
         received = scheme.deliver(sent, coordinates.get("snr_db", np.inf), realisation=batch.numbers)
         answers += scheme.answer(batch, received)
-        if sent is not None and received is not None:
-            error += float(np.sum((received.numpy(force=True) - sent) ** 2, dtype=np.float64))
-            power += float(np.sum(sent**2, dtype=np.float64))
+        if isinstance(received, list):
+            lost += [item is None for item in received]
+        if (pair := _codes(sent, received)) is not None:
+            error += float(np.sum((pair[1] - pair[0]) ** 2, dtype=np.float64))
+            power += float(np.sum(pair[0] ** 2, dtype=np.float64))
     expected = [question.answer for batch in batches for question in batch.questions]
     correct = [normalize_answer(a) == normalize_answer(e) for a, e in zip(answers, expected, strict=True)]
-    return sweep.Evaluation(np.array(correct), answers, code_nmse=error / power if power else float("nan"))
+    return sweep.Evaluation(
+        np.array(correct),
+        answers,
+        code_nmse=error / power if power else float("nan"),
+        loss_rate=float(np.mean(lost)) if lost else float("nan"),
+    )
+
+
+def _codes(sent: np.ndarray | None, received: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the codes that were sent and arrived, and what arrived of them; None if nothing sent is a code."""
+    if sent is None or received is None or not np.issubdtype(sent.dtype, np.floating):
+        return None
+    if not isinstance(received, list):
+        return sent, received.numpy(force=True)
+    arrived = [place for place, codes_hat in enumerate(received) if codes_hat is not None]
+    return (sent[arrived], np.stack([received[place] for place in arrived])) if arrived else None
 
 
 def plan(config: Config, out: Path | None = None) -> sweep.Sweep:

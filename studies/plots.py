@@ -20,6 +20,7 @@ LINES: dict[str, dict[str, Any]] = {
     "raw-image": {"label": "raw image (upper bound)", "color": "0.15", "linestyle": "--"},
     "question-only": {"label": "question only (blind)", "color": "0.15", "linestyle": ":"},
     "silent-link": {"label": "control: silent link", "color": "0.65", "linestyle": "-."},
+    "caption-error-free": {"label": "caption, none lost (bound)", "color": "#31a354", "linestyle": "--"},
 }
 CURVES: dict[str, dict[str, Any]] = {
     "machine-tokens": {"label": "machine tokens", "color": "#08519c", "marker": "o", "linestyle": "-"},
@@ -29,6 +30,29 @@ CURVES: dict[str, dict[str, Any]] = {
         "marker": "s",
         "linestyle": "-",
         "markerfacecolor": "white",
+    },
+    "quantized-tokens": {"label": "quantized tokens", "color": "#756bb1", "marker": "^", "linestyle": "-"},
+    "token-indices": {
+        "label": "token indices",
+        "color": "#756bb1",
+        "marker": "v",
+        "linestyle": "-.",
+        "markerfacecolor": "white",
+    },
+    "caption": {"label": "caption", "color": "#31a354", "marker": "D", "linestyle": "-"},
+    "jpeg-ldpc": {"label": "JPEG, LDPC", "color": "#a63603", "marker": "P", "linestyle": "-"},
+    "jpeg-ldpc-fixed": {
+        "label": "JPEG, LDPC, made for 10 dB",
+        "color": "#a63603",
+        "marker": "P",
+        "linestyle": ":",
+        "markerfacecolor": "white",
+    },
+    "answer-text": {
+        "label": "answer alone (sees the question: bound)",
+        "color": "0.15",
+        "marker": "*",
+        "linestyle": "--",
     },
 }
 CONTROLS: dict[str, dict[str, Any]] = {

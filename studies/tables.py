@@ -15,6 +15,10 @@ COMPARISONS = (
     ("machine-tokens", "raw-image"),  # the price of the link, against all pixels
     ("machine-tokens", "question-only"),  # what the tokens tell
     ("machine-tokens", "machine-tokens-uncompressed"),  # the price of the code
+    ("machine-tokens", "quantized-tokens"),  # what analog brings
+    ("machine-tokens", "token-indices"),
+    ("machine-tokens", "caption"),  # what a language of its own brings
+    ("machine-tokens", "jpeg-ldpc"),
     ("wrong-image", "question-only"),  # controls: should not differ
     ("silent-link", "question-only"),
 )

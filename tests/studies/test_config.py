@@ -95,8 +95,11 @@ def test_content_hash_ignores_the_order_of_keys_and_nothing_else():
         content_hash({"a": float("nan")})
 
 
-def test_the_configuration_knows_every_scheme_once():
-    assert Config().schemes == tuple(SCHEMES)
+def test_the_configuration_knows_every_scheme_once_and_runs_those_that_take_no_decoding():
+    assert Config(schemes=tuple(SCHEMES)).schemes == tuple(SCHEMES)
+    assert Config().schemes == tuple(SCHEMES)[:6]
+    with pytest.raises(ConfigError, match=r"schemes"):
+        Config().updated({"schemes": ["jpeg"]})
 
 
 def test_a_published_configuration_names_no_place():

@@ -1,0 +1,432 @@
+import zlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phy import LinkConfig
+from phy.digital_link import MCS
+from studies import accuracy_vs_snr
+from studies.questions import Batch
+from studies.schemes import answer_text, caption, jpeg_ldpc, quantized_tokens
+from studies.schemes.caption import Text, sample_captions
+from studies.schemes.caption_error_free import ErrorFree
+from studies.schemes.digital import payload_link
+from studies.schemes.digital.payload_link import MEASURED, QPSK, PayloadLink, make_payload_link
+from studies.schemes.digital.quantizers import (
+    TransformQuantizer,
+    VectorQuantizer,
+    allocate_bits,
+    k_means,
+    lloyd_max,
+    pack,
+    unpack,
+)
+from studies.schemes.digital.text_code import TextCode
+from studies.schemes.jpeg_ldpc import JpegLdpc, compress, decompress
+from tests.studies.fakes import FakeDataset
+
+NUM_STREAMS, OVERHEAD_BITS = 4, 40
+
+
+class FakeDigitalLink:
+    """Everything arrives from 0 dB on, but what meets a fade of a number that three divides; nothing below."""
+
+    config = LinkConfig()
+
+    def __init__(self, mcs):
+        self.bits_per_res = NUM_STREAMS * mcs[0] * mcs[1]
+
+    def ledger(self, *, payload_bytes):
+        return SimpleNamespace(data_res=int(np.ceil((8 * payload_bytes + OVERHEAD_BITS) / self.bits_per_res)))
+
+    def __call__(self, payloads, snr_db, realisation):
+        assert len({len(payload) for payload in payloads}) == 1
+        arrives = [snr_db >= 0 and number % 3 > 0 for number in realisation]
+        return [payload if ok else None for payload, ok in zip(payloads, arrives, strict=True)]
+
+
+def fake_link(data_res=80, adapt=lambda snr_db: (4, 0.5)):
+    return PayloadLink(FakeDigitalLink, adapt, data_res)
+
+
+# --- words ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def captions():
+    return sample_captions(250)
+
+
+@pytest.fixture(scope="module")
+def code(captions):
+    return TextCode(captions[:200])
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(text=st.text() | st.lists(st.sampled_from(["small", "red", "", "été"])).map(" ".join), zeros=st.integers(0, 9))
+def test_any_text_comes_back_whatever_zeros_follow_it(code, text, zeros):
+    assert code.decode(code.encode(text) + bytes(zeros)) == text
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(payload=st.binary(max_size=40))
+def test_wrong_bytes_are_a_text_or_refused(code, payload):
+    try:
+        text = code.decode(payload)
+    except ValueError:
+        return
+    assert code.decode(code.encode(text)) == text
+
+
+def test_captions_that_the_code_has_not_seen_take_half_of_deflate_with_the_same_samples(captions, code):
+    dictionary = " ".join(captions[:200]).encode()[-32_000:]
+
+    def deflated(text):
+        deflate = zlib.compressobj(9, zlib.DEFLATED, -15, zdict=dictionary)
+        return len(deflate.compress(text.encode()) + deflate.flush())
+
+    assert sum(len(code.encode(text)) for text in captions[200:]) < 0.5 * sum(map(deflated, captions[200:]))
+
+
+def test_an_answer_of_the_task_world_takes_a_byte():
+    answers = answer_text.sample_answers()
+    answer_code = TextCode(answers)
+    assert len(set(answers)) == len(answers)
+    assert {len(answer_code.encode(answer)) for answer in answers} == {1}
+
+
+# --- quantisers ----------------------------------------------------------------------------------------------------
+
+
+@settings(derandomize=True, deadline=None, max_examples=50)
+@given(widths=st.lists(st.integers(0, 8), max_size=20), seed=st.integers(0, 1000), spare=st.integers(0, 3))
+def test_indices_come_back_from_their_bits(widths, seed, spare):
+    indices = np.random.default_rng(seed).integers(0, 2 ** np.array(widths, dtype=np.int64), (3, len(widths)))
+    num_bytes = -(-sum(widths) // 8) + spare
+    payloads = pack(indices, np.array(widths, dtype=np.int64), num_bytes)
+    assert {len(payload) for payload in payloads} == {num_bytes}
+    for row, payload in zip(indices, payloads, strict=True):
+        np.testing.assert_array_equal(unpack(payload, np.array(widths, dtype=np.int64)), row)
+
+
+@pytest.mark.parametrize(("bits", "distortion"), [(1, 0.3634), (2, 0.1175), (3, 0.03454), (4, 0.009497)])
+def test_levels_for_gaussian_samples_have_the_distortion_that_max_computed(bits, distortion):
+    # J. Max, "Quantizing for minimum distortion", IRE Trans. Inf. Theory 6(1), 1960, table I
+    samples = np.random.default_rng(0).standard_normal(200_000)
+    levels = lloyd_max(samples, 2**bits, num_rounds=400)
+    error = np.min(np.abs(samples[:, None] - levels), axis=1) ** 2
+    assert error.mean() == pytest.approx(distortion, rel=0.02)
+
+
+def test_bits_go_where_the_variance_is():
+    np.testing.assert_array_equal(allocate_bits(np.array([16.0, 4.0, 1.0, 0.0]), 6), [3, 2, 1, 0])
+    assert allocate_bits(np.array([1.0, 1.0]), 100).max() == 8
+
+
+def test_decorrelating_pays_for_correlated_codes():
+    rng = np.random.default_rng(0)
+    mixing = rng.standard_normal((4, 24))  # 24 numbers that have 4 degrees of freedom
+    codes = (rng.standard_normal((3000, 4)) @ mixing).reshape(-1, 3, 8)
+    training, sent = codes[:2000], codes[2000:]
+    quantizer = TransformQuantizer(training, 3)  # a bit for each number, six for each degree of freedom
+    received = np.stack([quantizer.decode(payload) for payload in quantizer.encode(sent)])
+    nmse = np.sum((received - sent) ** 2) / np.sum(sent**2)
+    assert nmse < 0.01 < 0.3634  # one bit for each Gaussian number alone
+
+
+@settings(derandomize=True, deadline=None, max_examples=10)
+@given(num_bytes=st.integers(0, 12))
+def test_more_bytes_are_never_a_larger_error(num_bytes):
+    codes = np.random.default_rng(1).standard_normal((400, 2, 6)).astype(np.float32)
+    errors = []
+    for size in (num_bytes, num_bytes + 1):
+        quantizer = TransformQuantizer(codes, size)
+        payloads = quantizer.encode(codes)
+        assert {len(payload) for payload in payloads} == {size}
+        errors.append(np.mean((np.stack([quantizer.decode(payload) for payload in payloads]) - codes) ** 2))
+    assert errors[1] <= errors[0] + 1e-6
+
+
+def test_codewords_find_separate_clusters_exactly():
+    centres = 10 * np.eye(4)
+    vectors = np.repeat(centres, 25, axis=0)
+    book = k_means(vectors, 4)
+    assert sorted(map(tuple, book)) == sorted(map(tuple, centres))
+    quantizer = VectorQuantizer(vectors[:, None, :], 1)  # more bits than clusters: still exact
+    assert [tuple(quantizer.decode(payload)[0]) for payload in quantizer.encode(centres[:, None, :])] == [
+        tuple(centre) for centre in centres
+    ]
+
+
+# --- images --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def image():
+    place = np.linspace(0, 255, 96)
+    texture = np.random.default_rng(0).integers(0, 40, (64, 96))
+    return np.stack([np.broadcast_to(place, (64, 96)), 255 - place + 0 * texture, 100 + texture], -1).astype(np.uint8)
+
+
+def test_an_image_fits_the_budget_and_is_better_in_a_larger_one(image):
+    errors = []
+    for num_bytes in (60, 200, 1000, 5000):
+        payload = compress(image, num_bytes)
+        assert 0 < len(payload) <= num_bytes
+        shown = decompress(payload.ljust(num_bytes, b"\0"), (96, 64))
+        assert shown.shape == image.shape
+        errors.append(np.mean((shown.astype(float) - image) ** 2))
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 60
+
+
+def test_an_image_that_does_not_fit_is_no_image(image):
+    assert compress(image, 5) == b""
+    for payload in (b"", bytes(5), b"\xff\xd9 no image"):
+        with pytest.raises(ValueError, match="the payload is"):
+            decompress(payload, (96, 64))
+
+
+# --- budget and link -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mcs", "data_res"), [((2, 0.5), 80), ((2, 120 / 1024), 80), ((6, 0.85), 33), (QPSK, 5)])
+def test_capacity_is_the_largest_payload_that_fits(mcs, data_res):
+    link, digital = fake_link(data_res), FakeDigitalLink(mcs)
+    capacity = link.capacity(mcs)
+    assert digital.ledger(payload_bytes=capacity + 1).data_res > data_res
+    assert capacity == 0 or digital.ledger(payload_bytes=capacity).data_res <= data_res
+
+
+@pytest.mark.parametrize(("num_bytes", "bits_per_symbol"), [(1, 2), (13, 2), (40, 2), (45, 4), (110, 6), (220, 8)])
+def test_the_most_robust_scheme_has_the_lowest_rate_that_fits(num_bytes, bits_per_symbol):
+    link = fake_link()
+    found, code_rate = link.most_robust(num_bytes)
+    assert found == bits_per_symbol
+    assert link.capacity((found, code_rate)) >= num_bytes > link.capacity((found, code_rate - 1 / 1024))
+
+
+def test_what_never_fits_is_refused():
+    with pytest.raises(ValueError, match="payload of 500 bytes does not fit 80 data resource elements"):
+        fake_link().most_robust(500)
+    with pytest.raises(ValueError, match="payload of 100 bytes exceeds the 35 that fit 80 data resource elements"):
+        fake_link().send([bytes(100)], QPSK, 0.0, np.array([1]), bytes)
+
+
+def test_a_payload_that_cannot_be_read_counts_as_lost():
+    def read(payload):
+        raise ValueError("undetected error")
+
+    assert fake_link().send([b"a"], QPSK, 0.0, np.array([1]), read) == [None]
+
+
+def test_the_ledger_charges_the_whole_budget_and_its_pilots():
+    ledger = fake_link(1536).ledger()
+    assert (ledger.data_res, ledger.pilot_res, ledger.num_slots) == (1536, 256, 2)
+    assert fake_link(80).ledger().total_res == 896
+
+
+def test_bytes_cross_the_real_link_or_are_lost():
+    config = LinkConfig(channel="awgn", num_tx_ant=1, num_rx_ant=1, estimator="perfect")
+    link = make_payload_link(config, 100)
+    mcs = link.most_robust(9)
+    ledger = payload_link._digital_link(config, mcs).ledger(payload_bytes=9)
+    assert 98 <= ledger.data_res <= 100
+    payloads = [b"two cubes", b"one"]
+    padded = [payload.ljust(9, b"\0") for payload in payloads]
+    assert link.send(payloads, mcs, 15.0, np.array([0, 1]), bytes) == padded
+    assert link.send(payloads, mcs, -25.0, np.array([0, 1]), bytes) == [None, None]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", [0, 4, 9])
+def test_the_shipped_thresholds_are_where_a_tenth_is_lost(index):
+    config, number = LinkConfig(), 200
+    link, mcs = make_payload_link(config, 1536), MCS[index]
+    assert link.adapted(MEASURED[index]) == mcs
+    payloads = [np.random.default_rng(i).bytes(100) for i in range(number)]
+    lost = {
+        off: link.send(payloads, mcs, MEASURED[index] + off, np.arange(1000, 1000 + number), bytes).count(None) / number
+        for off in (-3.0, 0.0)
+    }
+    assert lost[0.0] < 0.2 < lost[-3.0]  # 64 fades of the measurement, 200 others here
+
+
+# --- schemes -------------------------------------------------------------------------------------------------------
+
+
+class Agents:
+    """The sensor tells the image's level, in words too; its code is a random one for each level."""
+
+    num_tokens, width, model_hash = 2, 6, "fake-weights"
+
+    def __init__(self):
+        self.table = np.random.default_rng(0).standard_normal((12, self.num_tokens, self.width)).astype(np.float32)
+        self.num_described = 0
+        self.sensor = SimpleNamespace(answer=self.look)
+        self.task_agent = SimpleNamespace(answer=lambda questions, prefix=None: [self.think(q) for q in questions])
+
+    def look(self, images, questions):
+        self.num_described += sum(question == caption.PROMPT for question in questions)
+        return [str(round(image.mean() / 20)) for image in images]
+
+    def think(self, question):
+        first = question.split(" ")[0]
+        return first if first.isdigit() else "blind"
+
+    def encode(self, images, questions):
+        import torch
+
+        return torch.as_tensor(self.table[[int(level) for level in self.look(images, questions)]])
+
+    def answer_codes(self, codes_hat, questions):
+        distance = ((codes_hat.numpy()[:, None] - self.table) ** 2).sum((-1, -2))
+        return [str(level) for level in distance.argmin(1)]
+
+
+class Images(FakeDataset):
+    """As the fake, in larger steps and sizes: JPEG changes them a little."""
+
+    def image(self, image_index):
+        return np.full((48, 64, 3), 20 * image_index, dtype=np.uint8)
+
+
+@pytest.fixture
+def batch():
+    dataset = Images()
+    return Batch(0, tuple(dataset.questions), dataset)
+
+
+def make(name, agents, batch):
+    bench = SimpleNamespace(
+        config=SimpleNamespace(models=SimpleNamespace(machine_tokens="pair"), link=LinkConfig()),
+        agents=lambda name: agents,
+        channel=SimpleNamespace(link=SimpleNamespace(ledger=lambda num_tokens, width: SimpleNamespace(data_res=80))),
+        question_facts=lambda: {"image_index": np.array([q.image_index for q in batch.questions])},
+    )
+    return accuracy_vs_snr.SCHEMES[name](bench)
+
+
+@pytest.fixture
+def no_real_link(monkeypatch):
+    for module in (answer_text, caption, jpeg_ldpc, quantized_tokens):
+        monkeypatch.setattr(module, "payload_link", lambda workbench, data_res=80: fake_link(data_res))
+    monkeypatch.setattr("studies.schemes.jpeg_ldpc_fixed.payload_link", lambda workbench, data_res: fake_link(data_res))
+
+
+DIGITAL = ["caption", "answer-text", "jpeg-ldpc", "jpeg-ldpc-fixed"]
+LEARNED = ["quantized-tokens", "token-indices"]  # from the other images' codes, which are of no use in this world
+
+
+def run(scheme, batch, snr_db):
+    codes = scheme.encode(batch) if scheme.encoded_by() else None
+    return scheme.send(codes, batch), scheme.deliver(scheme.send(codes, batch), snr_db, batch.numbers)
+
+
+@pytest.mark.parametrize("name", DIGITAL)
+def test_what_arrives_is_answered_right_and_what_is_lost_blindly(name, batch, no_real_link):
+    scheme = make(name, Agents(), batch)
+    _, received = run(scheme, batch, 10.0)
+    lost = [number % 3 == 0 for number in batch.numbers]
+    assert [item is None for item in received] == lost
+    expected = ["blind" if gone else q.answer for gone, q in zip(lost, batch.questions, strict=True)]
+    assert scheme.answer(batch, received) == expected
+    _, received = run(scheme, batch, -10.0)
+    assert received == [None] * len(batch.questions)
+    assert scheme.answer(batch, received) == ["blind"] * len(batch.questions)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("quantized-tokens", TransformQuantizer), ("token-indices", VectorQuantizer)]
+)
+def test_codes_arrive_as_the_quantiser_of_the_other_images_gives_them(name, kind, batch, no_real_link):
+    scheme = make(name, Agents(), batch)
+    sent, received = run(scheme, batch, 10.0)
+    even = np.array([q.image_index % 2 == 0 for q in batch.questions])
+    size = fake_link().capacity((4, 0.5))
+    for half in (even, ~even):
+        quantizer = kind(sent[~half], size)
+        for number in np.flatnonzero(half):
+            if number % 3 == 0:
+                assert received[number] is None
+            else:
+                [payload] = quantizer.encode(sent[[number]])
+                np.testing.assert_array_equal(received[number], quantizer.decode(payload))
+    answers = scheme.answer(batch, received)
+    assert [answer == "blind" for answer in answers] == [number % 3 == 0 for number in batch.numbers]
+    _, received = run(scheme, batch, -10.0)
+    assert scheme.answer(batch, received) == ["blind"] * len(batch.questions)
+
+
+def test_what_is_sent_teaches_its_own_quantiser_nothing(batch, no_real_link):
+    scheme, other = make("quantized-tokens", Agents(), batch), make("quantized-tokens", Agents(), batch)
+    codes = scheme.encode(batch)
+    changed = codes.copy()
+    number = 1  # on image 0; every other question on an even image is to come out as before
+    changed[number] += 1
+    first = scheme.deliver(scheme.send(codes, batch), 10.0, batch.numbers)
+    second = other.deliver(other.send(changed, batch), 10.0, batch.numbers)
+    same = [i for i, q in enumerate(batch.questions) if q.image_index % 2 == 0 and i != number and i % 3]
+    for i in same:
+        np.testing.assert_array_equal(first[i], second[i])
+
+
+def test_images_of_one_half_alone_are_refused(batch, no_real_link):
+    alone = Batch(0, batch.questions[:6], batch.dataset)
+    with pytest.raises(ValueError, match="raise num_questions"):
+        make("quantized-tokens", Agents(), alone)
+
+
+def test_an_image_is_described_once_and_its_question_is_not_seen(batch, no_real_link):
+    agents = Agents()
+    texts = make("caption", agents, batch).encode(batch)
+    assert agents.num_described == len({q.image_index for q in batch.questions}) < len(batch.questions)
+    assert list(texts) == [q.answer for q in batch.questions]
+
+
+def test_the_bound_of_captions_loses_none_and_shares_their_files(batch, no_real_link):
+    scheme, bound = make("caption", Agents(), batch), make("caption-error-free", Agents(), batch)
+    assert isinstance(bound, ErrorFree)
+    assert isinstance(scheme, Text)
+    assert bound.encoded_by() == scheme.encoded_by() != make("answer-text", Agents(), batch).encoded_by()
+    _, received = run(bound, batch, -10.0)
+    assert bound.answer(batch, received) == [q.answer for q in batch.questions]
+    assert bound.ledger() is None
+    assert not bound.crosses_link
+
+
+def test_every_budget_but_the_images_is_that_of_machine_tokens(batch, no_real_link):
+    charged = {name: make(name, Agents(), batch).ledger().data_res for name in (*DIGITAL, *LEARNED)}
+    assert {name for name, data_res in charged.items() if data_res != 80} == {"jpeg-ldpc", "jpeg-ldpc-fixed"}
+
+
+def test_the_adapted_image_is_finer_at_a_higher_snr_and_the_fixed_one_is_not(image):
+    def adapt(snr_db):
+        return (2, 0.2) if snr_db < 5 else (6, 0.8)
+
+    sent, errors = image[None], {}
+    for snr_db in (0.0, 20.0):
+        for name, rule in (("adapted", adapt), ("fixed", lambda snr_db: (2, 0.2))):
+            [shown] = JpegLdpc(Agents(), fake_link(300), rule).deliver(sent, snr_db, np.array([1]))
+            errors[name, snr_db] = np.mean((shown.astype(float) - image) ** 2)
+    assert errors["adapted", 20.0] < 0.9 * errors["adapted", 0.0]
+    assert errors["fixed", 20.0] == errors["fixed", 0.0]
+
+
+def test_a_study_archives_losses_and_errors_of_digital_schemes(fakes, config, no_real_link, tmp_path):
+    schemes = ["question-only", "machine-tokens", "quantized-tokens", "caption", "caption-error-free"]
+    results, failed = accuracy_vs_snr.main(config.updated({"schemes": schemes}), out=tmp_path)
+    assert not failed
+    for name in ("quantized-tokens", "caption"):
+        np.testing.assert_allclose(results.of("loss_rate", name), [1, 1 / 3, 1 / 3])
+        assert results.of("accuracy", name)[0] == results.of("accuracy", "question-only")[0]
+        assert results.of("data_res", name) == 80
+    assert np.isnan(results.of("loss_rate", "machine-tokens")).all()
+    assert (results.of("loss_rate", "caption-error-free") == 0).all()
+    nmse = results.of("code_nmse", "quantized-tokens")
+    assert np.isnan(nmse[0])  # nothing arrived
+    assert 0 <= nmse[1] == nmse[2] < 1
+    assert np.isnan(results.of("code_nmse", "caption")).all()
