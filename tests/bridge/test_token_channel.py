@@ -82,6 +82,7 @@ def test_straight_through_hands_the_gradient_over_unchanged():
         *({"recovery": r, "estimator": e} for r in ("ls", "lmmse", "fista") for e in ("perfect", "ls-linear")),
         {"recovery": "lmmse", "estimator": "lmmse"},
         {"recovery": "lmmse", "num_tx_ant": 4, "num_rx_ant": 1},
+        {"recovery": "ls", "clipping_db": 1.0},
         {"recovery": "complex-ls", "modulation": "iq"},
     ],
     ids=str,
