@@ -3,11 +3,19 @@
 import pytest
 
 from studies import accuracy_vs_snr, sweep, workbench
-from tests.studies.fakes import FakeAgents, FakeChannel, FakeDataset
+from studies.schemes import answer_text, caption, jpeg_ldpc, jpeg_ldpc_fixed, quantized_tokens
+from tests.studies.fakes import FakeAgents, FakeChannel, FakeDataset, fake_link
 
 
 @pytest.fixture
-def fakes(monkeypatch):
+def no_real_link(monkeypatch):
+    """Put the stand-in in place of the digital link."""
+    for module in (answer_text, caption, jpeg_ldpc, jpeg_ldpc_fixed, quantized_tokens):
+        monkeypatch.setattr(module, "payload_link", lambda workbench, data_res=80: fake_link(data_res))
+
+
+@pytest.fixture
+def fakes(monkeypatch, no_real_link):
     """Put the stand-ins in place of what a workbench loads, and return them by name."""
     dataset, agents, channel = FakeDataset(), FakeAgents(), FakeChannel()
     links = []  # the configurations that a channel was asked for

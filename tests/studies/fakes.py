@@ -6,6 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+from phy import LinkConfig
+from studies.schemes.digital.payload_link import PayloadLink
+
 FAMILIES = ("query", "exist", "count")
 
 
@@ -64,3 +67,28 @@ class FakeChannel:
     def __call__(self, codes, snr_db, realisation):
         noise = np.stack([np.random.default_rng(int(i)).standard_normal(codes.shape[1:]) for i in realisation])
         return codes + torch.as_tensor(10 ** (-snr_db / 20) * noise, dtype=codes.dtype)
+
+
+NUM_STREAMS, OVERHEAD_BITS = 4, 40
+
+
+class FakeDigitalLink:
+    """Everything arrives from 0 dB on, but what meets a fade of a number that three divides; nothing below."""
+
+    config = LinkConfig()
+
+    def __init__(self, mcs):
+        self.bits_per_res = NUM_STREAMS * mcs[0] * mcs[1]
+
+    def ledger(self, *, payload_bytes):
+        return SimpleNamespace(data_res=int(np.ceil((8 * payload_bytes + OVERHEAD_BITS) / self.bits_per_res)))
+
+    def __call__(self, payloads, snr_db, realisation):
+        assert len({len(payload) for payload in payloads}) == 1
+        arrives = [snr_db >= 0 and number % 3 > 0 for number in realisation]
+        return [payload if ok else None for payload, ok in zip(payloads, arrives, strict=True)]
+
+
+def fake_link(data_res=80, adapt=lambda snr_db: (4, 0.5)):
+    """Put a budget in front of it."""
+    return PayloadLink(FakeDigitalLink, adapt, data_res)

@@ -256,9 +256,10 @@ def test_every_scheme_keeps_the_interface(fakes, config, name, tmp_path):
     codes = None
     if scheme.encoded_by():
         codes = np.concatenate([scheme.encode(part) for part in workbench.batches])
-        assert codes.dtype == np.float32
+        assert codes.dtype == np.float32 or codes.dtype.kind == "U"  # codes, or texts
     sent = scheme.send(codes, batch)
     received = scheme.deliver(sent, 10.0, batch.numbers)
-    assert (received is not None) == scheme.crosses_link == (scheme.ledger() is not None)
+    assert scheme.crosses_link == (scheme.ledger() is not None)
+    assert received is not None or not scheme.crosses_link
     assert len(scheme.answer(batch, received)) == len(batch.questions)
     json.dumps(scheme.determined_by(), allow_nan=False)

@@ -10,11 +10,11 @@ from phy import LinkConfig
 from phy.digital_link import MCS
 from studies import accuracy_vs_snr
 from studies.questions import Batch
-from studies.schemes import answer_text, caption, jpeg_ldpc, quantized_tokens
+from studies.schemes import answer_text, caption
 from studies.schemes.caption import Text, sample_captions
 from studies.schemes.caption_error_free import ErrorFree
 from studies.schemes.digital import payload_link
-from studies.schemes.digital.payload_link import MEASURED, QPSK, PayloadLink, make_payload_link
+from studies.schemes.digital.payload_link import MEASURED, QPSK, make_payload_link
 from studies.schemes.digital.quantizers import (
     TransformQuantizer,
     VectorQuantizer,
@@ -26,31 +26,7 @@ from studies.schemes.digital.quantizers import (
 )
 from studies.schemes.digital.text_code import TextCode
 from studies.schemes.jpeg_ldpc import JpegLdpc, compress, decompress
-from tests.studies.fakes import FakeDataset
-
-NUM_STREAMS, OVERHEAD_BITS = 4, 40
-
-
-class FakeDigitalLink:
-    """Everything arrives from 0 dB on, but what meets a fade of a number that three divides; nothing below."""
-
-    config = LinkConfig()
-
-    def __init__(self, mcs):
-        self.bits_per_res = NUM_STREAMS * mcs[0] * mcs[1]
-
-    def ledger(self, *, payload_bytes):
-        return SimpleNamespace(data_res=int(np.ceil((8 * payload_bytes + OVERHEAD_BITS) / self.bits_per_res)))
-
-    def __call__(self, payloads, snr_db, realisation):
-        assert len({len(payload) for payload in payloads}) == 1
-        arrives = [snr_db >= 0 and number % 3 > 0 for number in realisation]
-        return [payload if ok else None for payload, ok in zip(payloads, arrives, strict=True)]
-
-
-def fake_link(data_res=80, adapt=lambda snr_db: (4, 0.5)):
-    return PayloadLink(FakeDigitalLink, adapt, data_res)
-
+from tests.studies.fakes import FakeDataset, FakeDigitalLink, fake_link
 
 # --- words ---------------------------------------------------------------------------------------------------------
 
@@ -308,13 +284,6 @@ def make(name, agents, batch):
         question_facts=lambda: {"image_index": np.array([q.image_index for q in batch.questions])},
     )
     return accuracy_vs_snr.SCHEMES[name](bench)
-
-
-@pytest.fixture
-def no_real_link(monkeypatch):
-    for module in (answer_text, caption, jpeg_ldpc, quantized_tokens):
-        monkeypatch.setattr(module, "payload_link", lambda workbench, data_res=80: fake_link(data_res))
-    monkeypatch.setattr("studies.schemes.jpeg_ldpc_fixed.payload_link", lambda workbench, data_res: fake_link(data_res))
 
 
 DIGITAL = ["caption", "answer-text", "jpeg-ldpc", "jpeg-ldpc-fixed"]
