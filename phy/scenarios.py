@@ -190,7 +190,9 @@ class ScenarioModel:
             for element in elements
         ]
         num_positions = int(array.num_ant) // len(elements)
-        positions = geometry._rot_pos(orientation[:, None], array.ant_pos[:num_positions, :, None])[..., 0]
+        # entry by entry: TensorFlow's threads write beside the result of [3, 3] matrices times one vector
+        rotation = geometry._forward_rotation_matrix(orientation)[:, None]
+        positions = tf.reduce_sum(rotation * array.ant_pos[:num_positions, None], -1)
         direction = geometry._unit_sphere_vector(zenith, azimuth)[..., 0]
         phase = self._wavenumber * tf.einsum("lprd,lad->lpra", direction, positions)
         return _Look(tf.complex(tf.stack(fields, -2), 0.0), expj(phase), direction)
