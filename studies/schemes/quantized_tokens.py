@@ -9,7 +9,6 @@ images: those of even number are sent with what those of odd number taught, and 
 """
 
 import functools
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -36,6 +35,18 @@ class Quantizer(Protocol):
         ...
 
 
+class QuantizerKind(Protocol):
+    """Learns a quantiser from codes, for payloads of so many bytes."""
+
+    def __call__(self, training: np.ndarray, num_bytes: int) -> Quantizer:
+        """Learn from codes, [num_examples, num_tokens, width]."""
+        ...
+
+    def most_bytes(self, shape: tuple[int, ...]) -> int:
+        """Return how many bytes it can use for codes of a shape, [num_tokens, width]."""
+        ...
+
+
 class QuantizedTokens(DigitalScheme):
     """Machine tokens over the digital link.
 
@@ -46,7 +57,7 @@ class QuantizedTokens(DigitalScheme):
     link : PayloadLink
     image_index : int [num_questions]
         The image of each of the study's questions.
-    fit : learns a quantiser from codes, for payloads of so many bytes
+    fit : QuantizerKind
     """
 
     def __init__(
@@ -54,7 +65,7 @@ class QuantizedTokens(DigitalScheme):
         proposal: "MachineTokens",
         link: PayloadLink,
         image_index: np.ndarray,
-        fit: Callable[[np.ndarray, int], Quantizer],
+        fit: QuantizerKind,
     ):
         super().__init__(proposal.agents, link)
         self.proposal, self._half, self._fit = proposal, image_index % 2, fit
@@ -81,12 +92,16 @@ class QuantizedTokens(DigitalScheme):
         """Quantise, send, and return the codes that arrive."""
         assert sent is not None
         mcs = self.link.adapted(snr_db)
+        most = self._fit.most_bytes(sent.shape[1:])
+        if most < self.link.capacity(mcs):  # what is left of the budget goes into robustness
+            mcs = self.link.most_robust(most)
+        num_bytes = min(most, self.link.capacity(mcs))
         received: list[np.ndarray | None] = [None] * len(sent)
         for half in (0, 1):
             where = np.flatnonzero(self._half[realisation] == half)
             if not len(where):
                 continue
-            quantizer = self._quantizer(half, self.link.capacity(mcs))
+            quantizer = self._quantizer(half, num_bytes)
             payloads = quantizer.encode(sent[where])
             arrived = self.link.send(payloads, mcs, snr_db, realisation[where], quantizer.decode)
             for place, codes in zip(where, arrived, strict=True):
@@ -110,7 +125,7 @@ def build(workbench: Workbench) -> QuantizedTokens:
     return build_with(workbench, TransformQuantizer)
 
 
-def build_with(workbench: Workbench, fit: Callable[[np.ndarray, int], Quantizer]) -> QuantizedTokens:
+def build_with(workbench: Workbench, fit: QuantizerKind) -> QuantizedTokens:
     """Build the scheme with some kind of quantiser."""
     image_index = workbench.question_facts()["image_index"]
     return QuantizedTokens(machine_tokens.build(workbench), payload_link(workbench), image_index, fit)

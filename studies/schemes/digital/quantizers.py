@@ -26,6 +26,11 @@ class TransformQuantizer:
     Source: A. Gersho, R. M. Gray, *Vector Quantization and Signal Compression*, 1992, chapters 6 and 8.
     """
 
+    @staticmethod
+    def most_bytes(shape: tuple[int, ...]) -> int:
+        """Return how many bytes it can use for codes of a shape, [num_tokens, width]."""
+        return -(-MAX_BITS * shape[0] * shape[1] // 8)
+
     def __init__(self, training: np.ndarray, num_bytes: int):
         self._shape, self.num_bytes = training.shape[1:], num_bytes
         flat = training.reshape(len(training), -1).astype(np.float64)
@@ -66,6 +71,11 @@ class VectorQuantizer:
     num_bytes : int
         Of one example's payload: as many bits for each index as fit, `MAX_INDEX_BITS` at most.
     """
+
+    @staticmethod
+    def most_bytes(shape: tuple[int, ...]) -> int:
+        """Return how many bytes it can use for codes of a shape, [num_tokens, width]."""
+        return -(-MAX_INDEX_BITS * shape[0] // 8)
 
     def __init__(self, training: np.ndarray, num_bytes: int):
         num_tokens, self.num_bytes = training.shape[1], num_bytes
