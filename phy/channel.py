@@ -192,7 +192,7 @@ class Channel:
         key = (number, grid.num_slots, grid.num_res)
         with self._lock:
             if key not in self._cache:
-                self._cache[key] = self._make(number, grid) if self._store is None else self._find(number, grid)
+                self._cache[key] = self._find(number, grid)
                 self._held_bytes += _nbytes(self._cache[key])
             self._cache.move_to_end(key)
             while self._held_bytes > self._cache_bytes and len(self._cache) > 1:
@@ -200,7 +200,9 @@ class Channel:
             return self._cache[key]
 
     def _find(self, number, grid):
-        """Load a block, or make and save it."""
+        """Make a block; with a store, load it, or make and save it."""
+        if self._store is None:
+            return self._make(number, grid)
         facts = {name: getattr(self._config, name) for name in _FACTS_OF_FADES}
         facts |= {"leaky": self._leaky, "told late": self._is_told_late(), "block": [BLOCK, number]}
         facts |= {"slots": grid.num_slots, "resource elements": grid.num_res, "sionna": sionna.__version__}

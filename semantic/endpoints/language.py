@@ -69,11 +69,11 @@ def encode_scene(tokenizer: PreTrainedTokenizerFast, scene: dict, questions: lis
     return TextScene(words, patches, encode_caption(tokenizer, words), encoded, pointers, easy)
 
 
-def encode_caption(tokenizer: PreTrainedTokenizerFast, words: np.ndarray) -> np.ndarray:
+def encode_caption(tokenizer: PreTrainedTokenizerBase, words: np.ndarray) -> np.ndarray:
     """Return the ids of ``describe the scene : …``, the objects from left to right, then ``</s>``."""
     ordered = words[np.argsort(words[:, 4])].ravel()
-    start = encode_question(tokenizer, "describe the scene :", "")[:-1]
-    return np.concatenate([start, ordered, [tokenizer.eos_token_id]])
+    *start, end = encode_question(tokenizer, "describe the scene :", "")
+    return np.array([*start, *ordered, end], dtype=np.int64)
 
 
 def draw_text_scenes(

@@ -150,8 +150,8 @@ def nearest(vectors: np.ndarray, codewords: np.ndarray) -> np.ndarray:
 def pack(indices: np.ndarray, widths: np.ndarray, num_bytes: int) -> list[bytes]:
     """Write indices [batch, num], of so many bits each, one behind the other; zeros fill the rest."""
     place, shift = _bit_places(widths)
-    bits = (indices[:, place] >> shift) & 1
-    bits = np.pad(bits, ((0, 0), (0, 8 * num_bytes - bits.shape[1]))).astype(np.uint8)
+    bits = np.zeros((len(indices), 8 * num_bytes), np.uint8)
+    bits[:, : len(place)] = (indices[:, place] >> shift) & 1
     return [row.tobytes() for row in np.packbits(bits, axis=1)]
 
 
