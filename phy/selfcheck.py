@@ -119,7 +119,8 @@ def _recovery() -> Iterator[Row]:
         h, noise = _normal(rng, rx, tx, 1, samples), _normal(rng, rx, 1, samples) * no**0.5
         x = rng.standard_normal((tx, 1, samples))
         solve = LinearRecovery(num_reals=unknowns, num_kept=tx, prior_variance=1.0, kind="ls", noisy_channel=False)
-        x_hat, _ = solve((h * x).sum(1) + noise, h, tf.zeros([tx, 1, 1], tf.float64), tf.constant([[no]], tf.float64))
+        y, no_error = tf.constant((h * x).sum(1) + noise), tf.zeros([tx, 1, 1], tf.float64)
+        x_hat, _ = solve(y, tf.constant(h), no_error, tf.constant([[no]], tf.float64))
         error = (x_hat - x) ** 2
         tolerance = 5 * np.std(np.mean(error, 0)) / samples**0.5
         yield _row(f"least squares, {kind}", f"{tx}x{rx}, N0 = {no}", closed, np.mean(error), tolerance)

@@ -45,7 +45,7 @@ def test_measured_thresholds_keep_losses_rare_and_follow_the_table():
     assert found[0] < 0 < found[-1]
     link, payloads = EnvelopeLink(RAYLEIGH, thresholds=thresholds), [bytes(20)] * 40
     for snr_db in (found[3], found[10], found[-1]):
-        assert link(payloads, snr_db, np.arange(40)).count(None) <= 4
+        assert link(payloads, snr_db, np.arange(40)).count(None) <= 10  # of 40; 0.1 loses more once in a thousand
     needed = [link.ledger(payload_bytes=20, snr_db=snr_db).data_res for snr_db in np.unique(found)]
     assert needed == sorted(needed, reverse=True)
 
