@@ -1,7 +1,7 @@
 """End-to-end training of the agents through the channel: LoRA, slots and code learn; both large models stay frozen.
 
-The loss is the task agent's answer. At first the received tokens are also pulled towards those that the task agent's
-own model writes about the scene's description, which it is known to read; this pull fades away.
+The loss is the task agent's answer. At first the received tokens are also pulled towards the scene's objects as they
+are dealt out in the task agent's pretraining, which it is known to read; this pull fades away.
 """
 
 import os
@@ -24,14 +24,14 @@ from semantic.adapters import add_lora, lora_parameters
 from semantic.agent_link import AgentLink, hash_of
 from semantic.data.clevr import ClevrDataset
 from semantic.data.packing import Packed, answer_loss, attention_mask, pack
-from semantic.endpoints.language import Reader, TextScene
+from semantic.endpoints.language import Reader, TextScene, normalize_tokens
 from semantic.endpoints.sensor import SceneTurns
 from semantic.endpoints.vision import normalize
 from semantic.jtcc import build_code
 from semantic.obfuscation import obfuscate
 from semantic.sensor_agent import SensorAgent
 from semantic.task_agent import TaskAgent, input_embeddings
-from semantic.training import Metrics, fit, write_card
+from semantic.training import Metrics, fit, mixed_precision, write_card
 
 TRAINING_REALISATIONS = 1_000_000  # studies meet realisations from 0; training meets fades from here on
 NUM_FADES = 16_384  # different ones, each met several times
@@ -84,7 +84,7 @@ class CachedTurns:
         self, chosen: list[tuple[int, bool, str]], length: int, rng: random.Random
     ) -> tuple[Tensor, list[str], Packed]:
         """Return image tokens, descriptions and packed questions of (scene, mirrored, description) triples."""
-        features = torch.stack([self.image_tokens[m][i] for i, m, _ in chosen]).float()
+        features = torch.stack([self.image_tokens[m][i].float() for i, m, _ in chosen])  # autocast stacks no halves
         rows = []
         for i, m, description in chosen:
             asked = self.groups[i][description]
@@ -173,7 +173,7 @@ def main(
     def teach(chosen: list[tuple[int, bool, str]]) -> Tensor:
         scenes = [TextScene(*train.turns.scene(i, mirror)) for i, mirror, _ in chosen]
         with torch.no_grad():
-            return teacher.write(scenes, rng, num_tokens, "superposed")
+            return teacher.deal(scenes, num_tokens)
 
     def step(share: float) -> tuple[Tensor, Metrics]:
         agents.train()
@@ -190,8 +190,7 @@ def main(
         metrics = {"accuracy": accuracy.item()}
         pull = max(0.0, 1 - share / 0.5) if init is None else 0.0
         if pull:
-            normed = torch.nn.functional.layer_norm(tokens_hat, tokens_hat.shape[-1:])
-            error = (normed - teach(chosen)).square().mean()
+            error = (normalize_tokens(tokens_hat) - teach(chosen)).square().mean()
             metrics["pull"] = error.item()
             loss = loss + pull * error
         return loss, metrics
@@ -237,7 +236,16 @@ def main(
 
     groups = [{"params": trained, "lr": lr}, {"params": list(agents.code.parameters()), "lr": 2 * lr}]
     groups = [group for group in groups if group["params"]]
-    fit(step, groups, minutes=minutes, lr=lr, log=Path(out) / "training.jsonl", save=save, weight_decay=0.0)
+    fit(
+        step,
+        groups,
+        minutes=minutes,
+        lr=lr,
+        log=Path(out) / "training.jsonl",
+        save=save,
+        weight_decay=0.0,
+        precision=mixed_precision(agents.sensor.model, agents.task_agent.model),
+    )
     if hash_of({"task_agent": agents.task_agent}) != frozen_hash:
         raise RuntimeError("the task agent's parameters changed during training; nothing may train them")
 

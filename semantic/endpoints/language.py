@@ -1,13 +1,15 @@
 """Pretraining of the language model on text alone: scene descriptions, questions, answers.
 
-Three ways of reading, since a small receiver reads soft prefixes only if it has learned to:
+Four ways of reading, since a small receiver reads soft prefixes only if it has learned to:
 
 - words: "small red rubber cube c07 r15" for every object;
 - superposed: one vector per object, the scaled sum of its six words' embeddings, with noise, at the position of the
   image patch that would show it; this is what a vision tower will later have to produce;
-- tokens: the model reads either of these, writes N tokens (its own last hidden states) and answers from them alone,
-  through noise; now and then it also has to put the scene in words from them. This is how it learns a machine language
-  before it has seen an image.
+- dealt: the superposed vectors dealt out to N tokens, as cards are: object k goes to token k mod N, turned k // N
+  times, so that a token that holds several objects says which is which; received through noise. This is the grammar of
+  a machine language that any number of tokens can be spoken in;
+- tokens: the model reads superposed vectors, writes N tokens (its own last hidden states), which are pulled towards the
+  dealt ones, and answers from them alone, through noise; now and then it also has to put the scene in words from them.
 
 The trained model is the task agent, frozen from then on; a copy of it is the starting point of the sensor's language
 model, as LLaVA-1.5 starts from a finished LLM.
@@ -38,13 +40,14 @@ from semantic.endpoints.architecture import (
 from semantic.endpoints.pointers import NO_POINTER, Pointers, encode_targets
 from semantic.task_agent import input_embeddings
 from semantic.tasks import ZERO_HOP, family
-from semantic.training import Metrics, fit, save_half, write_card
+from semantic.training import Metrics, fit, mixed_precision, save_half, write_card
 
 MAX_OBJECTS = 10
 LENGTH = 108  # of packed questions
 CAPTION_SHARE = 0.2  # of scenes in tokens that are put in words
 QUESTION_START = 1 + GRID * GRID  # where a question begins behind <s> and an image
 SLOT_START = QUESTION_START + 12  # where the tokens stand behind an image and a vague description
+TURN = 31  # by how many dimensions a vector is rotated once; prime to any usual width
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,12 @@ def object_vectors(
 
 def draw_num_tokens(rng: random.Random) -> int:
     """Draw how many tokens are to be written; mostly five."""
-    return rng.choices((2, 3, 5, MAX_SLOTS), (0.1, 0.1, 0.65, 0.15))[0]
+    return rng.choices((1, 2, 3, 5, MAX_SLOTS), (0.05, 0.1, 0.1, 0.6, 0.15))[0]
+
+
+def normalize_tokens(tokens: torch.Tensor) -> torch.Tensor:
+    """Give every token mean 0 and variance 1, which a receiver restores anyway."""
+    return torch.nn.functional.layer_norm(tokens, tokens.shape[-1:])
 
 
 class Reader:
@@ -170,9 +178,26 @@ class Reader:
         valid[:, 0] = True
         return embeds, patches, valid
 
-    def write(self, scenes: list[TextScene], rng: random.Random, num_tokens: int, way: str) -> torch.Tensor:
-        """Return the tokens that the model writes about scenes, [batch, num_tokens, hidden], layer-normalised."""
-        embeds, positions, valid = (self.superposed if way == "superposed" else self.words)(scenes, rng)
+    def deal(self, scenes: list[TextScene], num_tokens: int) -> torch.Tensor:
+        """Deal the objects' superposed vectors out to tokens, [batch, num_tokens, hidden], normalised.
+
+        Objects come in the order of the patches that show them. Object k goes to token k mod num_tokens and is turned
+        k // num_tokens times: its dimensions are rotated by `TURN` each time. A token without an object is `<nothing>`.
+        """
+        table = input_embeddings(self.model).weight
+        rounds = -(-max(len(s.words) for s in scenes) // num_tokens)
+        words = torch.zeros(len(scenes), rounds * num_tokens, scenes[0].words.shape[1], dtype=torch.long)
+        real = torch.zeros(len(scenes), rounds * num_tokens, 1, dtype=torch.bool)
+        for b, scene in enumerate(scenes):
+            ordered = scene.words[np.argsort(scene.patches, kind="stable")]
+            words[b, : len(ordered)], real[b, : len(ordered)] = torch.from_numpy(ordered), True
+        vectors = torch.where(real, superpose(table, words, self.object_id), 0).unflatten(1, (rounds, num_tokens))
+        dealt = torch.stack([vectors[:, turn].roll(turn * TURN, -1) for turn in range(rounds)]).sum(0)
+        return normalize_tokens(torch.where(real[:, :num_tokens], dealt, table[self.nothing]))
+
+    def write(self, scenes: list[TextScene], rng: random.Random, num_tokens: int) -> torch.Tensor:
+        """Return the tokens that the model writes about superposed scenes, [batch, num_tokens, hidden], normalised."""
+        embeds, positions, valid = self.superposed(scenes, rng)
         slots = self.model.get_input_embeddings()(self.slots[:num_tokens]).expand(len(scenes), -1, -1)
         slot_positions = (SLOT_START + torch.arange(num_tokens)).expand(len(scenes), -1)
         mask = attention_mask(
@@ -185,20 +210,16 @@ class Reader:
             position_ids=torch.cat([positions, slot_positions], 1),
             use_cache=False,
         ).last_hidden_state[:, -num_tokens:]
-        return torch.nn.functional.layer_norm(hidden, hidden.shape[-1:])
+        return normalize_tokens(hidden)
 
-    def tokens(
-        self, scenes: list[TextScene], rng: random.Random, num_tokens: int, noise: float, way: str | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the same for `num_tokens` tokens that the model writes about the scenes, received through noise."""
-        hidden = self.write(scenes, rng, num_tokens, way or rng.choices(("superposed", "words"), (0.75, 0.25))[0])
-        hidden = hidden + torch.randn_like(hidden) * torch.empty(len(scenes), 1, 1).uniform_(0, noise)
-        return self.prefix(hidden)
+    def received(self, tokens: torch.Tensor, noise: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return (inputs_embeds, position_ids, valid) of ``<s>`` and tokens that went through up to so much noise."""
+        return self.prefix(tokens + torch.randn_like(tokens) * torch.empty(len(tokens), 1, 1).uniform_(0, noise))
 
     def prefix(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Put received tokens behind ``<s>``, normalised to the scale of the embeddings."""
         table = input_embeddings(self.model).weight
-        tokens = torch.nn.functional.layer_norm(tokens, tokens.shape[-1:]) * table.detach().std()
+        tokens = normalize_tokens(tokens) * table.detach().std()
         batch, num_tokens, _ = tokens.shape
         embeds = torch.cat([table[self.bos].expand(batch, 1, -1), tokens], dim=1)
         positions = torch.arange(1 + num_tokens).expand(batch, -1)
@@ -249,7 +270,8 @@ def main(
     num_scenes : int
         Described scenes to draw; they differ from every rendered split.
     init : Path, optional
-        An earlier result to go on from, with the last lesson.
+        An earlier result to go on from, with the last lesson. Its words keep their vectors: a sensor that was trained
+        towards them goes on with this result as well.
     """
     torch.manual_seed(seed)
     rng = random.Random(seed)
@@ -261,12 +283,13 @@ def main(
         Lesson(draw_text_scenes(tokenizer, 2000, seed, 1, 2), True, {"superposed": 1.0}, 0.92, 0.03),
         Lesson(draw_text_scenes(tokenizer, 4000, seed, 1, 4), True, {"superposed": 1.0}, 0.88, 0.06),
         Lesson(whole, False, {"superposed": 0.75, "words": 0.2, "blind": 0.05}, 0.85, 0.35),
-        Lesson(whole, False, {"superposed": 0.3, "words": 0.12, "tokens": 0.54, "blind": 0.04}, 2.0, 1.0),
+        Lesson(whole, False, {"superposed": 0.25, "words": 0.1, "dealt": 0.4, "tokens": 0.21, "blind": 0.04}, 2.0, 1.0),
     ]
     pointers = Pointers(model.config.hidden_size)
     skill = 0.0  # running accuracy at reading superposed vectors
     if init is not None:
         pointers.load(init)
+        input_embeddings(model).requires_grad_(False)
         del lessons[:-1]
     reader = Reader(model, tokenizer)
 
@@ -281,8 +304,10 @@ def main(
         asked = [s.zero_hop if lesson.zero_hop else range(len(s.questions)) for s in chosen]
         orders = [rng.sample(numbers, len(numbers)) for numbers in asked]
         way = rng.choices(list(lesson.ways), list(lesson.ways.values()))[0]
-        captions = [s.caption if way == "tokens" and rng.random() < CAPTION_SHARE else None for s in chosen]
+        spoken = way in ("dealt", "tokens")
+        captions = [s.caption if spoken and rng.random() < CAPTION_SHARE else None for s in chosen]
         packed = pack([[s.questions[k] for k in o] for s, o in zip(chosen, orders, strict=True)], LENGTH, captions)
+        writing = torch.zeros(())  # how far what is written is from what is dealt
         targets = [[s.pointers[k] for k in o] for s, o in zip(chosen, orders, strict=True)]
         if way == "blind":  # so that a question without any prefix gets the best guess
             prefix, start = reader.prefix(torch.zeros(batch, 0, model.config.hidden_size)), 1
@@ -293,10 +318,17 @@ def main(
             prefix, start = reader.superposed(chosen, rng), QUESTION_START
         else:
             num_tokens = draw_num_tokens(rng)
-            prefix, start = reader.tokens(chosen, rng, num_tokens, noise=0.7), 1 + num_tokens
+            tokens = dealt = reader.deal(chosen, num_tokens)
+            if way == "tokens":
+                tokens = reader.write(chosen, rng, num_tokens)
+            writing = (tokens - dealt.detach()).square().mean()
+            prefix, start = reader.received(tokens, noise=0.7), 1 + num_tokens
         states = reader.read(prefix, packed, start)
         loss, accuracy = answer_loss(states[-1], packed, model.lm_head)
         metrics = {way: accuracy.item()}
+        if way == "tokens":
+            metrics["writing"] = writing.item()
+            loss = loss + writing
         if way == "superposed":
             skill += 0.03 * (accuracy.item() - skill)
         if way != "blind":
@@ -325,11 +357,12 @@ def main(
 
     fit(
         step,
-        [*model.parameters(), *pointers.parameters()],
+        [p for p in (*model.parameters(), *pointers.parameters()) if p.requires_grad],
         minutes=minutes,
         lr=lr,
         log=Path(out) / "training.jsonl",
         save=save,
+        precision=mixed_precision(model),
     )
 
 
@@ -343,7 +376,8 @@ def evaluate(reader: Reader, tokenizer: PreTrainedTokenizerFast, seed: int, num_
     prefixes = {
         "words": (words, words[0].shape[1]),
         "superposed": (reader.superposed(scenes, rng), QUESTION_START),
-        "5 tokens": (reader.tokens(scenes, rng, 5, noise=0.0), 6),
+        **{f"{n} dealt": (reader.received(reader.deal(scenes, n), noise=0.0), 1 + n) for n in (1, 2, 3, 5)},
+        "5 tokens": (reader.received(reader.write(scenes, rng, 5), noise=0.0), 6),
         "blind": (reader.prefix(torch.zeros(num_scenes, 0, reader.model.config.hidden_size)), 1),
     }
     answered = {}

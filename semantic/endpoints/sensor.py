@@ -3,7 +3,7 @@
 Captions and questions, in many turns per image. The projector is also pulled, at first strongly, towards what the
 language model already reads: at an object's patch the superposed vector of its description, elsewhere `<nothing>`. The
 language model goes on pointing at objects (see `semantic.endpoints.pointers`), which it now has to find in an image,
-and goes on writing tokens: those that the task agent's own model writes about the scene in words.
+and goes on writing tokens: its last hidden states at slots are pulled towards the objects' vectors as they are dealt.
 """
 
 import random
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionModel,
@@ -34,13 +33,14 @@ from semantic.endpoints.language import (
     TextScene,
     draw_num_tokens,
     encode_caption,
+    normalize_tokens,
     object_vectors,
     superpose,
 )
 from semantic.endpoints.pointers import NO_POINTER, Pointers, encode_targets
 from semantic.endpoints.vision import load_images, normalize
 from semantic.task_agent import input_embeddings
-from semantic.training import Metrics, fit, save_half, write_card
+from semantic.training import Metrics, fit, mixed_precision, save_half, write_card
 
 LENGTH = 200  # of packed questions
 
@@ -230,8 +230,8 @@ def main(
         vectors = object_vectors(table, [words for words, _ in described], object_id)
         pointing = pointers(states, *vectors, lay_out(targets, LENGTH + num_tokens, NO_POINTER, captions))
         with torch.no_grad():
-            wanted = teacher.write([TextScene(*scene) for scene in described], rng, num_tokens, "superposed")
-        written = nn.functional.layer_norm(states[-1][:, LENGTH:], wanted.shape[-1:])
+            wanted = teacher.deal([TextScene(*scene) for scene in described], num_tokens)
+        written = normalize_tokens(states[-1][:, LENGTH:])
         writing = (written - wanted).square().mean()
         metrics = {"accuracy": accuracy.item(), "pointing": pointing.item(), "writing": writing.item()}
         pull = max(0.1, 1 - share / 0.5) if init is None else 0.1
@@ -255,7 +255,8 @@ def main(
         {"params": [*model.model.language_model.parameters(), *model.lm_head.parameters()], "lr": lr},
         {"params": list(pointers.parameters()), "lr": lr},
     ]
-    fit(step, groups, minutes=minutes, lr=lr, log=Path(out) / "training.jsonl", save=save)
+    precision = mixed_precision(model)
+    fit(step, groups, minutes=minutes, lr=lr, log=Path(out) / "training.jsonl", save=save, precision=precision)
 
 
 @torch.no_grad()

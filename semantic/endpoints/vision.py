@@ -21,7 +21,7 @@ from semantic.data.packing import IGNORE
 from semantic.data.scenes import FIELD_OF_VIEW, HEIGHT, NUM_POSITION_BINS, RADIUS, WIDTH, position_bins
 from semantic.endpoints.architecture import GRID, PATCH_SIZE, vision_config
 from semantic.tasks import ATTRIBUTES
-from semantic.training import Metrics, fit, save_half, write_card
+from semantic.training import Metrics, fit, mixed_precision, save_half, write_card
 
 HEADS = {
     **{name: len(values) for name, values in ATTRIBUTES.items()},
@@ -197,4 +197,5 @@ def main(
         lr=lr,
         log=Path(out) / "training.jsonl",
         save=save,
+        precision=mixed_precision(model),
     )

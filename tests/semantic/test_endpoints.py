@@ -24,7 +24,7 @@ from semantic.endpoints.architecture import (
     token_ids,
     vocabulary,
 )
-from semantic.endpoints.language import QUESTION_START, Reader, encode_scene, superpose
+from semantic.endpoints.language import QUESTION_START, TURN, Reader, encode_scene, normalize_tokens, superpose
 from semantic.endpoints.pointers import NO_POINTER, Pointers, phrase_targets
 from semantic.endpoints.sensor import SceneTurns, answer_from_image, build_processor, projected
 from semantic.endpoints.vision import augment, load_images, normalize, patch_labels
@@ -274,15 +274,42 @@ def test_the_teachers_prefix_is_the_one_that_the_task_agent_reads(reader):
     assert valid.all()
 
 
+@pytest.mark.parametrize("num_tokens", [1, 2, 5, 8])
+def test_objects_are_dealt_to_tokens_in_the_order_of_their_patches_and_turned_in_every_round(
+    reader, text_scenes, num_tokens
+):
+    with torch.no_grad():
+        dealt = reader.deal(text_scenes, num_tokens)
+        table = reader.model.get_input_embeddings().weight
+        for tokens, scene in zip(dealt, text_scenes, strict=True):
+            expected = torch.zeros(num_tokens, HIDDEN)
+            for k, index in enumerate(np.argsort(scene.patches, kind="stable")):
+                vector = superpose(table, torch.from_numpy(scene.words[index]), reader.object_id)
+                shift = k // num_tokens * TURN % HIDDEN
+                expected[k % num_tokens] += torch.cat([vector[HIDDEN - shift :], vector[: HIDDEN - shift]])
+            expected[len(scene.words) :] = table[reader.nothing]
+            assert torch.allclose(tokens, normalize_tokens(expected), atol=1e-5)
+
+
 def test_written_tokens_see_the_scene_and_nothing_behind_them(reader, text_scenes):
     def written(scenes):
         torch.manual_seed(0)
         with torch.no_grad():
-            return reader.tokens(scenes, random.Random(0), 3, noise=0.0, way="words")[0]
+            return reader.write(scenes, random.Random(0), 3)
 
     tokens = written(text_scenes[:2])
-    assert tokens.shape == (2, 4, HIDDEN)
+    assert tokens.shape == (2, 3, HIDDEN)
     assert not torch.allclose(tokens[0], tokens[1], atol=0.1)
+    assert torch.allclose(tokens.mean(-1), torch.zeros(2, 3), atol=1e-5)
+
+
+def test_received_tokens_stand_behind_the_first_word_at_the_scale_of_words(reader, text_scenes):
+    with torch.no_grad():
+        embeds, positions, valid = reader.received(reader.deal(text_scenes, 5), noise=0.5)
+    assert embeds.shape == (len(text_scenes), 6, HIDDEN)
+    assert torch.allclose(embeds[:, 1:].std(-1, correction=0), reader.model.get_input_embeddings().weight.std())
+    assert positions[0].tolist() == [0, 1, 2, 3, 4, 5]
+    assert valid.all()
 
 
 # --- pointing ----------------------------------------------------------------------------------------------------

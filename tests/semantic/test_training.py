@@ -168,3 +168,38 @@ def test_a_card_gives_the_command_and_the_results_but_no_folder_of_this_machine(
     assert "tokenlink train vision --out vision --seed 3 --min-snr-db -10.0\n" in text
     assert "| shape | 0.93 |" in text
     assert str(tmp_path) not in text
+
+
+@pytest.mark.parametrize(("float32", "bfloat16", "enabled"), [(1.0, 8.0, True), (1.0, 0.6, False), (1.0, 1.2, False)])
+def test_products_are_in_bfloat16_only_where_that_is_faster(monkeypatch, float32, bfloat16, enabled):
+    speeds = {torch.float32: float32, torch.bfloat16: bfloat16}
+    monkeypatch.setattr(training, "products_per_second", speeds.__getitem__)
+    model = build_task_model()
+    with training.mixed_precision(model):
+        assert model(torch.tensor([[1, 5, 6]])).logits.dtype == (torch.bfloat16 if enabled else torch.float32)
+    assert (model.config._attn_implementation == training.FLOAT32_ATTENTION) == enabled
+
+
+def test_mixed_precision_changes_gradients_by_its_rounding_alone(monkeypatch):
+    ids = torch.randint(5, 100, (4, 12), generator=torch.Generator().manual_seed(0))
+
+    def gradient(speed):
+        monkeypatch.setattr(training, "products_per_second", {torch.float32: 1.0, torch.bfloat16: speed}.__getitem__)
+        torch.manual_seed(0)
+        model = build_task_model()
+        with training.mixed_precision(model):
+            loss = model(ids, labels=ids).loss
+        loss.backward()
+        return torch.cat([p.grad.ravel() for p in model.parameters()])
+
+    exact, rounded = gradient(0.5), gradient(8.0)
+    error = (rounded - exact).norm() / exact.norm()
+    assert 1e-4 < error < 0.1  # 2^-9 in every product, twelve in a row and back
+
+
+def test_the_attention_of_a_training_leaves_no_trace_in_what_is_saved(tmp_path):
+    model = build_task_model()
+    save_half(model, tmp_path / "before")
+    model.set_attn_implementation(training.FLOAT32_ATTENTION)
+    save_half(model, tmp_path / "after")
+    assert (tmp_path / "before/config.json").read_text() == (tmp_path / "after/config.json").read_text()
