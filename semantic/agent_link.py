@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from semantic.adapters import WEIGHTS, load_lora, save_lora
-from semantic.jtcc import Code, build_code
+from semantic.jtcc import JTCC, Code, build_code
 from semantic.obfuscation import obfuscate
 from semantic.sensor_agent import ImageLike, SensorAgent
 from semantic.task_agent import TaskAgent
@@ -64,9 +64,21 @@ class AgentLink(nn.Module):
         return self.code.width
 
     @torch.no_grad()
-    def encode(self, images: Sequence[ImageLike], questions: Sequence[str]) -> Float[Tensor, "batch tokens width"]:
-        """Return what is sent for each question; of the question the sensor sees its vague description only."""
-        return self.code.encode(self.sensor.tokens(images, [obfuscate(q) for q in questions]))
+    def encode(
+        self, images: Sequence[ImageLike], questions: Sequence[str], num_tokens: int | None = None
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Return what is sent for each question; of the question the sensor sees its vague description only.
+
+        `num_tokens` sends the first ones alone, which takes a code that was trained for it (`JTCC.first`).
+        """
+        codes = self.code.encode(self.sensor.tokens(images, [obfuscate(q) for q in questions]))
+        return codes if num_tokens is None else self.first(codes, num_tokens)
+
+    def first(self, codes: Float[Tensor, "batch tokens width"], num_tokens: int) -> Float[Tensor, "batch first width"]:
+        """Return of all tokens' codes those of the first ones, at the power at which they are sent alone."""
+        if not isinstance(self.code, JTCC):
+            raise ValueError("uncompressed tokens are always sent together; a nested code has first ones that suffice")
+        return self.code.first(codes, num_tokens)
 
     @torch.no_grad()
     def answer_codes(self, codes_hat: Float[Tensor, "batch tokens width"], questions: Sequence[str]) -> list[str]:
@@ -80,6 +92,7 @@ class AgentLink(nn.Module):
         *,
         snr_db: float | Tensor,
         realisation: Tensor | None = None,
+        num_tokens: int | None = None,
     ) -> list[str]:
         """Answer questions about images over the channel.
 
@@ -89,6 +102,8 @@ class AgentLink(nn.Module):
         snr_db : float or [batch]
         realisation : int [batch], optional
             Which numbered fades to meet; by default fresh ones.
+        num_tokens : int, optional
+            Send only the first tokens, of a nested code.
 
         Raises
         ------
@@ -99,7 +114,7 @@ class AgentLink(nn.Module):
             raise RuntimeError(
                 "no channel is set; assign one first: agents.channel = TokenChannel(AnalogLink(LinkConfig()))"
             )
-        codes = self.encode(images, questions)
+        codes = self.encode(images, questions, num_tokens)
         with torch.no_grad():
             codes_hat = self.channel(codes, snr_db=snr_db, realisation=realisation)
         return self.answer_codes(codes_hat, questions)

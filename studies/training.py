@@ -52,6 +52,7 @@ def train_agents(
     seed: int = 0,
     max_images: int | None = None,
     init: Path | None = None,
+    nested: Annotated[bool, typer.Option("--nested", help="a code whose first tokens suffice")] = False,
     assign: Annotated[list[str] | None, typer.Option("-s", help="a key of the link, e.g. -s num_rx_ant=4")] = None,
 ) -> None:
     """Train sensor adapter and code end to end over the link; `--uncompressed` leaves the code out."""
@@ -75,6 +76,7 @@ def train_agents(
         seed=seed,
         max_images=max_images,
         init=init,
+        nested=nested,
     )
 
 

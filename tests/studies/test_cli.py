@@ -195,8 +195,10 @@ def test_the_agents_are_trained_over_the_link_that_was_asked_for(tokenlink, fake
     code, _, err = tokenlink("train", "agents", *places, "--uncompressed", "--max-snr-db", "10", "-s", "num_rx_ant=4")
     assert code == 0, err
     assert given["places"] == (Path("o"), Path("d"), Path("s"), Path("t"), fakes["channel"], 2.0)
-    assert (given["width"], given["snr_db"]) == (None, (-10.0, 10.0))
+    assert (given["width"], given["snr_db"], given["nested"]) == (None, (-10.0, 10.0), False)
     assert fakes["links"][-1].num_rx_ant == 4
+    code, _, err = tokenlink("train", "agents", *places, "--nested")
+    assert (code, given["width"], given["nested"]) == (0, 64, True)
     code, _, err = tokenlink("train", "agents", *places, "-s", "num_rx_antt=4")
     assert (code, "did you mean 'link.num_rx_ant'?" in err) == (2, True)
 
