@@ -142,15 +142,7 @@ class AgentLink(nn.Module):
         FileNotFoundError
             If there is no such folder or shipped pair.
         """
-        folder = Path(name_or_folder)
-        if not (folder / SETTINGS).exists():
-            folder = PRETRAINED / str(name_or_folder)
-        if not (folder / SETTINGS).exists():
-            shipped = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob(f"*/{SETTINGS}")))
-            raise FileNotFoundError(
-                f"{name_or_folder} is neither a folder with {SETTINGS} nor a shipped pair; "
-                f"shipped are: {shipped or 'none'}"
-            )
+        folder = shipped_folder(name_or_folder)
         settings = json.loads((folder / SETTINGS).read_text())
         source, kwargs = _resolve(folder, settings["sensor"])
         model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **kwargs)
@@ -202,6 +194,23 @@ class AgentLink(nn.Module):
         settings = {"num_tokens": self.num_tokens, "code": self.code.settings(), **origin}
         (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
         assert (folder / WEIGHTS).exists()
+
+
+def shipped_folder(name_or_folder: str | Path) -> Path:
+    """Return the folder of agents: the given one, or that of a shipped pair of this name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither.
+    """
+    for folder in (Path(name_or_folder), PRETRAINED / str(name_or_folder)):
+        if (folder / SETTINGS).exists():
+            return folder
+    shipped = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob(f"*/{SETTINGS}")))
+    raise FileNotFoundError(
+        f"{name_or_folder} is neither a folder with {SETTINGS} nor a shipped pair; shipped are: {shipped or 'none'}"
+    )
 
 
 def hash_of(parts: dict[str, nn.Module]) -> str:

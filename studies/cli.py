@@ -18,7 +18,11 @@ from rich.table import Table
 from studies.config import ConfigError, resolve
 from studies.engines import StudyError, parse_shard, prepare_process
 
-STUDIES = {"accuracy-vs-snr": "studies.accuracy_vs_snr"}
+STUDIES = {
+    "accuracy-vs-snr": "studies.accuracy_vs_snr",
+    "accuracy-vs-tokens": "studies.accuracy_vs_tokens",
+    "accuracy-vs-width": "studies.accuracy_vs_width",
+}
 BENCHMARKS = {name: f"studies.benchmarks.{name}" for name in ("phy", "recovery", "bridge", "soak")}
 app = typer.Typer(
     name="tokenlink",
@@ -136,7 +140,7 @@ HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opt
 
 @app.command(context_settings=HANDED_ON)
 def train(context: typer.Context) -> None:
-    """Train a stage of the agents: vision, task, sensor, agents. `tokenlink train STAGE --help` has the options."""
+    """Train a stage: vision, task, sensor, agents, adaptive. `tokenlink train STAGE --help` has the options."""
     from studies.training import build_app
 
     with refusals():

@@ -24,16 +24,17 @@ COMPARISONS = (
 )
 
 
-def accuracy_table(results: Results, axis: str = "snr_db") -> Table:
-    """Accuracy of every scheme along an axis, in percent."""
+def accuracy_table(results: Results) -> Table:
+    """Accuracy of every scheme along the study's axes, in percent."""
     num_questions = len(results.coordinates["question"])
     title = f"Accuracy [%] ± half of the 95 % Wilson interval, {num_questions} questions per point"
     bounds = [results.variables[name] for name in ("accuracy", "accuracy_low", "accuracy_high")]
     rows = []
-    for i, value in enumerate(results.coordinates[axis]):
-        cells = zip(*(bound[:, i] for bound in bounds), strict=True)
-        rows.append([f"{value:g}", *(_percent(*cell) for cell in cells)])
-    return _table(title, [axis, *map(_words, results.schemes)], rows)
+    for place in np.ndindex(*map(len, results.axes.values())):
+        cells = zip(*(bound[:, *place] for bound in bounds), strict=True)
+        at = [f"{values[i]:g}" for i, values in zip(place, results.axes.values(), strict=True)]
+        rows.append([", ".join(at), *(_percent(*cell) for cell in cells)])
+    return _table(title, [", ".join(results.axes), *map(_words, results.schemes)], rows)
 
 
 def family_table(results: Results) -> Table:
@@ -43,7 +44,7 @@ def family_table(results: Results) -> Table:
     for name in sorted(set(families)):
         row = [f"{name} ({np.sum(families == name)})"]
         for scheme in results.schemes:
-            correct = results.of("correct", scheme)[-1][families == name]
+            correct = at_end(results, scheme)[families == name]
             accuracy = np.nan if (correct == MISSING).any() else correct.mean()
             row.append(_percent(accuracy, *wilson_interval(np.sum(correct == 1), len(correct))))
         rows.append(row)
@@ -57,7 +58,7 @@ def comparison_table(results: Results) -> Table:
     for first, second in COMPARISONS:
         if not {first, second} <= set(results.schemes):
             continue
-        outcomes = [results.of("correct", scheme)[-1] for scheme in (first, second)]
+        outcomes = [at_end(results, scheme) for scheme in (first, second)]
         if any((correct == MISSING).any() for correct in outcomes):
             continue
         found = compare(*outcomes, images=results.variables["image_index"])
@@ -71,10 +72,16 @@ def ledger_table(results: Results) -> Table:
     """What one question costs on the air."""
     rows = []
     for scheme in results.schemes:
-        counts = [float(results.of(name, scheme)) for name in ("data_res", "pilot_res", "resource_elements")]
-        if not np.isnan(counts).any():
-            milliseconds = 1e3 * float(results.of("duration_s", scheme))
-            rows.append([scheme, *(f"{count:.0f}" for count in counts), f"{milliseconds:.3g}"])
+        values = [results.along(name, scheme) for name in ("data_res", "pilot_res", "resource_elements", "duration_s")]
+        before = None
+        for place in np.ndindex(*map(len, results.axes.values())):
+            *counts, duration = (float(value[place]) for value in values)
+            if np.isnan(counts).any() or counts == before:
+                continue  # a line where something changes
+            before = counts
+            constant = all(np.nanmax(value) == np.nanmin(value) for value in values)
+            name = scheme if constant else f"{scheme}, {_place(results, place)}"
+            rows.append([name, *(f"{count:.0f}" for count in counts), f"{1e3 * duration:.3g}"])
     title = "On the air, per question: resource elements of codes, pilots and slots"
     return _table(title, ["scheme", "codes", "pilots", "slots", "ms"], rows)
 
@@ -94,8 +101,20 @@ def _words(scheme: str) -> str:
     return scheme.replace("-", " ")  # so that a narrow column can break it
 
 
+def at_end(results: Results, scheme: str) -> np.ndarray:
+    """Return each question's outcome at the last place of every axis."""
+    return results.of("correct", scheme)[(-1,) * len(results.axes)]
+
+
 def _end(results: Results) -> str:
-    return f"{results.coordinates['snr_db'][-1]:g} dB"
+    return _place(results, (-1,) * len(results.axes))
+
+
+def _place(results: Results, place: tuple[int, ...]) -> str:
+    named = zip(place, results.axes.items(), strict=True)
+    return ", ".join(
+        f"{values[i]:g} dB" if axis == "snr_db" else f"{axis} {values[i]:g}" for i, (axis, values) in named
+    )
 
 
 def _percent(accuracy: ArrayLike, low: ArrayLike, high: ArrayLike) -> str:

@@ -80,10 +80,46 @@ def train_agents(
     )
 
 
+def train_adaptive(
+    out: Path,
+    data: Path,
+    split: str = "val",
+    num_questions: int = 3000,
+    tolerance: float = 0.01,
+    snr_db: list[float] = [-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0],  # noqa: B006 -- typer's own way; never changed
+    assign: Annotated[list[str] | None, typer.Option("-s", help="a key of the link, e.g. -s num_rx_ant=4")] = None,
+) -> None:
+    """Measure how many tokens of the nested code in OUT suffice, by SNR and kind of task; OUT gets the table."""
+    import tensorflow  # noqa: F401 -- before torch, as bridge does
+
+    from semantic.agent_training import NUM_FADES, TRAINING_REALISATIONS
+    from semantic.token_choice import measure
+    from studies.config import resolve
+    from studies.workbench import DataConfig, StudyConfig, load_agents, load_dataset, make_channel
+
+    link = resolve(StudyConfig, assignments=[f"link.{assignment}" for assignment in assign or []]).link
+    choice = measure(
+        load_agents(str(out)),
+        load_dataset(DataConfig(folder=str(data), split=split)),
+        make_channel(link),
+        snr_db=sorted(snr_db),
+        first_realisation=TRAINING_REALISATIONS + NUM_FADES,
+        num_questions=num_questions,
+        tolerance=tolerance,
+    )
+    for kind, table in choice.accuracy.items():
+        print(f"{kind} ({choice.num_questions[kind]} questions)")
+        for at, row in zip(choice.snr_db, table, strict=True):
+            chosen = choice.num_tokens(at, f"this is a question about {kind} .")
+            print(f"  {at:g} dB: {', '.join(f'{value:.3f}' for value in row)}: {chosen}")
+    print(choice.save(out))
+
+
 def build_app() -> typer.Typer:
     """Return `tokenlink train` with a command per stage."""
     app = typer.Typer(help="Train a stage of the agents.", add_completion=False, pretty_exceptions_enable=False)
     for stage, module in STAGES.items():
         app.command(stage)(as_command(importlib.import_module(module).main))
     app.command("agents")(as_command(train_agents))
+    app.command("adaptive")(as_command(train_adaptive))
     return app

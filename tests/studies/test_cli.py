@@ -7,10 +7,11 @@ import yaml
 from typer.testing import CliRunner
 
 from phy import selfcheck
-from semantic import agent_training
+from semantic import agent_training, token_choice
 from semantic.data import scenes
 from studies import cli, doctor, training
 from studies.accuracy_vs_snr import SCHEMES
+from tests.studies.fakes import FAKE_CHOICE
 
 
 @pytest.fixture
@@ -201,6 +202,23 @@ def test_the_agents_are_trained_over_the_link_that_was_asked_for(tokenlink, fake
     assert (code, given["width"], given["nested"]) == (0, 64, True)
     code, _, err = tokenlink("train", "agents", *places, "-s", "num_rx_antt=4")
     assert (code, "did you mean 'link.num_rx_ant'?" in err) == (2, True)
+
+
+def test_the_number_of_tokens_is_measured_on_questions_and_fades_that_no_study_meets(tokenlink, fakes, monkeypatch):
+    given = {}
+
+    def measure(agents, dataset, channel, **options):
+        given.update(options, parts=(agents, dataset, channel))
+        return FAKE_CHOICE
+
+    monkeypatch.setattr(token_choice, "measure", measure)
+    Path("pair").mkdir()
+    code, out, err = tokenlink("train", "adaptive", "--out", "pair", "--data", "d", "--snr-db", "5", "--snr-db", "0")
+    assert code == 0, err
+    assert given["parts"] == (fakes["agents"], fakes["dataset"], fakes["channel"])
+    assert (given["snr_db"], given["first_realisation"] > 1_000_000) == ([0.0, 5.0], True)
+    assert "10 dB: 0.900, 0.905: 1" in out
+    assert json.loads(Path("pair/num_tokens.json").read_text())["snr_db"] == FAKE_CHOICE.snr_db
 
 
 @pytest.mark.parametrize("verdict", ["ok", "off"])
