@@ -121,6 +121,33 @@ def plot(folder: Annotated[Path, typer.Argument(help="run folder")]) -> None:
 
 
 @app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="run folders of accuracy-vs-snr and accuracy-vs-tokens")],
+) -> None:
+    """Compare the schemes of run folders, and judge the paper's claims: tables, comparison.csv, claims.json and .md."""
+    from studies import archive, claims, run_folder, tables
+
+    with refusals():
+        runs: dict[str, Any] = {}
+        for folder in folders:
+            results = run_folder.collect(folder)
+            name = str(results.attributes["study"])
+            if name in runs:
+                raise ConfigError(f"{folder} holds another run of {name}; give one folder of each study")
+            runs[name] = results
+        found = claims.judge(runs.get("accuracy-vs-snr"), runs.get("accuracy-vs-tokens"))
+        origin = {name: f"configuration {results.attributes['config_hash']}" for name, results in runs.items()}
+        paths = claims.write(folders[0], found, origin)
+        if snr := runs.get("accuracy-vs-snr"):
+            for make in (tables.compared_table, tables.mcnemar_table):
+                console.print(make(snr))
+            paths.append(folders[0] / "comparison.csv")
+            archive.write_atomically(paths[-1], tables.comparison_csv(snr).encode())
+        console.print(tables.claims_table(found))
+        console.print(", ".join(map(str, paths)))
+
+
+@app.command()
 def check(folder: Annotated[Path, typer.Argument(help="run folder")]) -> None:
     """Read every point of a run folder again: whole, unchanged, and what results.h5 says."""
     from studies import run_folder

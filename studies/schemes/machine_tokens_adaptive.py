@@ -65,15 +65,19 @@ class MachineTokensAdaptive(Scheme):
         return self.proposal.send(codes, batch)
 
     def deliver(self, sent: np.ndarray | None, snr_db: float, realisation: np.ndarray) -> Received:
-        """Send each question's first tokens over the analog link."""
+        """Send each question's first tokens over the analog link.
+
+        The link carries the whole batch for each number that occurs, and what was not to be sent is dropped behind it:
+        every other batch size would be traced anew.
+        """
         import torch
 
         codes, numbers = torch.as_tensor(sent), self.num_tokens(snr_db)[realisation]
         received: Received = {}
         for number in np.unique(numbers).tolist():
             places = np.flatnonzero(numbers == number)
-            first = self.proposal.agents.first(codes[places], number)
-            received[number] = places, self.proposal.deliver(first.numpy(force=True), snr_db, realisation[places])
+            first = self.proposal.agents.first(codes, number).numpy(force=True)
+            received[number] = places, self.proposal.deliver(first, snr_db, realisation)[places]
         return received
 
     def answer(self, batch: Batch, received: Received) -> list[str]:

@@ -245,3 +245,17 @@ def test_scenes_hands_its_options_on(tokenlink, monkeypatch):
     code, _, err = tokenlink("scenes", "--out", "here", "--count", "3")
     assert code == 0, err
     assert given == {"out": Path("here"), "count": 3, "split": "val"}
+
+
+def test_report_judges_the_claims_of_its_folders(tokenlink, tmp_path):
+    tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
+    code, out, err = tokenlink("report", "here")
+    assert code == 0, err
+    for words in ("McNemar p against machine-tokens", "The paper's claims", "not measured: deepjscc"):
+        assert words in out
+    found = json.loads((tmp_path / "here" / "claims.json").read_text())
+    assert [claim["number"] for claim in found["claims"]] == [1, 2, 3, 4, 5, 6]
+    assert list(found["origin"]) == ["accuracy-vs-snr"]
+    assert (tmp_path / "here" / "comparison.csv").read_text().startswith("scheme,snr_db,data_res")
+    code, _, err = tokenlink("report", "here", "here")
+    assert (code, "another run of accuracy-vs-snr" in err) == (2, True)
