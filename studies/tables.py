@@ -93,9 +93,9 @@ def ledger_table(results: Results) -> Table:
     return _table(title, ["scheme", "codes", "pilots", "slots", "ms"], rows)
 
 
-def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], gap: int = 1) -> Table:
     """Columns as wide as their cells, headers broken between words: left alone, rich would break cells instead."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0), pad_edge=False)
     for i, name in enumerate(header):
         words = [*name.split(), *(row[i] for row in rows)] if i else [name, *(row[i] for row in rows)]
         table.add_column(name, justify="right" if i else "left", width=max(map(len, words)))
@@ -116,7 +116,7 @@ def compared_table(results: Results) -> Table:
         cells = [_percent(a, low, high, digits=0) for a, low, high in line.accuracy]
         rows.append([line.scheme, *air, *cells])
     title = "Accuracy [%] ± half of the 95 % Wilson interval; on the air, per question: REs of codes, ms"
-    return _table(title, ["scheme", "REs", "ms", *(f"{at:g} dB" for at in _table_snr_db(results))], rows)
+    return _table(title, ["scheme", "REs", "ms", *(f"{at:g} dB" for at in _table_snr_db(results))], rows, gap=0)
 
 
 def mcnemar_table(results: Results) -> Table:
