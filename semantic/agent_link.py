@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Auto
 
 from semantic.adapters import WEIGHTS, load_lora, save_lora
 from semantic.jtcc import JTCC, Code, build_code
+from semantic.llm_obfuscation import LLMObfuscator
 from semantic.obfuscation import obfuscate
 from semantic.sensor_agent import ImageLike, SensorAgent
 from semantic.task_agent import TaskAgent
@@ -35,6 +36,9 @@ class AgentLink(nn.Module):
     task_agent : TaskAgent
     channel : callable, optional
         ``channel(codes, snr_db=…, realisation=…) -> codes_hat``; may be set later.
+    obfuscate : callable
+        Turns a detailed question into the vague description that the sensor may see; the rules of
+        `semantic.obfuscation`, or an `LLMObfuscator`.
 
     Raises
     ------
@@ -43,13 +47,19 @@ class AgentLink(nn.Module):
     """
 
     def __init__(
-        self, sensor: SensorAgent, code: Code, task_agent: TaskAgent, channel: Callable[..., Tensor] | None = None
+        self,
+        sensor: SensorAgent,
+        code: Code,
+        task_agent: TaskAgent,
+        channel: Callable[..., Tensor] | None = None,
+        obfuscate: Callable[[str], str] = obfuscate,
     ) -> None:
         super().__init__()
         sizes = {"sensor": sensor.hidden_size, "code": code.hidden_size, "task agent": task_agent.hidden_size}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"hidden sizes differ: {sizes}; sensor, code and task agent need one token length")
         self.sensor, self.code, self.task_agent, self.channel = sensor, code, task_agent, channel
+        self.obfuscate = obfuscate
         self._origin: dict[str, dict[str, str | None]] = {}
         self.eval()
 
@@ -71,8 +81,14 @@ class AgentLink(nn.Module):
 
         `num_tokens` sends the first ones alone, which takes a code that was trained for it (`JTCC.first`).
         """
-        codes = self.code.encode(self.sensor.tokens(images, [obfuscate(q) for q in questions]))
+        codes = self.code.encode(self.sensor.tokens(images, self.describe(questions)))
         return codes if num_tokens is None else self.first(codes, num_tokens)
+
+    def describe(self, questions: Sequence[str]) -> list[str]:
+        """Return the vague descriptions of detailed questions, all that the sensor learns of them."""
+        if isinstance(self.obfuscate, LLMObfuscator):
+            return self.obfuscate.describe(questions)  # in batches
+        return [self.obfuscate(question) for question in questions]
 
     def first(self, codes: Float[Tensor, "batch tokens width"], num_tokens: int) -> Float[Tensor, "batch first width"]:
         """Return of all tokens' codes those of the first ones, at the power at which they are sent alone."""

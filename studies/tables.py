@@ -180,7 +180,7 @@ def claims_table(claims: Sequence[Claim]) -> Table:
     """Return the paper's claims and what became of them."""
     table = Table(title="The paper's claims", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("", "claim", "verdict", "numbers"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for claim in claims:
         verdict = claim.found.verdict + (f": {claim.found.conditions}" if claim.found.conditions else "")
         table.add_row(str(claim.number), claim.text, verdict, "\n".join(map(str, claim.found.numbers)))
