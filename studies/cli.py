@@ -3,10 +3,12 @@
 import ast
 import importlib
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -184,6 +186,26 @@ def scenes(context: typer.Context) -> None:
         only = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         only.command()(as_command(main))
         only(context.args or ["--help"], prog_name="tokenlink scenes", standalone_mode=False)
+
+
+@app.command()
+def probe(
+    data: Annotated[Path | None, typer.Option(help="folder in CLEVR's layout; default: the shipped split")] = None,
+    split: Annotated[str, typer.Option(help="split to read from the folder")] = "val",
+    out: Annotated[Path | None, typer.Option(help="JSON file for the figures")] = None,
+) -> None:
+    """Measure how much of a question can be guessed from the vague description that the sensor gets."""
+    from semantic.data import shipped_split
+    from semantic.data.clevr import ClevrDataset
+    from semantic.obfuscation import obfuscate
+    from studies import archive, obfuscation_leak
+
+    with refusals():
+        dataset = shipped_split() if data is None else ClevrDataset(data, split)
+        leaks = obfuscation_leak.probe(dataset.questions, obfuscate)
+        console.print(obfuscation_leak.table(leaks))
+        if out is not None:
+            archive.write_atomically(out, json.dumps([asdict(leak) for leak in leaks], indent=1).encode())
 
 
 @app.command()

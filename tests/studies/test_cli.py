@@ -259,3 +259,12 @@ def test_report_judges_the_claims_of_its_folders(tokenlink, tmp_path):
     assert (tmp_path / "here" / "comparison.csv").read_text().startswith("scheme,snr_db,data_res")
     code, _, err = tokenlink("report", "here", "here")
     assert (code, "another run of accuracy-vs-snr" in err) == (2, True)
+
+
+def test_probe_measures_what_the_shipped_questions_descriptions_tell(tokenlink, tmp_path):
+    code, out, err = tokenlink("probe", "--out", "leak.json")
+    assert code == 0, err
+    assert "which color" in out
+    found = {leak["fact"]: leak for leak in json.loads((tmp_path / "leak.json").read_text())}
+    assert found["answer"]["informed"][0] > found["answer"]["blind"][0]
+    assert found["which color"]["num_questions"] > 1000
