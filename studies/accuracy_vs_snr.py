@@ -39,11 +39,11 @@ NAME = "accuracy-vs-snr"
 SCHEMES = {
     "machine-tokens": machine_tokens.build,
     "machine-tokens-uncompressed": machine_tokens_uncompressed.build,
-    "machine-tokens-adaptive": machine_tokens_adaptive.build,
     "raw-image": raw_image.build,
     "question-only": question_only.build,
     "silent-link": silent_link.build,
     "wrong-image": wrong_image.build,
+    "machine-tokens-adaptive": machine_tokens_adaptive.build,
     "caption": caption.build,
     "caption-error-free": caption_error_free.build,
     "answer-text": answer_text.build,

@@ -169,7 +169,7 @@ HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opt
 
 @app.command(context_settings=HANDED_ON)
 def train(context: typer.Context) -> None:
-    """Train a stage: vision, task, sensor, agents, adaptive. `tokenlink train STAGE --help` has the options."""
+    """Train vision, task, sensor, agents, adaptive or quantizer; `tokenlink train STAGE --help` has the options."""
     from studies.training import build_app
 
     with refusals():

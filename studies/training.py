@@ -115,6 +115,32 @@ def train_adaptive(
     print(choice.save(out))
 
 
+def train_quantizer(out: Path, data: Path, split: str = "train", num_questions: int = 6000) -> None:
+    """Learn the quantisers of the pair in OUT from its codes of training images; OUT gets the tables and their card."""
+    import numpy as np
+
+    from semantic.training import write_card
+    from studies.schemes.digital.quantizer_file import CARD, KINDS, encode_questions, error, load_tables, save_tables
+    from studies.workbench import DataConfig, load_agents, load_dataset
+
+    agents = load_agents(str(out))
+    dataset = load_dataset(DataConfig(folder=str(data), split=split))
+    codes, images = encode_questions(agents, dataset, num_questions)
+    kept = images < np.quantile(images, 0.9)  # the last tenth of the images only measures
+    path = save_tables(out, codes[kept], agents.model_hash)
+    results: dict[str, object] = {"codes learned from": int(kept.sum()), "codes measured on": int((~kept).sum())}
+    for name, kind in KINDS.items():
+        tables = load_tables(str(out), name, agents)
+        for num_bytes in sorted({min(size, kind.most_bytes(codes.shape[1:])) for size in (5, 40, 160)}):
+            nmse = error(kind, tables, codes[~kept], num_bytes)
+            results[f"{name}, {num_bytes} bytes: squared error over power"] = f"{nmse:.4f}"
+    options = {"out": out, "data": data, "split": split, "num_questions": num_questions}
+    write_card(out, title="Quantisers of the codes", stage="quantizer", options=options, results=results, name=CARD)
+    for name, value in results.items():
+        print(f"{name}: {value}")
+    print(path)
+
+
 def build_app() -> typer.Typer:
     """Return `tokenlink train` with a command per stage."""
     app = typer.Typer(help="Train a stage of the agents.", add_completion=False, pretty_exceptions_enable=False)
@@ -122,4 +148,5 @@ def build_app() -> typer.Typer:
         app.command(stage)(as_command(importlib.import_module(module).main))
     app.command("agents")(as_command(train_agents))
     app.command("adaptive")(as_command(train_adaptive))
+    app.command("quantizer")(as_command(train_quantizer))
     return app

@@ -4,6 +4,7 @@ import pytest
 
 from studies import accuracy_vs_snr, sweep, workbench
 from studies.schemes import answer_text, caption, jpeg_ldpc, jpeg_ldpc_fixed, quantized_tokens
+from studies.schemes.digital.quantizer_file import KINDS
 from tests.studies.fakes import FAKE_CHOICE, FakeAgents, FakeChannel, FakeDataset, fake_link
 
 
@@ -12,6 +13,11 @@ def no_real_link(monkeypatch):
     """Put the stand-in in place of the digital link."""
     for module in (answer_text, caption, jpeg_ldpc, jpeg_ldpc_fixed, quantized_tokens):
         monkeypatch.setattr(module, "payload_link", lambda workbench, data_res=80: fake_link(data_res))
+
+    def load_tables(name, kind, agents):
+        return KINDS[kind].learn(agents.table)
+
+    monkeypatch.setattr(quantized_tokens, "load_tables", load_tables)
 
 
 @pytest.fixture

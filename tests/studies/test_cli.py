@@ -268,3 +268,15 @@ def test_probe_measures_what_the_shipped_questions_descriptions_tell(tokenlink, 
     found = {leak["fact"]: leak for leak in json.loads((tmp_path / "leak.json").read_text())}
     assert found["answer"]["informed"][0] > found["answer"]["blind"][0]
     assert found["which color"]["num_questions"] > 1000
+
+
+def test_a_quantiser_is_learned_from_codes_and_tells_its_error_on_others(tokenlink, fakes, monkeypatch, tmp_path):
+    (tmp_path / "pair").mkdir()
+    (tmp_path / "pair" / "agents.json").write_text("{}")
+    code, out, err = tokenlink("train", "quantizer", "--out", "pair", "--data", "d", "--num-questions", "72")
+    assert code == 0, err
+    assert "codes learned from: 60" in out  # of 12 images with 6 questions each, ten
+    card = (tmp_path / "pair" / "quantizer.md").read_text()
+    assert "tokenlink train quantizer --out pair --data d --split train --num-questions 72" in card
+    assert "transform, 5 bytes" in card
+    assert (tmp_path / "pair" / "quantizer.safetensors").exists()

@@ -34,3 +34,20 @@ def test_the_tiny_study_runs_and_workers_change_none_of_its_numbers(tmp_path):
     nmse = results.of("code_nmse", "machine-tokens")
     assert 0 < nmse[1] < nmse[0] / 10  # 20 dB less noise
     assert results.of("accuracy", "raw-image")[0] > results.of("accuracy", "question-only")[0]
+
+
+def test_what_was_measured_with_shipped_weights_fits_them():
+    from semantic import AgentLink
+    from semantic.agent_link import PRETRAINED
+    from semantic.token_choice import FILE, TokenChoice
+    from studies.schemes.digital import quantizer_file
+
+    agents = AgentLink.from_pretrained("clevr-mini")
+    tables = quantizer_file.load_tables("clevr-mini", "transform", agents)  # refuses those of other weights
+    assert tables["mean"].shape == (agents.num_tokens, agents.width)
+    books = quantizer_file.load_tables("clevr-mini", "vector", agents)
+    assert books["codebooks_8"].shape == (agents.num_tokens, 256, agents.width)
+    for path in PRETRAINED.glob(f"*/{FILE}"):
+        nested = AgentLink.from_pretrained(path.parent)
+        choice = TokenChoice.from_pretrained(path.parent, nested)
+        assert {choice.num_tokens(at, "") for at in choice.snr_db} <= set(range(1, nested.num_tokens + 1))
