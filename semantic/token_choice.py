@@ -19,7 +19,8 @@ from semantic.obfuscation import obfuscate
 from semantic.tasks import normalize_answer
 
 FILE = "num_tokens.json"
-ANY = "any"  # the kind of a description that the table does not know
+ANY = "any"  # the kind of a description that the table does not know, or knows too little of
+MIN_QUESTIONS = 200  # of a kind: with fewer, the best of several accuracies is a matter of luck
 _ATTRIBUTE = re.compile(r"\b(?:color|shape|size|material)\b")
 _KIND = re.compile(r"this is a question about (.*) \.")
 
@@ -55,7 +56,7 @@ class TokenChoice:
         """
         row = max((i for i, at in enumerate(self.snr_db) if at <= snr_db), default=0)
         kind = kind_of(description)
-        accuracy = self.accuracy[kind if kind in self.accuracy else ANY][row]
+        accuracy = self.accuracy[kind if self.num_questions.get(kind, 0) >= MIN_QUESTIONS else ANY][row]
         return 1 + next(i for i, value in enumerate(accuracy) if value >= max(accuracy) - self.tolerance)
 
     def save(self, folder: Path) -> Path:

@@ -16,7 +16,7 @@ def choice(**changes):
     facts = {
         "snr_db": [-5.0, 5.0],
         "accuracy": {"the number of things": [[0.3, 0.5, 0.6], [0.595, 0.6, 0.5]], ANY: [[0.5, 0.5, 0.5]] * 2},
-        "num_questions": {"the number of things": 10, ANY: 20},
+        "num_questions": {"the number of things": 300, ANY: 400},
         "tolerance": 0.01,
         "model_hash": "",
     }
@@ -35,6 +35,7 @@ def test_the_snr_is_rounded_down_to_the_tables_and_an_unknown_kind_is_any():
     assert choice().num_tokens(30.0, COUNT) == 1
     assert choice().num_tokens(-30.0, COUNT) == 3
     assert choice().num_tokens(-5.0, "something about images") == 1
+    assert choice(num_questions={"the number of things": 30, ANY: 400}).num_tokens(-5.0, COUNT) == 1  # too few
 
 
 def test_kinds_are_few_and_every_description_has_one():

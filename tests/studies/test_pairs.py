@@ -100,7 +100,10 @@ def test_the_adaptive_scheme_sends_what_the_table_says_and_is_charged_its_mean(p
 
 def test_questions_of_different_kinds_get_different_numbers(pairs, monkeypatch, tmp_path):
     kinds = {"the number of things": [[0.9] * 3] * 2, ANY: [[0.1, 0.5, 0.9]] * 2}
-    monkeypatch.setattr(workbench, "load_token_choice", lambda name: replace(CHOICE, accuracy=kinds))
+    many = dict.fromkeys(kinds, 1000)
+    monkeypatch.setattr(
+        workbench, "load_token_choice", lambda name: replace(CHOICE, accuracy=kinds, num_questions=many)
+    )
     config = small(accuracy_vs_tokens, schemes=("machine-tokens-adaptive",))
     scheme = accuracy_vs_tokens.plan(config, tmp_path).workbench
     scheme = accuracy_vs_tokens.pairs.SCHEMES["machine-tokens-adaptive"](scheme)
