@@ -9,11 +9,14 @@ import torch
 
 from semantic.token_choice import ANY
 from studies import accuracy_vs_tokens, accuracy_vs_width, archive, plots, tables, workbench
-from studies.config import ConfigError
+from studies.config import ConfigError, resolve
 from tests.studies.fakes import FAKE_CHOICE, FakeAgents
 
 STUDIES = [accuracy_vs_tokens, accuracy_vs_width]
 CHOICE = replace(FAKE_CHOICE, accuracy={ANY: [[0.1, 0.2, 0.9], [0.9, 0.9, 0.905]]})
+
+
+SHIPPED = {"clevr-mini": "2x3", "clevr-mini-1": "1x3", "clevr-mini-adaptive": "3x3", "clevr-mini-width-16": "2x1"}
 
 
 class Pair(FakeAgents):
@@ -23,7 +26,7 @@ class Pair(FakeAgents):
         super().__init__()
         self.model_hash = f"hash of {name}"
         if name != "blind":
-            self.num_tokens, self.width = (int(number) for number in name.split("x"))
+            self.num_tokens, self.width = (int(number) for number in SHIPPED.get(name, name).split("x"))
 
 
 @pytest.fixture
@@ -154,3 +157,13 @@ def test_the_archive_names_no_place_of_this_machine(pairs, tmp_path):
     assert json.loads(str(results.attributes["config_json"]))["pairs"] == ["2x3", "mine"]
     assert str(tmp_path).encode() not in (tmp_path / "run" / "results.h5").read_bytes()
     assert archive.read_results(tmp_path / "run" / "results.h5").attributes["study"] == "accuracy-vs-tokens"
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_tiny_study_runs(pairs, study, tmp_path):
+    config = resolve(study.Config, layers=[study.TINY])
+    results, failed = study.main(config, out=tmp_path)
+    assert not failed
+    assert results.attributes["num_missing_points"] == 0
+    assert results.schemes == list(config.schemes)
+    assert results.variables["correct"].shape == (len(config.schemes), 2, 2, 24)
