@@ -6,7 +6,8 @@ os.environ.setdefault("USE_TF", "0")  # transformers must not load TensorFlow be
 
 from semantic.agent_link import AgentLink
 from semantic.jtcc import JTCC, TokenScaler
+from semantic.llm_obfuscation import LLMObfuscator
 from semantic.sensor_agent import SensorAgent
 from semantic.task_agent import TaskAgent
 
-__all__ = ["JTCC", "AgentLink", "SensorAgent", "TaskAgent", "TokenScaler"]
+__all__ = ["JTCC", "AgentLink", "LLMObfuscator", "SensorAgent", "TaskAgent", "TokenScaler"]

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from semantic.adapters import WEIGHTS, load_lora, save_lora
-from semantic.jtcc import Code, build_code
+from semantic.jtcc import JTCC, Code, build_code
+from semantic.llm_obfuscation import LLMObfuscator
 from semantic.obfuscation import obfuscate
 from semantic.sensor_agent import ImageLike, SensorAgent
 from semantic.task_agent import TaskAgent
@@ -35,6 +36,9 @@ class AgentLink(nn.Module):
     task_agent : TaskAgent
     channel : callable, optional
         ``channel(codes, snr_db=…, realisation=…) -> codes_hat``; may be set later.
+    obfuscate : callable
+        Turns a detailed question into the vague description that the sensor may see; the rules of
+        `semantic.obfuscation`, or an `LLMObfuscator`.
 
     Raises
     ------
@@ -43,13 +47,19 @@ class AgentLink(nn.Module):
     """
 
     def __init__(
-        self, sensor: SensorAgent, code: Code, task_agent: TaskAgent, channel: Callable[..., Tensor] | None = None
+        self,
+        sensor: SensorAgent,
+        code: Code,
+        task_agent: TaskAgent,
+        channel: Callable[..., Tensor] | None = None,
+        obfuscate: Callable[[str], str] = obfuscate,
     ) -> None:
         super().__init__()
         sizes = {"sensor": sensor.hidden_size, "code": code.hidden_size, "task agent": task_agent.hidden_size}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"hidden sizes differ: {sizes}; sensor, code and task agent need one token length")
         self.sensor, self.code, self.task_agent, self.channel = sensor, code, task_agent, channel
+        self.obfuscate = obfuscate
         self._origin: dict[str, dict[str, str | None]] = {}
         self.eval()
 
@@ -64,9 +74,27 @@ class AgentLink(nn.Module):
         return self.code.width
 
     @torch.no_grad()
-    def encode(self, images: Sequence[ImageLike], questions: Sequence[str]) -> Float[Tensor, "batch tokens width"]:
-        """Return what is sent for each question; of the question the sensor sees its vague description only."""
-        return self.code.encode(self.sensor.tokens(images, [obfuscate(q) for q in questions]))
+    def encode(
+        self, images: Sequence[ImageLike], questions: Sequence[str], num_tokens: int | None = None
+    ) -> Float[Tensor, "batch tokens width"]:
+        """Return what is sent for each question; of the question the sensor sees its vague description only.
+
+        `num_tokens` sends the first ones alone, which takes a code that was trained for it (`JTCC.first`).
+        """
+        codes = self.code.encode(self.sensor.tokens(images, self.describe(questions)))
+        return codes if num_tokens is None else self.first(codes, num_tokens)
+
+    def describe(self, questions: Sequence[str]) -> list[str]:
+        """Return the vague descriptions of detailed questions, all that the sensor learns of them."""
+        if isinstance(self.obfuscate, LLMObfuscator):
+            return self.obfuscate.describe(questions)  # in batches
+        return [self.obfuscate(question) for question in questions]
+
+    def first(self, codes: Float[Tensor, "batch tokens width"], num_tokens: int) -> Float[Tensor, "batch first width"]:
+        """Return of all tokens' codes those of the first ones, at the power at which they are sent alone."""
+        if not isinstance(self.code, JTCC):
+            raise ValueError("uncompressed tokens are always sent together; a nested code has first ones that suffice")
+        return self.code.first(codes, num_tokens)
 
     @torch.no_grad()
     def answer_codes(self, codes_hat: Float[Tensor, "batch tokens width"], questions: Sequence[str]) -> list[str]:
@@ -80,6 +108,7 @@ class AgentLink(nn.Module):
         *,
         snr_db: float | Tensor,
         realisation: Tensor | None = None,
+        num_tokens: int | None = None,
     ) -> list[str]:
         """Answer questions about images over the channel.
 
@@ -89,6 +118,8 @@ class AgentLink(nn.Module):
         snr_db : float or [batch]
         realisation : int [batch], optional
             Which numbered fades to meet; by default fresh ones.
+        num_tokens : int, optional
+            Send only the first tokens, of a nested code.
 
         Raises
         ------
@@ -99,7 +130,7 @@ class AgentLink(nn.Module):
             raise RuntimeError(
                 "no channel is set; assign one first: agents.channel = TokenChannel(AnalogLink(LinkConfig()))"
             )
-        codes = self.encode(images, questions)
+        codes = self.encode(images, questions, num_tokens)
         with torch.no_grad():
             codes_hat = self.channel(codes, snr_db=snr_db, realisation=realisation)
         return self.answer_codes(codes_hat, questions)
@@ -127,15 +158,7 @@ class AgentLink(nn.Module):
         FileNotFoundError
             If there is no such folder or shipped pair.
         """
-        folder = Path(name_or_folder)
-        if not (folder / SETTINGS).exists():
-            folder = PRETRAINED / str(name_or_folder)
-        if not (folder / SETTINGS).exists():
-            shipped = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob(f"*/{SETTINGS}")))
-            raise FileNotFoundError(
-                f"{name_or_folder} is neither a folder with {SETTINGS} nor a shipped pair; "
-                f"shipped are: {shipped or 'none'}"
-            )
+        folder = shipped_folder(name_or_folder)
         settings = json.loads((folder / SETTINGS).read_text())
         source, kwargs = _resolve(folder, settings["sensor"])
         model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **kwargs)
@@ -187,6 +210,23 @@ class AgentLink(nn.Module):
         settings = {"num_tokens": self.num_tokens, "code": self.code.settings(), **origin}
         (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
         assert (folder / WEIGHTS).exists()
+
+
+def shipped_folder(name_or_folder: str | Path) -> Path:
+    """Return the folder of agents: the given one, or that of a shipped pair of this name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither.
+    """
+    for folder in (Path(name_or_folder), PRETRAINED / str(name_or_folder)):
+        if (folder / SETTINGS).exists():
+            return folder
+    shipped = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob(f"*/{SETTINGS}")))
+    raise FileNotFoundError(
+        f"{name_or_folder} is neither a folder with {SETTINGS} nor a shipped pair; shipped are: {shipped or 'none'}"
+    )
 
 
 def hash_of(parts: dict[str, nn.Module]) -> str:

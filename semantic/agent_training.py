@@ -2,6 +2,10 @@
 
 The loss is the task agent's answer. At first the received tokens are also pulled towards the scene's objects as they
 are dealt out in the task agent's pretraining, which it is known to read; this pull fades away.
+
+A nested code is trained by dropout over tokens (Rippel, Gelbart, Adams, "Learning ordered representations with nested
+dropout", ICML 2014): in each step only the first few are sent, a number drawn at random, so that the first have to say
+what matters most, and later ones refine it.
 """
 
 import os
@@ -27,7 +31,7 @@ from semantic.data.packing import Packed, answer_loss, attention_mask, pack
 from semantic.endpoints.language import Reader, TextScene, normalize_tokens
 from semantic.endpoints.sensor import SceneTurns
 from semantic.endpoints.vision import normalize
-from semantic.jtcc import build_code
+from semantic.jtcc import JTCC, build_code
 from semantic.obfuscation import obfuscate
 from semantic.sensor_agent import SensorAgent
 from semantic.task_agent import TaskAgent, input_embeddings
@@ -37,8 +41,12 @@ TRAINING_REALISATIONS = 1_000_000  # studies meet realisations from 0; training 
 NUM_FADES = 16_384  # different ones, each met several times
 
 
-def build_agents(sensor: Path, task: Path, *, num_tokens: int, width: int | None, r: int = 16) -> AgentLink:
+def build_agents(
+    sensor: Path, task: Path, *, num_tokens: int, width: int | None, r: int = 16, nested: bool = False
+) -> AgentLink:
     """Put untrained LoRA, slots and code between two pretrained models; `width` None means uncompressed."""
+    if nested and width is None:
+        raise ValueError("only a compressed code can be nested; give a width, or leave nested out")
     model = AutoModelForImageTextToText.from_pretrained(sensor, dtype=torch.float32)
     add_lora(model, r=r, lora_alpha=2 * r)
     processor = AutoProcessor.from_pretrained(sensor, backend="pil")
@@ -53,7 +61,7 @@ def build_agents(sensor: Path, task: Path, *, num_tokens: int, width: int | None
     settings = (
         {"kind": "uncompressed", "hidden_size": hidden}
         if width is None
-        else {"kind": "jtcc", "hidden_size": hidden, "width": width}
+        else {"kind": "jtcc", "hidden_size": hidden, "width": width, "nested_tokens": num_tokens if nested else None}
     )
     return AgentLink(agent, build_code(settings), task_agent)
 
@@ -129,6 +137,7 @@ def main(
     r: int = 16,
     max_images: int | None = None,
     init: Path | None = None,
+    nested: bool = False,
 ) -> None:
     """Train the agents end to end through `channel` and save them to `out`.
 
@@ -143,15 +152,19 @@ def main(
     snr_db : (low, high)
         Each example's SNR is drawn uniformly between the two.
     init : Path, optional
-        Trained agents to go on from: LoRA and slots, and the code where it is the same.
+        Trained agents to go on from: LoRA and slots, and the code where it has the same width.
+    nested : bool
+        Train a code whose first tokens suffice; `num_tokens` is the largest number.
     """
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    agents = build_agents(sensor, task, num_tokens=num_tokens, width=width, r=r)
+    agents = build_agents(sensor, task, num_tokens=num_tokens, width=width, r=r, nested=nested)
     if init is not None:
         earlier = AgentLink.from_pretrained(init)
         agents.sensor.load_state_dict(earlier.sensor.state_dict())
-        if earlier.code.settings() == agents.code.settings():
+        if isinstance(agents.code, JTCC) and isinstance(earlier.code, JTCC) and earlier.width == agents.width:
+            agents.code.start_from(earlier.code)
+        elif earlier.code.settings() == agents.code.settings():
             agents.code.load_state_dict(earlier.code.state_dict())
     trained = [*lora_parameters(agents.sensor.model), agents.sensor.slots]
     everything = trained + list(agents.code.parameters())
@@ -165,9 +178,11 @@ def main(
     val = CachedTurns(SceneTurns(ClevrDataset(data, "val"), tokenizer, 2, max_images), agents.sensor, mirrored=False)
     teacher = Reader(cast(LlamaForCausalLM, agents.task_agent.model), tokenizer)
 
-    def received(image_tokens: Tensor, descriptions: list[str], snr: Tensor, realisation: Tensor) -> Tensor:
+    def received(
+        image_tokens: Tensor, descriptions: list[str], snr: Tensor, realisation: Tensor, sent: int = num_tokens
+    ) -> Tensor:
         ids, mask = agents.sensor.tokenize(descriptions, image_tokens.shape[1])
-        codes = agents.code.encode(agents.sensor.express(image_tokens, ids, mask))
+        codes = agents.code.encode(agents.sensor.express(image_tokens, ids, mask)[:, :sent])
         return agents.code.decode(channel(codes, snr_db=snr, realisation=realisation))
 
     def teach(chosen: list[tuple[int, bool, str]]) -> Tensor:
@@ -185,25 +200,26 @@ def main(
         features, descriptions, packed = train.batch(chosen, 60, rng)
         snr = torch.empty(batch).uniform_(*snr_db)
         first = TRAINING_REALISATIONS + rng.randrange(NUM_FADES // batch) * batch
-        tokens_hat = received(features, descriptions, snr, torch.arange(first, first + batch))
+        sent = rng.randint(1, num_tokens) if nested else num_tokens
+        tokens_hat = received(features, descriptions, snr, torch.arange(first, first + batch), sent)
         loss, accuracy = answer_from_tokens(agents.task_agent, tokens_hat, packed)
         metrics = {"accuracy": accuracy.item()}
         pull = max(0.0, 1 - share / 0.5) if init is None else 0.0
         if pull:
-            error = (normalize_tokens(tokens_hat) - teach(chosen)).square().mean()
+            error = (normalize_tokens(tokens_hat) - teach(chosen)[:, :sent]).square().mean()
             metrics["pull"] = error.item()
             loss = loss + pull * error
         return loss, metrics
 
     @torch.no_grad()
-    def evaluate(at: float) -> float:
+    def evaluate(at: float, sent: int = num_tokens) -> float:
         agents.eval()
         right = total = 0.0
         triples = [(i, False, d) for i, groups in enumerate(val.groups) for d in groups][:1500]
         for start in range(0, len(triples), 50):
             features, descriptions, packed = val.batch(triples[start : start + 50], 60, rng)
             numbers = TRAINING_REALISATIONS + NUM_FADES + start + torch.arange(len(features))
-            tokens_hat = received(features, descriptions, torch.full((len(features),), at), numbers)
+            tokens_hat = received(features, descriptions, torch.full((len(features),), at), numbers, sent)
             count = float(packed.answers.sum())
             right += answer_from_tokens(agents.task_agent, tokens_hat, packed)[1].item() * count
             total += count
@@ -212,6 +228,8 @@ def main(
     def save() -> None:
         agents.save_pretrained(out, sensor=_relative(sensor, out), task_agent=_relative(task, out))
         results = {f"accuracy at {at:g} dB": evaluate(at) for at in (20.0, 5.0, -5.0)}
+        if nested:
+            results["accuracy at 5 dB, first token alone"] = evaluate(5.0, sent=1)
         print("val", results, flush=True)
         options = {
             "out": out,
@@ -229,6 +247,7 @@ def main(
             "r": r,
             "max_images": max_images,
             "init": init,
+            "nested": nested,
         }
         write_card(
             out, title="Machine-language tokens: LoRA, slots and code", stage="agents", options=options, results=results

@@ -21,7 +21,8 @@ class JTCC(nn.Module):
         \qquad P = \operatorname{E}\,\tfrac1w\|A t + B\,\mathrm{gelu}(C t)\|^2
 
     In training the expectation is the batch's, differentiable, so that power cannot be bought; its running mean is
-    stored and is the constant in use afterwards.
+    stored and is the constant in use afterwards. A nested code, of which the first tokens alone may be sent, has a
+    constant for each number of them: the mean power is one whatever that number is.
 
     Parameters
     ----------
@@ -29,35 +30,73 @@ class JTCC(nn.Module):
         Length of a token (4096 at full size).
     width : int
         Real numbers sent per token (256 in the paper's text, 512 in its figure 5).
+    nested_tokens : int, optional
+        The largest number of tokens of a nested code; None for one that always sends all of them.
     """
 
     power: Tensor
 
-    def __init__(self, *, hidden_size: int, width: int) -> None:
+    def __init__(self, *, hidden_size: int, width: int, nested_tokens: int | None = None) -> None:
         super().__init__()
         if not 1 <= width <= hidden_size:
             raise ValueError(f"width must be between 1 and hidden_size ({hidden_size}), got {width}")
-        self.hidden_size, self.width = hidden_size, width
+        if nested_tokens is not None and nested_tokens < 1:
+            raise ValueError(f"nested_tokens must be at least 1, got {nested_tokens}")
+        self.hidden_size, self.width, self.nested_tokens = hidden_size, width, nested_tokens
         inner = 2 * width
         self.encode_linear, self.encode_in = nn.Linear(hidden_size, width), nn.Linear(hidden_size, inner)
         self.encode_out = nn.Linear(inner, width, bias=False)
         self.decode_linear, self.decode_in = nn.Linear(width, hidden_size), nn.Linear(width, inner)
         self.decode_out = nn.Linear(inner, hidden_size, bias=False)
-        self.register_buffer("power", torch.ones(()))
+        self.register_buffer("power", torch.ones(() if nested_tokens is None else nested_tokens))
 
     def settings(self) -> dict[str, Any]:
         """Return what `build_code` needs to build this code again."""
-        return {"kind": "jtcc", "hidden_size": self.hidden_size, "width": self.width}
+        nested = {} if self.nested_tokens is None else {"nested_tokens": self.nested_tokens}
+        return {"kind": "jtcc", "hidden_size": self.hidden_size, "width": self.width, **nested}
 
     def encode(self, tokens: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens width"]:
         """Compress tokens to codes of unit mean power per element."""
         raw = self.encode_linear(tokens) + self.encode_out(nn.functional.gelu(self.encode_in(tokens)))
+        constant = self._power(tokens.shape[1])
         if self.training:
             power = raw.square().mean()
-            self.power.lerp_(power.detach(), MOMENTUM)
+            # each number of tokens is met in its share of the batches only, and learns as much faster
+            constant.lerp_(power.detach(), min(1.0, MOMENTUM * (self.nested_tokens or 1)))
         else:
-            power = self.power
+            power = constant
         return raw / power.sqrt()
+
+    def first(self, codes: Float[Tensor, "batch tokens width"], num_tokens: int) -> Float[Tensor, "batch first width"]:
+        """Return of encoded tokens the first ones' codes, at the power at which they are sent alone.
+
+        The same as encoding these tokens alone: a causal model's first tokens do not depend on the later ones.
+
+        Raises
+        ------
+        ValueError
+            If the code is not nested, or there are fewer tokens.
+        """
+        if self.nested_tokens is None:
+            raise ValueError(
+                "this code always sends all its tokens; `tokenlink train agents --nested` makes one whose first suffice"
+            )
+        if not 1 <= num_tokens <= codes.shape[1]:
+            raise ValueError(f"num_tokens must be between 1 and {codes.shape[1]}, got {num_tokens}")
+        return codes[:, :num_tokens] * (self._power(codes.shape[1]) / self._power(num_tokens)).sqrt()
+
+    def start_from(self, earlier: "JTCC") -> None:
+        """Take over the weights of a code of the same width; its constant, or constants, are where the own start."""
+        power = earlier.power if earlier.power.shape == self.power.shape else earlier.power.reshape(-1)[-1]
+        self.load_state_dict({**earlier.state_dict(), "power": power.expand_as(self.power)})
+
+    def _power(self, num_tokens: int) -> Tensor:
+        """Return the constant of so many tokens: a view, which training writes to."""
+        if self.nested_tokens is None:
+            return self.power
+        if num_tokens > self.nested_tokens:
+            raise ValueError(f"the code is nested in {self.nested_tokens} tokens, got {num_tokens}")
+        return self.power[num_tokens - 1]
 
     def decode(self, codes_hat: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens hidden"]:
         """Expand received codes to tokens."""

@@ -56,7 +56,13 @@ def save_half(model: PreTrainedModel, folder: Path) -> None:
 
 
 def write_card(
-    folder: Path, *, title: str, stage: str, options: Mapping[str, object], results: Mapping[str, object]
+    folder: Path,
+    *,
+    title: str,
+    stage: str,
+    options: Mapping[str, object],
+    results: Mapping[str, object],
+    name: str = "README.md",
 ) -> None:
     """Write a model card: what the weights are, the command that made them, what was measured.
 
@@ -71,13 +77,19 @@ def write_card(
         The stage's options; folders are reduced to their names.
     results : mapping
         What was measured on scenes that the training has not seen.
+    name : str
+        Of the file.
     """
-    given = {k: Path(v).name if isinstance(v, Path) else v for k, v in options.items() if v is not None}
-    command = " ".join([f"tokenlink train {stage}", *(f"--{k.replace('_', '-')} {v}" for k, v in given.items())])
+    given = {
+        k: Path(v).name if isinstance(v, Path) else v for k, v in options.items() if v is not None and v is not False
+    }
+    flags = [f"--{k.replace('_', '-')}" + ("" if v is True else f" {v}") for k, v in given.items()]
+    command = " ".join([f"tokenlink train {stage}", *flags])
     lines = [f"# {title}", "", "Made by", "", f"    {command}", "", "| measured on held-out scenes | |", "|---|---|"]
-    lines += [f"| {name} | {value} |" for name, value in results.items()]
-    lines += ["", "`training.jsonl` is the log of the run. Licence: Apache-2.0, data included."]
-    (Path(folder) / "README.md").write_text("\n".join(lines) + "\n")
+    lines += [f"| {what} | {value} |" for what, value in results.items()]
+    log = "`training.jsonl` is the log of the run. " if name == "README.md" else ""
+    lines += ["", f"{log}Licence: Apache-2.0, data included."]
+    (Path(folder) / name).write_text("\n".join(lines) + "\n")
 
 
 def fit(

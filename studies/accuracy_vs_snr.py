@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 import numpy as np
 from pydantic import Field, field_validator
 
-from studies import plots, run_folder, sweep
+from studies import plots, sweep
 from studies.archive import Results
 from studies.config import content_hash
 from studies.engines import Engine, Outcome
@@ -23,6 +23,7 @@ from studies.schemes import (
     jpeg_ldpc,
     jpeg_ldpc_fixed,
     machine_tokens,
+    machine_tokens_adaptive,
     machine_tokens_uncompressed,
     quantized_tokens,
     question_only,
@@ -42,6 +43,7 @@ SCHEMES = {
     "question-only": question_only.build,
     "silent-link": silent_link.build,
     "wrong-image": wrong_image.build,
+    "machine-tokens-adaptive": machine_tokens_adaptive.build,
     "caption": caption.build,
     "caption-error-free": caption_error_free.build,
     "answer-text": answer_text.build,
@@ -62,7 +64,7 @@ Digital = Literal[  # left out by default: they take minutes, most of them to de
     "jpeg-ldpc",
     "jpeg-ldpc-fixed",
 ]
-SchemeName = Literal[Default, Digital]
+SchemeName = Literal[Default, "machine-tokens-adaptive", Digital]
 
 
 class Config(StudyConfig, frozen=True):
@@ -115,8 +117,8 @@ def evaluate(
 
 def _codes(sent: np.ndarray | None, received: Any) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the codes that were sent and arrived, and what arrived of them; None if nothing sent is a code."""
-    if sent is None or received is None or not np.issubdtype(sent.dtype, np.floating):
-        return None
+    if sent is None or received is None or isinstance(received, dict) or not np.issubdtype(sent.dtype, np.floating):
+        return None  # a dict: of each question another part of the codes, which have no one error
     if not isinstance(received, list):
         return sent, received.numpy(force=True)
     arrived = [place for place, codes_hat in enumerate(received) if codes_hat is not None]
@@ -158,10 +160,8 @@ def main(
         The jobs that failed. Their points are missing; running the study again repeats only these.
     """
     study = plan(config, out)
-    study.claim_folder()
-    jobs = study.pending(shard)
-    on_start(len(jobs))
-    failed = study.run(jobs, engine=engine, workers=workers, on_outcome=on_outcome)
-    results = run_folder.collect(study.folder)
+    results, failed = study.complete(
+        engine=engine, workers=workers, shard=shard, on_start=on_start, on_outcome=on_outcome
+    )
     plots.draw_accuracy(results, axis="snr_db", folder=study.folder / "figures", name=NAME)
     return results, failed

@@ -11,7 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ QUESTION_FACTS = ("question", "image_index", "family", "realisation")  # the sam
 MEANINGS = {
     "scheme": "what is sent, and who answers",
     "question": "number of the question in the data set's split",
+    "num_tokens": "machine-language tokens that are sent for each question",
+    "width": "real numbers that are sent for each token",
     "snr_db": "average received signal power per resource element and receive antenna over noise variance [dB]",
     "correct": f"1: answered right, 0: not, {MISSING}: not computed yet",
     "realisation": "number of the fade and noise draw each question met, the same for every scheme and SNR",
@@ -48,7 +50,7 @@ MEANINGS = {
     "duration_s": "time on the air per question [s]; NaN where nothing crosses the link",
 }
 SCALARS = ("code_nmse", "loss_rate")  # per point
-LEDGER = ("resource_elements", "data_res", "pilot_res", "payload_bits", "duration_s")  # per scheme
+LEDGER = ("resource_elements", "data_res", "pilot_res", "payload_bits", "duration_s")  # along what changes one of them
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def build_results(
     shape = (len(schemes), *(len(values) for values in axes.values()))
     correct = np.full((*shape, len(questions["question"])), MISSING, dtype=np.uint8)
     scalars = {name: np.full(shape, np.nan) for name in SCALARS}
-    ledger = {name: np.full(len(schemes), np.nan) for name in LEDGER}
+    ledger = {name: np.full(shape, np.nan) for name in LEDGER}
     for coordinates, point in points:
         if point is None:
             continue
@@ -198,12 +200,8 @@ def build_results(
             *(list(axes[axis]).index(coordinates[axis]) if axis in coordinates else slice(None) for axis in axes),
         )
         correct[place] = point.arrays["correct"]
-        for name, values in scalars.items():
+        for name, values in {**scalars, **ledger}.items():
             values[place] = point.scalars[name]
-        for name, values in ledger.items():
-            if not (np.isnan(values[scheme]) or values[scheme] == point.scalars[name]):
-                raise ValueError(f"{name} of {schemes[scheme]!r} changes along {', '.join(axes)}; it must not")
-            values[scheme] = point.scalars[name]
 
     num_questions = np.where((correct == MISSING).any(-1), 0, correct.shape[-1])
     num_correct = np.where(num_questions > 0, np.where(correct == MISSING, 0, correct).sum(-1), 0)
@@ -211,13 +209,14 @@ def build_results(
     accuracy = np.divide(num_correct, num_questions, out=np.full(shape, np.nan), where=num_questions > 0)
 
     over = ("scheme", *axes)
+    ledger_over, ledger = _without_constant_axes(over, ledger)
     variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
         "correct": ((*over, "question"), correct),
         "accuracy": (over, accuracy),
         "accuracy_low": (over, low),
         "accuracy_high": (over, high),
         **{name: (over, values) for name, values in scalars.items()},
-        **{name: (("scheme",), values) for name, values in ledger.items()},
+        **{name: (ledger_over, values) for name, values in ledger.items()},
         **{name: (("question",), questions[name]) for name in QUESTION_FACTS if name != "question"},
     }
     coordinates = {"scheme": np.asarray(schemes), **{axis: np.asarray(values) for axis, values in axes.items()}}
@@ -242,17 +241,44 @@ def build_results(
     write_atomically(path, buffer.getvalue())
 
 
+def _without_constant_axes(
+    over: tuple[str, ...], variables: dict[str, np.ndarray]
+) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """Drop the axes, behind the first, along which none of the variables changes; NaN is no change."""
+    for axis in over[:0:-1]:
+        place = over.index(axis)
+        ends = {name: (np.fmin.reduce(v, axis=place), np.fmax.reduce(v, axis=place)) for name, v in variables.items()}
+        if all(np.array_equal(low, high, equal_nan=True) for low, high in ends.values()):
+            over = tuple(name for name in over if name != axis)
+            variables = {name: low for name, (low, _) in ends.items()}
+    return over, variables
+
+
 @dataclass(frozen=True)
 class Results:
-    """`results.h5` in memory: coordinates, variables and attributes by name."""
+    """`results.h5` in memory: coordinates, variables, attributes, and the variables' dimensions, by name."""
 
     coordinates: dict[str, np.ndarray]
     variables: dict[str, np.ndarray]
     attributes: dict[str, Any]
+    dimensions: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def of(self, variable: str, scheme: str) -> np.ndarray:
         """Return a variable of one scheme: its first axis taken at that scheme."""
         return self.variables[variable][list(self.coordinates["scheme"]).index(scheme)]
+
+    @property
+    def axes(self) -> dict[str, np.ndarray]:
+        """What the study varied, in the order of the variables' dimensions, and its values."""
+        names = self.dimensions.get("accuracy", tuple(self.coordinates))
+        return {name: self.coordinates[name] for name in names if name not in ("scheme", "question")}
+
+    def along(self, variable: str, scheme: str) -> np.ndarray:
+        """Return a variable of one scheme over all axes, whether they change it or not: [*axes]."""
+        values = self.of(variable, scheme)
+        dimensions = self.dimensions.get(variable, ("scheme", *self.axes))[1 : 1 + values.ndim]
+        shape = [len(place) if axis in dimensions else 1 for axis, place in self.axes.items()]
+        return np.broadcast_to(values.reshape(shape), [len(place) for place in self.axes.values()])
 
     @property
     def schemes(self) -> list[str]:
@@ -278,6 +304,11 @@ def read_results(path: Path) -> Results:
                 raise ValueError(f"it stores {found}, this version reads {(RESULTS_SCHEMA, SCHEMA_VERSION)}")
             scales = {name for name, dataset in file.items() if dataset.is_scale}
             content = {name: _read_array(dataset) for name, dataset in file.items()}
+            dimensions = {
+                name: tuple(dim[0].name.lstrip("/") for dim in dataset.dims)
+                for name, dataset in file.items()
+                if not dataset.is_scale
+            }
     except OSError as error:
         raise ValueError(
             f"{path.name} cannot be read: {error}. `tokenlink plot` rebuilds it from the points."
@@ -286,6 +317,7 @@ def read_results(path: Path) -> Results:
         {name: value for name, value in content.items() if name in scales},
         {name: value for name, value in content.items() if name not in scales},
         attributes,
+        dimensions,
     )
 
 

@@ -3,10 +3,12 @@
 import ast
 import importlib
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +20,11 @@ from rich.table import Table
 from studies.config import ConfigError, resolve
 from studies.engines import StudyError, parse_shard, prepare_process
 
-STUDIES = {"accuracy-vs-snr": "studies.accuracy_vs_snr"}
+STUDIES = {
+    "accuracy-vs-snr": "studies.accuracy_vs_snr",
+    "accuracy-vs-tokens": "studies.accuracy_vs_tokens",
+    "accuracy-vs-width": "studies.accuracy_vs_width",
+}
 BENCHMARKS = {name: f"studies.benchmarks.{name}" for name in ("phy", "recovery", "bridge", "soak")}
 app = typer.Typer(
     name="tokenlink",
@@ -117,6 +123,33 @@ def plot(folder: Annotated[Path, typer.Argument(help="run folder")]) -> None:
 
 
 @app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(help="run folders of accuracy-vs-snr and accuracy-vs-tokens")],
+) -> None:
+    """Compare the schemes of run folders, and judge the paper's claims: tables, comparison.csv, claims.json and .md."""
+    from studies import archive, claims, run_folder, tables
+
+    with refusals():
+        runs: dict[str, Any] = {}
+        for folder in folders:
+            results = run_folder.collect(folder)
+            name = str(results.attributes["study"])
+            if name in runs:
+                raise ConfigError(f"{folder} holds another run of {name}; give one folder of each study")
+            runs[name] = results
+        found = claims.judge(runs.get("accuracy-vs-snr"), runs.get("accuracy-vs-tokens"))
+        origin = {name: f"configuration {results.attributes['config_hash']}" for name, results in runs.items()}
+        paths = claims.write(folders[0], found, origin)
+        if snr := runs.get("accuracy-vs-snr"):
+            for make in (tables.compared_table, tables.mcnemar_table):
+                console.print(make(snr))
+            paths.append(folders[0] / "comparison.csv")
+            archive.write_atomically(paths[-1], tables.comparison_csv(snr).encode())
+        console.print(tables.claims_table(found))
+        console.print(", ".join(map(str, paths)))
+
+
+@app.command()
 def check(folder: Annotated[Path, typer.Argument(help="run folder")]) -> None:
     """Read every point of a run folder again: whole, unchanged, and what results.h5 says."""
     from studies import run_folder
@@ -136,7 +169,7 @@ HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opt
 
 @app.command(context_settings=HANDED_ON)
 def train(context: typer.Context) -> None:
-    """Train a stage of the agents: vision, task, sensor, agents. `tokenlink train STAGE --help` has the options."""
+    """Train vision, task, sensor, agents, adaptive or quantizer; `tokenlink train STAGE --help` has the options."""
     from studies.training import build_app
 
     with refusals():
@@ -153,6 +186,26 @@ def scenes(context: typer.Context) -> None:
         only = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         only.command()(as_command(main))
         only(context.args or ["--help"], prog_name="tokenlink scenes", standalone_mode=False)
+
+
+@app.command()
+def probe(
+    data: Annotated[Path | None, typer.Option(help="folder in CLEVR's layout; default: the shipped split")] = None,
+    split: Annotated[str, typer.Option(help="split to read from the folder")] = "val",
+    out: Annotated[Path | None, typer.Option(help="JSON file for the figures")] = None,
+) -> None:
+    """Measure how much of a question can be guessed from the vague description that the sensor gets."""
+    from semantic.data import shipped_split
+    from semantic.data.clevr import ClevrDataset
+    from semantic.obfuscation import obfuscate
+    from studies import archive, obfuscation_leak
+
+    with refusals():
+        dataset = shipped_split() if data is None else ClevrDataset(data, split)
+        leaks = obfuscation_leak.probe(dataset.questions, obfuscate)
+        console.print(obfuscation_leak.table(leaks))
+        if out is not None:
+            archive.write_atomically(out, json.dumps([asdict(leak) for leak in leaks], indent=1).encode())
 
 
 @app.command()

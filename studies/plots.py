@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,11 @@ from matplotlib.figure import Figure
 from studies.archive import Results, write_atomically
 
 STYLE = Path(__file__).with_name("tokenlink.mplstyle")
-AXIS_LABELS = {"snr_db": "SNR per receive antenna [dB]"}
+AXIS_LABELS = {
+    "snr_db": "SNR per receive antenna [dB]",
+    "num_tokens": "number of tokens",
+    "width": "real numbers per token",
+}
 # A bound or a blind line is no curve that was measured along the axis: it has no markers, and says what it is.
 LINES: dict[str, dict[str, Any]] = {
     "raw-image": {"label": "raw image (upper bound)", "color": "0.15", "linestyle": "--"},
@@ -31,6 +36,7 @@ CURVES: dict[str, dict[str, Any]] = {
         "linestyle": "-",
         "markerfacecolor": "white",
     },
+    "machine-tokens-adaptive": {"label": "machine tokens, adaptive number", "color": "#08519c", "marker": "*"},
     "quantized-tokens": {"label": "quantized tokens", "color": "#756bb1", "marker": "^", "linestyle": "-"},
     "token-indices": {
         "label": "token indices",
@@ -58,16 +64,25 @@ CURVES: dict[str, dict[str, Any]] = {
 CONTROLS: dict[str, dict[str, Any]] = {
     "wrong-image": {"label": "control: another image's tokens", "color": "0.5", "marker": "x", "linestyle": "-"},
 }
-COLUMNS = ("scheme", "accuracy", "accuracy_low", "accuracy_high", "num_questions", "code_nmse")
+BOUNDS = ("accuracy", "accuracy_low", "accuracy_high")
+COSTS = ("code_nmse", "data_res")  # of the CSV
+OTHER_PLACES: tuple[dict[str, Any], ...] = (  # curves of one scheme, from the last place of the second axis backwards
+    {},
+    {"linestyle": "--", "markerfacecolor": "white"},
+    {"linestyle": ":", "markerfacecolor": "white"},
+    {"linestyle": "-.", "markerfacecolor": "white"},
+)
 
 
 def draw_accuracy(results: Results, *, axis: str, folder: Path, name: str) -> list[Path]:
-    """Draw accuracy along one axis, with Wilson bars, and write PNG, PDF and CSV.
+    """Draw accuracy along the first axis, with Wilson bars, and write PNG, PDF and CSV.
+
+    A study of two axes has a curve for each scheme and each place of the second.
 
     Parameters
     ----------
     results : Results
-    axis : the coordinate to draw along
+    axis : the first of the study's axes
     folder : where the files go
     name : of the files
 
@@ -93,36 +108,68 @@ def draw_accuracy(results: Results, *, axis: str, folder: Path, name: str) -> li
             paths.append(folder / f"{name}.{suffix}")
             write_atomically(paths[-1], buffer.getvalue())
     paths.append(folder / f"{name}.csv")
-    write_atomically(paths[-1], to_csv(results, axis).encode())
+    write_atomically(paths[-1], to_csv(results).encode())
     return paths
 
 
-def to_csv(results: Results, axis: str) -> str:
+def to_csv(results: Results) -> str:
     """Return the figure's numbers, a line per point."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["scheme", axis, *COLUMNS[1:]])
+    writer.writerow(["scheme", *results.axes, *BOUNDS, "num_questions", *COSTS])
     num_questions = len(results.coordinates["question"])
     for scheme in results.schemes:
-        for i, place in enumerate(results.coordinates[axis]):
-            values = [results.of(name, scheme)[i] for name in ("accuracy", "accuracy_low", "accuracy_high")]
-            row = [f"{value:.6f}" for value in values]
-            writer.writerow([scheme, f"{place:g}", *row, num_questions, f"{results.of('code_nmse', scheme)[i]:.6g}"])
+        values = {name: results.along(name, scheme) for name in (*BOUNDS, *COSTS)}
+        for place in np.ndindex(*map(len, results.axes.values())):
+            at = [f"{axis[i]:g}" for i, axis in zip(place, results.axes.values(), strict=True)]
+            row = [f"{values[name][place]:.6f}" for name in BOUNDS]
+            writer.writerow([scheme, *at, *row, num_questions, *(f"{values[name][place]:.6g}" for name in COSTS)])
     return text.getvalue()
 
 
 def _draw_scheme(axes: Axes, results: Results, axis: str, scheme: str) -> None:
-    place = results.coordinates[axis]
-    accuracy, low, high = (100 * results.of(name, scheme) for name in ("accuracy", "accuracy_low", "accuracy_high"))
-    if np.isnan(accuracy).all():
+    bounds = [100 * results.along(name, scheme) for name in BOUNDS]
+    if np.isnan(bounds[0]).all():
         return
     if scheme in LINES:
-        axes.axhspan(float(low[0]), float(high[0]), color="0.5", alpha=0.12, linewidth=0)
-        axes.axhline(float(accuracy[0]), linewidth=1.0, **LINES[scheme])
+        accuracy, low, high = (float(bound.flat[0]) for bound in bounds)
+        axes.axhspan(low, high, color="0.5", alpha=0.12, linewidth=0)
+        axes.axhline(accuracy, linewidth=1.0, **LINES[scheme])
         return
     style = CURVES.get(scheme) or CONTROLS.get(scheme) or {"label": scheme, "marker": "."}
-    bars = np.maximum([accuracy - low, high - accuracy], 0)
-    axes.errorbar(place, accuracy, yerr=bars, elinewidth=0.8, **style)
+    others = {name: place for name, place in results.axes.items() if name != axis}
+    combinations = list(np.ndindex(*map(len, others.values())))
+    for place, change in zip(reversed(combinations), itertools.cycle(OTHER_PLACES), strict=False):
+        accuracy, low, high = (bound[:, *place] for bound in bounds)
+        at = "".join(
+            f", {_named(name, float(values[i]))}" for i, (name, values) in zip(place, others.items(), strict=True)
+        )
+        where = _where(results, axis, scheme, place)
+        bars = np.maximum([accuracy - low, high - accuracy], 0)
+        drawn = slice(None) if len(where) > 1 else slice(1)
+        axes.errorbar(
+            where,
+            accuracy[drawn],
+            yerr=bars[:, drawn],
+            elinewidth=0.8,
+            **{**style, **change, "label": style["label"] + at},
+        )
+
+
+def _where(results: Results, axis: str, scheme: str, place: tuple[int, ...]) -> np.ndarray:
+    """Return where a curve's points stand on the axis.
+
+    Of the adaptive scheme that is one place, unless it follows the axis: where the proposal takes as much on the air.
+    """
+    along = results.coordinates[axis]
+    if scheme != "machine-tokens-adaptive" or axis == "snr_db" or "machine-tokens" not in results.schemes:
+        return along
+    spent, proposal = (results.along("data_res", name)[:, *place] for name in (scheme, "machine-tokens"))
+    return np.interp(spent[:1], proposal, along)
+
+
+def _named(axis: str, value: float) -> str:
+    return f"{value:g} dB" if axis == "snr_db" else f"{value:g} {axis.replace('_', ' ')}"
 
 
 def _rounded_range(results: Results) -> tuple[float, float]:

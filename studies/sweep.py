@@ -15,7 +15,7 @@ from studies.config import ConfigError, content_hash, read_yaml
 from studies.engines import Engine, Job, Outcome, StudyError, run_jobs, shard_of
 from studies.provenance import code_version, git_state, package_versions, source_hash
 from studies.questions import Batch
-from studies.run_folder import PLAN_SCHEMA, EventLog
+from studies.run_folder import PLAN_SCHEMA, EventLog, collect
 from studies.schemes.scheme import Scheme
 from studies.workbench import StudyConfig, Workbench
 
@@ -66,7 +66,8 @@ class Sweep:
     name : the study's name
     config : StudyConfig
     schemes : name and how to build it, in the order of the legend
-    axes : name and values; every scheme that crosses the link has a point at each combination
+    axes : name and values; every scheme that crosses the link has a point at each combination of those it follows
+    configure : the configuration at a place of the axes; left out, it is the same everywhere
     evaluate : importable function that computes a point
     folder : the run folder
     """
@@ -80,8 +81,10 @@ class Sweep:
         axes: Mapping[str, Sequence[float]],
         evaluate: Evaluate,
         folder: Path,
+        configure: Callable[[Mapping[str, float]], StudyConfig] | None = None,
     ):
         self.name, self.config, self.folder = name, config, folder
+        self.configure = configure or (lambda coordinates: config)
         self.schemes, self.axes, self.evaluate = dict(schemes), {k: list(v) for k, v in axes.items()}, evaluate
         self.workbench = workbench_for(config)
 
@@ -94,18 +97,19 @@ class Sweep:
         encoding: dict[str, Job] = {}
         points: list[Job] = []
         for name, build in self.schemes.items():
-            scheme = scheme_for(build, self.config)
-            codes = self._encode_jobs(name, build, scheme)
-            for job in codes:
-                encoding.setdefault(job.id, job)
-            combinations = itertools.product(*self.axes.values()) if scheme.crosses_link else [()]
-            for values in combinations:
-                coordinates = dict(zip(self.axes, values, strict=False))
+            followed = self._followed(scheme_for(build, self.config))
+            for values in itertools.product(*followed.values()):
+                coordinates = dict(zip(followed, values, strict=True))
+                config = self.configure(coordinates) if coordinates else self.config
+                scheme = scheme_for(build, config)
+                codes = self._encode_jobs(name, build, config)
+                for job in codes:
+                    encoding.setdefault(job.id, job)
                 key = self._key("point", scheme.determined_by(), scheme=name, **coordinates)
                 if scheme.crosses_link:
-                    key["link"] = self.config.plain()["link"]
+                    key["link"] = config.plain()["link"]
                 task = PointTask(
-                    self.config, build, self.folder, self.evaluate, coordinates, key, tuple(job.id for job in codes)
+                    config, build, self.folder, self.evaluate, coordinates, key, tuple(job.id for job in codes)
                 )
                 label = ", ".join([name, *(f"{axis} {value:g}" for axis, value in coordinates.items())])
                 job = Job(content_hash(key), label, task, frozenset(task.codes))
@@ -168,11 +172,10 @@ class Sweep:
         """Return where the numbers come from. Nothing in it names a machine, a user or a place."""
         config = self.config.public()
         facts = self.workbench.question_facts()
-        models = {
-            f"model_hash_{name.replace('-', '_')}": str(model)
-            for name, build in self.schemes.items()
-            for model in scheme_for(build, self.config).determined_by().values()
-        }
+        models: dict[str, list[str]] = {}  # of a scheme whose models change along an axis, all of them, in its order
+        for job in self.points:
+            hashes = models.setdefault(f"model_hash_{job.task.key['scheme'].replace('-', '_')}", [])
+            hashes += [found for found in map(str, job.task.key["models"].values()) if found not in hashes]
         return {
             "study": self.name,
             "config_json": json.dumps(config, sort_keys=True),
@@ -180,7 +183,7 @@ class Sweep:
             "seed": self.config.seed,
             "link_seed": self.config.link.seed,
             "data_hash": self.workbench.dataset.data_hash,
-            **models,
+            **{name: " ".join(hashes) for name, hashes in models.items()},
             "num_images": len(np.unique(facts["image_index"])),
             "num_realisations": len(np.unique(facts["realisation"])),
             "code_version": code_version(),
@@ -219,13 +222,35 @@ class Sweep:
             raise StudyError(f"no point could be computed; the first job that failed: {first.job.label}: {first.error}")
         return failed
 
-    def _encode_jobs(self, name: str, build: Build, scheme: Scheme) -> list[Job]:
-        if (encoded_by := scheme.encoded_by()) is None:
+    def complete(
+        self,
+        *,
+        engine: Engine,
+        workers: int,
+        shard: tuple[int, int],
+        on_start: Callable[[int], None],
+        on_outcome: Callable[[Outcome], None],
+    ) -> tuple[archive.Results, list[Outcome]]:
+        """Run a shard, or what is left of it, and collect what is done: results, and the jobs that failed."""
+        self.claim_folder()
+        jobs = self.pending(shard)
+        on_start(len(jobs))
+        failed = self.run(jobs, engine=engine, workers=workers, on_outcome=on_outcome)
+        return collect(self.folder), failed
+
+    def _followed(self, scheme: Scheme) -> dict[str, list[float]]:
+        """Return the axes along which a scheme's answers change."""
+        if not scheme.crosses_link:
+            return {}
+        return {axis: values for axis, values in self.axes.items() if axis not in scheme.ignores}
+
+    def _encode_jobs(self, name: str, build: Build, config: StudyConfig) -> list[Job]:
+        if (encoded_by := scheme_for(build, config).encoded_by()) is None:
             return []
         jobs = []
         for number in range(len(self.workbench.batches)):
             key = self._key("codes", encoded_by, batch=number)
-            task = EncodeTask(self.config, build, self.folder, number, key)
+            task = EncodeTask(config, build, self.folder, number, key)
             jobs.append(Job(content_hash(key), f"{name}, codes {number + 1}/{len(self.workbench.batches)}", task))
         return jobs
 
@@ -257,7 +282,11 @@ def execute(task: EncodeTask | PointTask) -> None:
         task.folder / "points",
         task.key,
         {**workbench.question_facts(), "correct": evaluation.correct.astype(np.uint8), "answer": evaluation.answers},
-        {"code_nmse": evaluation.code_nmse, "loss_rate": evaluation.loss_rate, **_ledger_scalars(scheme)},
+        {
+            "code_nmse": evaluation.code_nmse,
+            "loss_rate": evaluation.loss_rate,
+            **scheme.cost(task.coordinates.get("snr_db", np.inf)),
+        },
     )
 
 
@@ -279,19 +308,6 @@ def read_codes(folder: Path, hashes: tuple[str, ...]) -> np.ndarray | None:
     if not hashes:
         return None
     return np.concatenate([archive.read_point(folder / "codes" / f"{name}.h5").arrays["codes"] for name in hashes])
-
-
-def _ledger_scalars(scheme: Scheme) -> dict[str, float]:
-    ledger = scheme.ledger()
-    if ledger is None:
-        return dict.fromkeys(archive.LEDGER, float("nan"))
-    return {
-        "resource_elements": ledger.total_res,
-        "data_res": ledger.data_res,
-        "pilot_res": ledger.pilot_res,
-        "payload_bits": float("nan"),
-        "duration_s": ledger.duration_s,
-    }
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterable[str]:

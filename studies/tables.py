@@ -1,6 +1,9 @@
 """What a run prints, 80 columns wide: accuracies with intervals, families, comparisons, and what the link costs."""
 
+import csv
+import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -8,7 +11,12 @@ from rich import box
 from rich.table import Table
 
 from studies.archive import MISSING, Results
-from studies.statistics import compare, wilson_interval
+from studies.claims import Claim
+from studies.statistics import Comparison, compare, wilson_interval
+
+BOUNDS = ("accuracy", "accuracy_low", "accuracy_high")
+PROPOSAL = "machine-tokens"
+TABLE_SNR_DB = (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 
 # Pairs worth a test, at the end of the axis.
 COMPARISONS = (
@@ -24,16 +32,17 @@ COMPARISONS = (
 )
 
 
-def accuracy_table(results: Results, axis: str = "snr_db") -> Table:
-    """Accuracy of every scheme along an axis, in percent."""
+def accuracy_table(results: Results) -> Table:
+    """Accuracy of every scheme along the study's axes, in percent."""
     num_questions = len(results.coordinates["question"])
     title = f"Accuracy [%] ± half of the 95 % Wilson interval, {num_questions} questions per point"
     bounds = [results.variables[name] for name in ("accuracy", "accuracy_low", "accuracy_high")]
     rows = []
-    for i, value in enumerate(results.coordinates[axis]):
-        cells = zip(*(bound[:, i] for bound in bounds), strict=True)
-        rows.append([f"{value:g}", *(_percent(*cell) for cell in cells)])
-    return _table(title, [axis, *map(_words, results.schemes)], rows)
+    for place in np.ndindex(*map(len, results.axes.values())):
+        cells = zip(*(bound[:, *place] for bound in bounds), strict=True)
+        at = [f"{values[i]:g}" for i, values in zip(place, results.axes.values(), strict=True)]
+        rows.append([", ".join(at), *(_percent(*cell) for cell in cells)])
+    return _table(title, [", ".join(results.axes), *map(_words, results.schemes)], rows)
 
 
 def family_table(results: Results) -> Table:
@@ -43,7 +52,7 @@ def family_table(results: Results) -> Table:
     for name in sorted(set(families)):
         row = [f"{name} ({np.sum(families == name)})"]
         for scheme in results.schemes:
-            correct = results.of("correct", scheme)[-1][families == name]
+            correct = at_end(results, scheme)[families == name]
             accuracy = np.nan if (correct == MISSING).any() else correct.mean()
             row.append(_percent(accuracy, *wilson_interval(np.sum(correct == 1), len(correct))))
         rows.append(row)
@@ -57,7 +66,7 @@ def comparison_table(results: Results) -> Table:
     for first, second in COMPARISONS:
         if not {first, second} <= set(results.schemes):
             continue
-        outcomes = [results.of("correct", scheme)[-1] for scheme in (first, second)]
+        outcomes = [at_end(results, scheme) for scheme in (first, second)]
         if any((correct == MISSING).any() for correct in outcomes):
             continue
         found = compare(*outcomes, images=results.variables["image_index"])
@@ -71,17 +80,22 @@ def ledger_table(results: Results) -> Table:
     """What one question costs on the air."""
     rows = []
     for scheme in results.schemes:
-        counts = [float(results.of(name, scheme)) for name in ("data_res", "pilot_res", "resource_elements")]
-        if not np.isnan(counts).any():
-            milliseconds = 1e3 * float(results.of("duration_s", scheme))
-            rows.append([scheme, *(f"{count:.0f}" for count in counts), f"{milliseconds:.3g}"])
+        values = [results.along(name, scheme) for name in ("data_res", "pilot_res", "resource_elements", "duration_s")]
+        before = None
+        for place in np.ndindex(*map(len, results.axes.values())):
+            *counts, duration = (float(value[place]) for value in values)
+            if np.isnan(counts).any() or counts == before:
+                continue  # a line where something changes
+            before = counts
+            name = ", ".join([scheme, *_changing(results, values, place)])
+            rows.append([name, *(f"{count:.0f}" for count in counts), f"{1e3 * duration:.3g}"])
     title = "On the air, per question: resource elements of codes, pilots and slots"
     return _table(title, ["scheme", "codes", "pilots", "slots", "ms"], rows)
 
 
-def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], gap: int = 1) -> Table:
     """Columns as wide as their cells, headers broken between words: left alone, rich would break cells instead."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0), pad_edge=False)
     for i, name in enumerate(header):
         words = [*name.split(), *(row[i] for row in rows)] if i else [name, *(row[i] for row in rows)]
         table.add_column(name, justify="right" if i else "left", width=max(map(len, words)))
@@ -94,11 +108,125 @@ def _words(scheme: str) -> str:
     return scheme.replace("-", " ")  # so that a narrow column can break it
 
 
+def compared_table(results: Results) -> Table:
+    """Every scheme in a line: what it takes on the air, and its accuracy along SNR."""
+    rows = []
+    for line in compared(results):
+        air = ["-", "-"] if np.isnan(line.data_res) else [f"{line.data_res:.0f}", f"{1e3 * line.duration_s:.2g}"]
+        cells = [_percent(a, low, high, digits=0) for a, low, high in line.accuracy]
+        rows.append([line.scheme, *air, *cells])
+    title = "Accuracy [%] ± half of the 95 % Wilson interval; on the air, per question: REs of codes, ms"
+    return _table(title, ["scheme", "REs", "ms", *(f"{at:g} dB" for at in _table_snr_db(results))], rows, gap=0)
+
+
+def mcnemar_table(results: Results) -> Table:
+    """Exact McNemar test of every scheme against the proposal, on the same questions and fades."""
+    rows = []
+    for line in compared(results):
+        if line.scheme != PROPOSAL:
+            rows.append([line.scheme, *("-" if c is None else f"{c.p_value:.1g}" for c in line.against)])
+    title = f"McNemar p against {PROPOSAL}, none corrected for their number"
+    return _table(title, ["scheme", *(f"{at:g} dB" for at in _table_snr_db(results))], rows)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A scheme of a study along SNR; what it spends is its mean over SNR.
+
+    Attributes
+    ----------
+    accuracy : (accuracy, low, high) at each of the table's SNRs
+    against : its difference to the proposal at each of them; None where either is missing
+    """
+
+    scheme: str
+    data_res: float
+    resource_elements: float
+    duration_s: float
+    accuracy: list[tuple[float, ...]]
+    against: list[Comparison | None]
+
+
+def compared(results: Results) -> list[Compared]:
+    """Compare every scheme with the proposal, at `TABLE_SNR_DB` as far as they were run."""
+    lines = []
+    places = [list(results.coordinates["snr_db"]).index(at) for at in _table_snr_db(results)]
+    for scheme in results.schemes:
+        spent = {name: results.along(name, scheme) for name in ("data_res", "resource_elements", "duration_s")}
+        means = {name: np.nan if np.isnan(value).all() else float(np.nanmean(value)) for name, value in spent.items()}
+        bounds = [results.of(name, scheme) for name in ("accuracy", "accuracy_low", "accuracy_high")]
+        accuracy = [tuple(float(bound[place]) for bound in bounds) for place in places]
+        against = [_against_proposal(results, scheme, place) for place in places]
+        lines.append(Compared(scheme, **means, accuracy=accuracy, against=against))
+    return lines
+
+
+def comparison_csv(results: Results) -> str:
+    """Return the two tables' numbers, a line for each scheme and SNR."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    header = ["scheme", "snr_db", "data_res", "resource_elements", "duration_ms", *BOUNDS]
+    writer.writerow([*header, *(f"{name}_from_{PROPOSAL}" for name in ("difference", "low", "high")), "mcnemar_p"])
+    for line in compared(results):
+        for at, bounds, found in zip(_table_snr_db(results), line.accuracy, line.against, strict=True):
+            spent = (line.data_res, line.resource_elements, 1e3 * line.duration_s)
+            difference = ("",) * 4 if found is None else (found.difference, found.low, found.high, found.p_value)
+            numbers = (value if value == "" else f"{value:.6g}" for value in (at, *spent, *bounds, *difference))
+            writer.writerow([line.scheme, *numbers])
+    return text.getvalue()
+
+
+def claims_table(claims: Sequence[Claim]) -> Table:
+    """Return the paper's claims and what became of them."""
+    table = Table(title="The paper's claims", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("", "claim", "verdict", "numbers"):
+        table.add_column(name, overflow="fold")
+    for claim in claims:
+        verdict = claim.found.verdict + (f": {claim.found.conditions}" if claim.found.conditions else "")
+        table.add_row(str(claim.number), claim.text, verdict, "\n".join(map(str, claim.found.numbers)))
+    return table
+
+
+def _table_snr_db(results: Results) -> list[float]:
+    return [at for at in TABLE_SNR_DB if at in results.coordinates["snr_db"]]
+
+
+def _against_proposal(results: Results, scheme: str, place: int) -> Comparison | None:
+    if PROPOSAL not in results.schemes:
+        return None
+    outcomes = [results.of("correct", name)[place] for name in (scheme, PROPOSAL)]
+    if any((correct == MISSING).any() for correct in outcomes):
+        return None
+    return compare(*outcomes, images=results.variables["image_index"])
+
+
+def at_end(results: Results, scheme: str) -> np.ndarray:
+    """Return each question's outcome at the last place of every axis."""
+    return results.of("correct", scheme)[(-1,) * len(results.axes)]
+
+
 def _end(results: Results) -> str:
-    return f"{results.coordinates['snr_db'][-1]:g} dB"
+    return _place(results, (-1,) * len(results.axes))
 
 
-def _percent(accuracy: ArrayLike, low: ArrayLike, high: ArrayLike) -> str:
+def _changing(results: Results, values: Sequence[np.ndarray], place: tuple[int, ...]) -> list[str]:
+    """Name a place by those axes along which one of the values changes."""
+    named = []
+    for number, (axis, along) in enumerate(results.axes.items()):
+        if any(np.any(np.fmin.reduce(value, axis=number) != np.fmax.reduce(value, axis=number)) for value in values):
+            named.append(_named(axis, along[place[number]]))
+    return named
+
+
+def _place(results: Results, place: tuple[int, ...]) -> str:
+    return ", ".join(_named(axis, values[i]) for i, (axis, values) in zip(place, results.axes.items(), strict=True))
+
+
+def _named(axis: str, value: float) -> str:
+    return f"{value:g} dB" if axis == "snr_db" else f"{axis} {value:g}"
+
+
+def _percent(accuracy: ArrayLike, low: ArrayLike, high: ArrayLike, digits: int = 1) -> str:
     accuracy, low, high = (100 * np.asarray(value, dtype=float) for value in (accuracy, low, high))
     half = (high - low) / 2
-    return "missing" if np.isnan(accuracy) else f"{accuracy:.1f}±{half:.{1 if half < 10 else 0}f}"
+    return "missing" if np.isnan(accuracy) else f"{accuracy:.1f}±{half:.{digits if half < 10 else 0}f}"

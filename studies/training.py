@@ -52,6 +52,7 @@ def train_agents(
     seed: int = 0,
     max_images: int | None = None,
     init: Path | None = None,
+    nested: Annotated[bool, typer.Option("--nested", help="a code whose first tokens suffice")] = False,
     assign: Annotated[list[str] | None, typer.Option("-s", help="a key of the link, e.g. -s num_rx_ant=4")] = None,
 ) -> None:
     """Train sensor adapter and code end to end over the link; `--uncompressed` leaves the code out."""
@@ -75,7 +76,69 @@ def train_agents(
         seed=seed,
         max_images=max_images,
         init=init,
+        nested=nested,
     )
+
+
+def train_adaptive(
+    out: Path,
+    data: Path,
+    split: str = "val",
+    num_questions: int = 3000,
+    tolerance: float = 0.01,
+    snr_db: list[float] = [-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0],  # noqa: B006 -- typer's own way; never changed
+    assign: Annotated[list[str] | None, typer.Option("-s", help="a key of the link, e.g. -s num_rx_ant=4")] = None,
+) -> None:
+    """Measure how many tokens of the nested code in OUT suffice, by SNR and kind of task; OUT gets the table."""
+    import tensorflow  # noqa: F401 -- before torch, as bridge does
+
+    from semantic.agent_training import NUM_FADES, TRAINING_REALISATIONS
+    from semantic.token_choice import measure
+    from studies.config import resolve
+    from studies.workbench import DataConfig, StudyConfig, load_agents, load_dataset, make_channel
+
+    link = resolve(StudyConfig, assignments=[f"link.{assignment}" for assignment in assign or []]).link
+    choice = measure(
+        load_agents(str(out)),
+        load_dataset(DataConfig(folder=str(data), split=split)),
+        make_channel(link),
+        snr_db=sorted(snr_db),
+        first_realisation=TRAINING_REALISATIONS + NUM_FADES,
+        num_questions=num_questions,
+        tolerance=tolerance,
+    )
+    for kind, table in choice.accuracy.items():
+        print(f"{kind} ({choice.num_questions[kind]} questions)")
+        for at, row in zip(choice.snr_db, table, strict=True):
+            chosen = choice.num_tokens(at, f"this is a question about {kind} .")
+            print(f"  {at:g} dB: {', '.join(f'{value:.3f}' for value in row)}: {chosen}")
+    print(choice.save(out))
+
+
+def train_quantizer(out: Path, data: Path, split: str = "train", num_questions: int = 6000) -> None:
+    """Learn the quantisers of the pair in OUT from its codes of training images; OUT gets the tables and their card."""
+    import numpy as np
+
+    from semantic.training import write_card
+    from studies.schemes.digital.quantizer_file import CARD, KINDS, encode_questions, error, load_tables, save_tables
+    from studies.workbench import DataConfig, load_agents, load_dataset
+
+    agents = load_agents(str(out))
+    dataset = load_dataset(DataConfig(folder=str(data), split=split))
+    codes, images = encode_questions(agents, dataset, num_questions)
+    kept = images < np.quantile(images, 0.9)  # the last tenth of the images only measures
+    path = save_tables(out, codes[kept], agents.model_hash)
+    results: dict[str, object] = {"codes learned from": int(kept.sum()), "codes measured on": int((~kept).sum())}
+    for name, kind in KINDS.items():
+        tables = load_tables(str(out), name, agents)
+        for num_bytes in sorted({min(size, kind.most_bytes(codes.shape[1:])) for size in (5, 40, 160)}):
+            nmse = error(kind, tables, codes[~kept], num_bytes)
+            results[f"{name}, {num_bytes} bytes: squared error over power"] = f"{nmse:.4f}"
+    options = {"out": out, "data": data, "split": split, "num_questions": num_questions}
+    write_card(out, title="Quantisers of the codes", stage="quantizer", options=options, results=results, name=CARD)
+    for name, value in results.items():
+        print(f"{name}: {value}")
+    print(path)
 
 
 def build_app() -> typer.Typer:
@@ -84,4 +147,6 @@ def build_app() -> typer.Typer:
     for stage, module in STAGES.items():
         app.command(stage)(as_command(importlib.import_module(module).main))
     app.command("agents")(as_command(train_agents))
+    app.command("adaptive")(as_command(train_adaptive))
+    app.command("quantizer")(as_command(train_quantizer))
     return app

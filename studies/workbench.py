@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bridge import TokenChannel
     from semantic import AgentLink
     from semantic.data.clevr import ClevrDataset
+    from semantic.token_choice import TokenChoice
 
 
 class DataConfig(Record, frozen=True):
@@ -29,6 +30,7 @@ class ModelsConfig(Record, frozen=True):
 
     machine_tokens: str = "clevr-mini"
     machine_tokens_uncompressed: str = "clevr-mini-uncompressed"
+    machine_tokens_adaptive: str = "clevr-mini-adaptive"
 
 
 class StudyConfig(Record, frozen=True):
@@ -46,7 +48,7 @@ class StudyConfig(Record, frozen=True):
         """Return the configuration as it may be published: folders of this machine are reduced to their last part."""
         plain = self.plain()
         for section, keys in (("data", ("folder",)), ("models", tuple(plain["models"]))):
-            plain[section].update({key: _without_place(plain[section][key]) for key in keys})
+            plain[section].update({key: without_place(plain[section][key]) for key in keys})
         return plain
 
 
@@ -84,6 +86,10 @@ class Workbench:
     def agents(self, name: str) -> "AgentLink":
         """Return the pair of agents of that name; it is loaded once per process."""
         return load_agents(name)
+
+    def token_choice(self, name: str) -> "TokenChoice":
+        """Return the table that says how many tokens the agents of that name send."""
+        return load_token_choice(name)
 
     def question_facts(self) -> dict[str, np.ndarray]:
         """Return what the archive says of each question, [num_questions] each."""
@@ -125,6 +131,14 @@ def load_agents(name: str) -> "AgentLink":
 
 
 @functools.cache
+def load_token_choice(name: str) -> "TokenChoice":
+    """Load the table that lies next to a pair of agents."""
+    from semantic.token_choice import TokenChoice
+
+    return TokenChoice.from_pretrained(name, load_agents(name))
+
+
+@functools.cache
 def make_channel(link: LinkConfig) -> "TokenChannel":
     """Build a link and put it behind the bridge."""
     from bridge import TokenChannel  # before phy: it fixes the order in which the two frameworks are loaded
@@ -133,5 +147,6 @@ def make_channel(link: LinkConfig) -> "TokenChannel":
     return TokenChannel(AnalogLink(link))
 
 
-def _without_place(name: str | None) -> str | None:
+def without_place(name: str | None) -> str | None:
+    """Reduce a folder of this machine to its last part; shipped names stay."""
     return Path(name).name if name and name.startswith(("/", "~", ".")) else name

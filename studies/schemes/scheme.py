@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from studies.archive import LEDGER
 from studies.questions import Batch
 
 if TYPE_CHECKING:
@@ -25,9 +26,12 @@ class Scheme(ABC):
     ----------
     crosses_link : bool
         False: its answers are the same at every SNR, so that they are computed once.
+    ignores : frozenset of str
+        Axes of studies that change nothing for it, though it crosses the link.
     """
 
     crosses_link: ClassVar[bool] = False
+    ignores: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def determined_by(self) -> dict[str, Any]:
@@ -63,6 +67,10 @@ class Scheme(ABC):
         """Return the resources that one question takes; None where nothing crosses the link."""
         return None
 
+    def cost(self, snr_db: float) -> dict[str, float]:
+        """Return what the archive says of the ledger, `archive.LEDGER`: means over the questions, where they differ."""
+        return ledger_scalars(self.ledger())
+
 
 class WithoutLink(Scheme):
     """A curve that puts nothing on the air.
@@ -91,3 +99,16 @@ class WithoutLink(Scheme):
 def weights_hash(agents: "AgentLink") -> str:
     """Hash of all weights of a pair of agents, read once per process."""
     return agents.model_hash
+
+
+def ledger_scalars(ledger: "Ledger | None") -> dict[str, float]:
+    """Return what the archive says of a ledger; NaN where there is none."""
+    if ledger is None:
+        return dict.fromkeys(LEDGER, float("nan"))
+    return {
+        "resource_elements": ledger.total_res,
+        "data_res": ledger.data_res,
+        "pilot_res": ledger.pilot_res,
+        "payload_bits": float("nan"),
+        "duration_s": ledger.duration_s,
+    }

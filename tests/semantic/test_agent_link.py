@@ -197,3 +197,31 @@ def test_agents_in_bfloat16_send_float32_codes(saved):
     codes = agents.encode(IMAGES[:2], QUESTIONS[:2])
     assert codes.dtype == torch.float32
     assert len(agents.answer_codes(codes, QUESTIONS[:2])) == 2
+
+
+# --- the first tokens alone --------------------------------------------------------------------------------------
+
+
+def test_only_the_first_tokens_are_sent_if_so_asked_and_do_not_depend_on_the_others(pair):
+    torch.manual_seed(5)
+    nested = build_agents(pair / "sensor", pair / "task", num_tokens=3, width=8, r=2, nested=True).eval()
+    nested.code.power.copy_(torch.tensor([1.0, 2.0, 4.0]))
+    nested.channel = channel = NoisyChannel()
+    answers = nested.answer(IMAGES, QUESTIONS, snr_db=3.0, realisation=torch.arange(6), num_tokens=2)
+    ((codes, *_),) = channel.calls
+    assert codes.shape == (6, 2, 8)
+    assert len(answers) == 6
+    fewer = SensorAgent(nested.sensor.model, nested.sensor.processor, num_tokens=2)
+    with torch.no_grad():
+        fewer.slots.copy_(nested.sensor.slots[:2])
+        alone = nested.code.encode(fewer.tokens(IMAGES, [obfuscate(q) for q in QUESTIONS]))
+    torch.testing.assert_close(codes, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_agents_without_a_nested_code_send_all_tokens_or_none(agents):
+    agents.channel = NoisyChannel()
+    with pytest.raises(ValueError, match="always sends all its tokens"):
+        agents.answer(IMAGES, QUESTIONS, snr_db=3.0, num_tokens=2)
+    agents.code = TokenScaler(hidden_size=HIDDEN)
+    with pytest.raises(ValueError, match="uncompressed tokens are always sent together"):
+        agents.answer(IMAGES, QUESTIONS, snr_db=3.0, num_tokens=2)

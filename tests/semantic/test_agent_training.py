@@ -179,6 +179,26 @@ def test_twenty_steps_reduce_the_loss_and_what_is_saved_can_be_loaded(pair, data
     assert str(tmp_path) not in "".join(p.read_text() for p in folder.glob("*.json*"))
 
 
+def test_nested_training_sends_every_number_of_tokens_and_learns_a_power_for_each(pair, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        agent_training,
+        "fit",
+        lambda step, parameters, **options: training.fit(step, parameters, **options, max_steps=30),
+    )
+    channel, options = NoisyChannel(), {"num_tokens": 3, "width": 8, "r": 4, "batch": 4}
+    main(tmp_path, data, pair / "sensor", pair / "task", channel, 1.0, nested=True, **options)
+    assert {codes.shape[1] for codes, *_ in channel.calls[:30]} == {1, 2, 3}
+    for codes, *_ in channel.calls[:30]:
+        assert codes.square().mean().item() == pytest.approx(1, abs=1e-4)  # unit power, however many are sent
+    agents = AgentLink.from_pretrained(tmp_path)
+    assert agents.code.settings()["nested_tokens"] == 3
+    assert len(set(agents.code.power.tolist())) == 3
+    assert "first token alone" in (tmp_path / "README.md").read_text()
+    assert "--nested\n" in (tmp_path / "README.md").read_text()
+    with pytest.raises(ValueError, match="only a compressed code can be nested"):
+        build_agents(pair / "sensor", pair / "task", num_tokens=3, width=None, nested=True)
+
+
 def test_training_refuses_a_task_agent_that_moved(pair, data, tmp_path, monkeypatch):
     def disturb(step, parameters, **options):
         from_closure = dict(zip(step.__code__.co_freevars, (c.cell_contents for c in step.__closure__), strict=True))

@@ -7,6 +7,7 @@ from semantic.jtcc import JTCC, MOMENTUM, TokenScaler, build_code
 
 CODES = [
     pytest.param({"kind": "jtcc", "hidden_size": 24, "width": 10}, id="jtcc"),
+    pytest.param({"kind": "jtcc", "hidden_size": 24, "width": 10, "nested_tokens": 5}, id="nested"),
     pytest.param({"kind": "uncompressed", "hidden_size": 24}, id="uncompressed"),
 ]
 
@@ -126,3 +127,56 @@ def test_a_misspelt_setting_is_refused():
 def test_an_untrained_scaler_changes_nothing():
     x = tokens()
     assert torch.equal(TokenScaler(hidden_size=24).eval().encode(x), x)
+
+
+# --- codes whose first tokens suffice ----------------------------------------------------------------------------
+
+
+def growing(seed):
+    """Tokens of which each is larger than the one before it: the first ones alone have another power than all."""
+    return tokens(512, seed=seed) * torch.arange(1.0, 6.0)[:, None]
+
+
+def nested(steps=300):
+    code = JTCC(hidden_size=24, width=10, nested_tokens=5).train()
+    with torch.no_grad():
+        for seed in range(steps):
+            code.encode(growing(seed)[:, : 1 + seed % 5])
+    return code.eval()
+
+
+def test_the_first_tokens_alone_are_sent_at_unit_power_however_many_they_are():
+    code, x = nested(), torch.cat([growing(10_000 + seed) for seed in range(20)])
+    plain = JTCC(hidden_size=24, width=10).eval()
+    plain.start_from(code)
+    with torch.no_grad():
+        for number in range(1, 6):
+            assert code.encode(x[:, :number]).square().mean().item() == pytest.approx(
+                1, rel=0.06
+            )  # 10 batches of 512: 2 %
+        assert plain.encode(x[:, :1]).square().mean() < 0.2  # one constant for all would starve the first
+
+
+def test_the_first_tokens_of_all_are_those_that_are_encoded_alone():
+    code, x = nested(20), growing(0)
+    for number in range(1, 6):
+        torch.testing.assert_close(code.first(code.encode(x), number), code.encode(x[:, :number]))
+
+
+def test_what_cannot_be_nested_says_so():
+    code, x = nested(5), growing(0)
+    with pytest.raises(ValueError, match="between 1 and 5, got 6"):
+        code.first(code.encode(x), 6)
+    with pytest.raises(ValueError, match="nested in 5 tokens, got 6"):
+        code.encode(torch.randn(1, 6, 24))
+    plain = JTCC(hidden_size=24, width=10)
+    with pytest.raises(ValueError, match="always sends all its tokens"):
+        plain.first(torch.randn(1, 5, 10), 2)
+
+
+def test_a_nested_code_starts_from_one_that_is_not():
+    plain = trained({"kind": "jtcc", "hidden_size": 24, "width": 10}, 50)
+    code = JTCC(hidden_size=24, width=10, nested_tokens=5).eval()
+    code.start_from(plain)
+    for number in range(1, 6):
+        assert torch.equal(code.encode(tokens()[:, :number]), plain.encode(tokens()[:, :number]))

@@ -4,7 +4,8 @@ import pytest
 
 from studies import accuracy_vs_snr, sweep, workbench
 from studies.schemes import answer_text, caption, jpeg_ldpc, jpeg_ldpc_fixed, quantized_tokens
-from tests.studies.fakes import FakeAgents, FakeChannel, FakeDataset, fake_link
+from studies.schemes.digital.quantizer_file import KINDS
+from tests.studies.fakes import FAKE_CHOICE, FakeAgents, FakeChannel, FakeDataset, fake_link
 
 
 @pytest.fixture
@@ -12,6 +13,11 @@ def no_real_link(monkeypatch):
     """Put the stand-in in place of the digital link."""
     for module in (answer_text, caption, jpeg_ldpc, jpeg_ldpc_fixed, quantized_tokens):
         monkeypatch.setattr(module, "payload_link", lambda workbench, data_res=80: fake_link(data_res))
+
+    def load_tables(name, kind, agents):
+        return KINDS[kind].learn(agents.table)
+
+    monkeypatch.setattr(quantized_tokens, "load_tables", load_tables)
 
 
 @pytest.fixture
@@ -21,6 +27,7 @@ def fakes(monkeypatch, no_real_link):
     links = []  # the configurations that a channel was asked for
     monkeypatch.setattr(workbench, "load_dataset", lambda data: dataset)
     monkeypatch.setattr(workbench, "load_agents", lambda name: agents)
+    monkeypatch.setattr(workbench, "load_token_choice", lambda name: FAKE_CHOICE)
     monkeypatch.setattr(workbench, "make_channel", lambda link: links.append(link) or channel)
     for cached in (sweep.workbench_for, sweep.scheme_for, sweep.read_codes):
         cached.cache_clear()

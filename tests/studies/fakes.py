@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from phy import LinkConfig
+from semantic.token_choice import ANY, TokenChoice
 from studies.schemes.digital.payload_link import PayloadLink
 
 FAMILIES = ("query", "exist", "count")
@@ -45,6 +46,8 @@ class FakeAgents:
 
     def __init__(self):
         self.num_encoded = 0
+        shape = (12, self.num_tokens, self.width)
+        self.table = np.broadcast_to(np.arange(12, dtype=np.float32)[:, None, None], shape)  # of all images
         self.sensor = SimpleNamespace(answer=lambda images, questions: [str(int(image[0, 0, 0])) for image in images])
         self.task_agent = SimpleNamespace(answer=lambda questions, prefix=None: ["0"] * len(questions))
 
@@ -53,8 +56,20 @@ class FakeAgents:
         level = torch.tensor([float(image[0, 0, 0]) for image in images])
         return level[:, None, None].expand(-1, self.num_tokens, self.width).contiguous()
 
+    def first(self, codes, num_tokens):
+        return codes[:, :num_tokens]
+
     def answer_codes(self, codes_hat, questions):
         return [str(round(float(code.mean()))) for code in codes_hat]
+
+
+FAKE_CHOICE = TokenChoice(
+    snr_db=[-10.0, 10.0],
+    accuracy={ANY: [[0.1, 0.9], [0.9, 0.905]]},  # one token or two, at each SNR
+    num_questions={ANY: 100},
+    tolerance=0.01,
+    model_hash=FakeAgents.model_hash,
+)
 
 
 class FakeChannel:

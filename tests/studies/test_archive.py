@@ -195,10 +195,27 @@ def test_points_of_different_runs_do_not_mix(tmp_path):
         build(tmp_path / "results.h5", points)
 
 
-def test_a_ledger_that_moves_along_an_axis_is_refused(tmp_path):
-    points = [({"scheme": "a", "snr_db": snr_db}, point([0, 1, 1], res=16 + snr_db)) for snr_db in (-5.0, 5.0)]
-    with pytest.raises(ValueError, match="resource_elements of 'a' changes"):
-        build(tmp_path / "results.h5", points, schemes=["a"])
+def test_a_ledger_has_the_axes_that_change_it_and_no_others(tmp_path):
+    points = [
+        (
+            {"scheme": name, "num_tokens": number, "snr_db": snr_db},
+            point([0, 1, 1], res=16 * number if name == "a" else 5),
+        )
+        for name in ("a", "b")
+        for number in (1, 2)
+        for snr_db in (-5.0, 5.0)
+    ]
+    points[1] = points[1][0], None  # not computed yet: no change
+    axes = {"num_tokens": [1, 2], "snr_db": [-5.0, 5.0]}
+    archive.build_results(tmp_path / "results.h5", points, ["a", "b"], axes, {"study": "test"})
+    results = archive.read_results(tmp_path / "results.h5")
+    assert results.dimensions["resource_elements"] == ("scheme", "num_tokens")
+    assert results.dimensions["correct"] == ("scheme", "num_tokens", "snr_db", "question")
+    assert list(results.axes) == ["num_tokens", "snr_db"]
+    np.testing.assert_array_equal(results.variables["resource_elements"], [[16, 32], [5, 5]])
+    np.testing.assert_array_equal(results.along("resource_elements", "a"), [[16, 16], [32, 32]])
+    with xr.open_dataset(tmp_path / "results.h5", engine="h5netcdf") as data:
+        assert data.resource_elements.sel(scheme="a", num_tokens=2) == 32
 
 
 def test_no_points_no_results(tmp_path):

@@ -7,10 +7,11 @@ import yaml
 from typer.testing import CliRunner
 
 from phy import selfcheck
-from semantic import agent_training
+from semantic import agent_training, token_choice
 from semantic.data import scenes
 from studies import cli, doctor, training
 from studies.accuracy_vs_snr import SCHEMES
+from tests.studies.fakes import FAKE_CHOICE
 
 
 @pytest.fixture
@@ -195,10 +196,29 @@ def test_the_agents_are_trained_over_the_link_that_was_asked_for(tokenlink, fake
     code, _, err = tokenlink("train", "agents", *places, "--uncompressed", "--max-snr-db", "10", "-s", "num_rx_ant=4")
     assert code == 0, err
     assert given["places"] == (Path("o"), Path("d"), Path("s"), Path("t"), fakes["channel"], 2.0)
-    assert (given["width"], given["snr_db"]) == (None, (-10.0, 10.0))
+    assert (given["width"], given["snr_db"], given["nested"]) == (None, (-10.0, 10.0), False)
     assert fakes["links"][-1].num_rx_ant == 4
+    code, _, err = tokenlink("train", "agents", *places, "--nested")
+    assert (code, given["width"], given["nested"]) == (0, 64, True)
     code, _, err = tokenlink("train", "agents", *places, "-s", "num_rx_antt=4")
     assert (code, "did you mean 'link.num_rx_ant'?" in err) == (2, True)
+
+
+def test_the_number_of_tokens_is_measured_on_questions_and_fades_that_no_study_meets(tokenlink, fakes, monkeypatch):
+    given = {}
+
+    def measure(agents, dataset, channel, **options):
+        given.update(options, parts=(agents, dataset, channel))
+        return FAKE_CHOICE
+
+    monkeypatch.setattr(token_choice, "measure", measure)
+    Path("pair").mkdir()
+    code, out, err = tokenlink("train", "adaptive", "--out", "pair", "--data", "d", "--snr-db", "5", "--snr-db", "0")
+    assert code == 0, err
+    assert given["parts"] == (fakes["agents"], fakes["dataset"], fakes["channel"])
+    assert (given["snr_db"], given["first_realisation"] > 1_000_000) == ([0.0, 5.0], True)
+    assert "10 dB: 0.900, 0.905: 1" in out
+    assert json.loads(Path("pair/num_tokens.json").read_text())["snr_db"] == FAKE_CHOICE.snr_db
 
 
 @pytest.mark.parametrize("verdict", ["ok", "off"])
@@ -225,3 +245,38 @@ def test_scenes_hands_its_options_on(tokenlink, monkeypatch):
     code, _, err = tokenlink("scenes", "--out", "here", "--count", "3")
     assert code == 0, err
     assert given == {"out": Path("here"), "count": 3, "split": "val"}
+
+
+def test_report_judges_the_claims_of_its_folders(tokenlink, tmp_path):
+    tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
+    code, out, err = tokenlink("report", "here")
+    assert code == 0, err
+    for words in ("McNemar p against machine-tokens", "The paper's claims", "not measured: deepjscc"):
+        assert words in out
+    found = json.loads((tmp_path / "here" / "claims.json").read_text())
+    assert [claim["number"] for claim in found["claims"]] == [1, 2, 3, 4, 5, 6]
+    assert list(found["origin"]) == ["accuracy-vs-snr"]
+    assert (tmp_path / "here" / "comparison.csv").read_text().startswith("scheme,snr_db,data_res")
+    code, _, err = tokenlink("report", "here", "here")
+    assert (code, "another run of accuracy-vs-snr" in err) == (2, True)
+
+
+def test_probe_measures_what_the_shipped_questions_descriptions_tell(tokenlink, tmp_path):
+    code, out, err = tokenlink("probe", "--out", "leak.json")
+    assert code == 0, err
+    assert "which color" in out
+    found = {leak["fact"]: leak for leak in json.loads((tmp_path / "leak.json").read_text())}
+    assert found["answer"]["informed"][0] > found["answer"]["blind"][0]
+    assert found["which color"]["num_questions"] > 1000
+
+
+def test_a_quantiser_is_learned_from_codes_and_tells_its_error_on_others(tokenlink, fakes, monkeypatch, tmp_path):
+    (tmp_path / "pair").mkdir()
+    (tmp_path / "pair" / "agents.json").write_text("{}")
+    code, out, err = tokenlink("train", "quantizer", "--out", "pair", "--data", "d", "--num-questions", "72")
+    assert code == 0, err
+    assert "codes learned from: 60" in out  # of 12 images with 6 questions each, ten
+    card = (tmp_path / "pair" / "quantizer.md").read_text()
+    assert "tokenlink train quantizer --out pair --data d --split train --num-questions 72" in card
+    assert "transform, 5 bytes" in card
+    assert (tmp_path / "pair" / "quantizer.safetensors").exists()

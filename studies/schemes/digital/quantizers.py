@@ -1,4 +1,7 @@
-"""Codes to a given number of bits and back, learned from training codes; which codes those are, the schemes say."""
+"""Codes to a given number of bits and back.
+
+A kind of quantiser learns its tables from training codes, once; with the tables it encodes to any number of bytes.
+"""
 
 import functools
 import heapq
@@ -7,6 +10,7 @@ import numpy as np
 
 MAX_BITS = 8  # of one coefficient
 MAX_INDEX_BITS = 8  # of one token: 256 codewords, a handful of training tokens for each
+NO_VARIANCE = 1e-9  # of the largest: such a coefficient is never sent
 _LEVEL_SAMPLES = 20_000  # coefficients that the levels are fitted to
 
 
@@ -19,7 +23,8 @@ class TransformQuantizer:
 
     Parameters
     ----------
-    training : float [num_examples, num_tokens, width]
+    tables : dict of numpy.ndarray
+        From `learn`.
     num_bytes : int
         Of one example's payload.
 
@@ -31,18 +36,26 @@ class TransformQuantizer:
         """Return how many bytes it can use for codes of a shape, [num_tokens, width]."""
         return -(-MAX_BITS * shape[0] * shape[1] // 8)
 
-    def __init__(self, training: np.ndarray, num_bytes: int):
-        self._shape, self.num_bytes = training.shape[1:], num_bytes
+    @staticmethod
+    def learn(training: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the tables for codes like these, [num_examples, num_tokens, width]."""
         flat = training.reshape(len(training), -1).astype(np.float64)
-        self._mean = flat.mean(0)
+        mean = flat.mean(0)
         variance, basis = np.linalg.eigh(np.cov(flat, rowvar=False, bias=True))
         variance = np.clip(variance, 0, None)
+        used = variance > NO_VARIANCE * variance.max()
+        pooled = ((flat - mean) @ basis[:, used] / np.sqrt(variance[used])).ravel()
+        pooled = pooled[:: max(1, len(pooled) // _LEVEL_SAMPLES)]
+        levels = {f"levels_{bits}": lloyd_max(pooled, 2**bits) for bits in range(1, MAX_BITS + 1)}
+        return {"mean": mean.reshape(training.shape[1:]), "variance": variance, "basis": basis, **levels}
+
+    def __init__(self, tables: dict[str, np.ndarray], num_bytes: int):
+        self._shape, self.num_bytes = tables["mean"].shape, num_bytes
+        self._mean, variance = tables["mean"].ravel(), tables["variance"]
         self._bits = allocate_bits(variance, 8 * num_bytes)
         self._sent = np.flatnonzero(self._bits)
-        self._basis, self._deviation = basis[:, self._sent], np.sqrt(variance[self._sent])
-        pooled = ((flat - self._mean) @ self._basis / self._deviation).ravel()
-        pooled = pooled[:: max(1, len(pooled) // _LEVEL_SAMPLES)]
-        self._levels = {int(bits): lloyd_max(pooled, 2 ** int(bits)) for bits in np.unique(self._bits[self._sent])}
+        self._basis, self._deviation = tables["basis"][:, self._sent], np.sqrt(variance[self._sent])
+        self._levels = {bits: tables[f"levels_{bits}"] for bits in range(1, MAX_BITS + 1)}
 
     def encode(self, codes: np.ndarray) -> list[bytes]:
         """Return the payload of each example, [batch, num_tokens, width]."""
@@ -67,7 +80,8 @@ class VectorQuantizer:
 
     Parameters
     ----------
-    training : float [num_examples, num_tokens, width]
+    tables : dict of numpy.ndarray
+        From `learn`.
     num_bytes : int
         Of one example's payload: as many bits for each index as fit, `MAX_INDEX_BITS` at most.
     """
@@ -77,11 +91,18 @@ class VectorQuantizer:
         """Return how many bytes it can use for codes of a shape, [num_tokens, width]."""
         return -(-MAX_INDEX_BITS * shape[0] // 8)
 
-    def __init__(self, training: np.ndarray, num_bytes: int):
-        num_tokens, self.num_bytes = training.shape[1], num_bytes
-        bits = min(8 * num_bytes // num_tokens, MAX_INDEX_BITS, int(np.log2(len(training))))
+    @staticmethod
+    def learn(training: np.ndarray) -> dict[str, np.ndarray]:
+        """Return codebooks, [num_tokens, num_codewords, width], for codes like these, [num_examples, …, width]."""
+        places = np.moveaxis(training, 1, 0).astype(np.float64)
+        sizes = range(min(MAX_INDEX_BITS, int(np.log2(len(training)))) + 1)
+        return {f"codebooks_{bits}": np.stack([k_means(place, 2**bits) for place in places]) for bits in sizes}
+
+    def __init__(self, tables: dict[str, np.ndarray], num_bytes: int):
+        num_tokens, self.num_bytes = len(tables["codebooks_0"]), num_bytes
+        bits = min(8 * num_bytes // num_tokens, len(tables) - 1)
         self._widths = np.full(num_tokens, bits)
-        self._codebooks = [k_means(training[:, place].astype(np.float64), 2**bits) for place in range(num_tokens)]
+        self._codebooks = tables[f"codebooks_{bits}"]
 
     def encode(self, codes: np.ndarray) -> list[bytes]:
         """Return the payload of each example, [batch, num_tokens, width]."""
@@ -97,7 +118,7 @@ class VectorQuantizer:
 def allocate_bits(variance: np.ndarray, num_bits: int) -> np.ndarray:
     """Give each bit to the largest expected error; int64 [len(variance)], `MAX_BITS` at most each."""
     bits = np.zeros(len(variance), np.int64)
-    heap = [(-value, place) for place, value in enumerate(variance) if value > 1e-9 * variance.max()]
+    heap = [(-value, place) for place, value in enumerate(variance) if value > NO_VARIANCE * variance.max()]
     heapq.heapify(heap)
     while num_bits and heap:
         error, place = heapq.heappop(heap)

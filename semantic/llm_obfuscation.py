@@ -1,0 +1,150 @@
+"""Obfuscation by a chat model, guarded: a description that repeats anything private gives way to the rules.
+
+The model gets the detailed question and is asked to say only what kind of question it is. What it answers is held
+against the question, word by word; nothing that fails this test is ever sent.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from semantic.obfuscation import obfuscate
+from semantic.task_agent import with_padding
+from semantic.tasks import PLURALS, SYNONYMS
+
+PROMPT = (
+    "Describe in one short sentence what kind of question the following is, for somebody who must not learn what it "
+    "is about. Say which kind of property or number is asked for (color, shape, size, material, position, number, "
+    "presence), and nothing else: name no object, no color, no shape, no size, no material, no place.\n"
+    "Example: What color is the cup on the desk? -> This is a question related to colors in the image.\n"
+    "Question: {question}"
+)
+# Words of a question that say what kind it is, or nothing: these alone may come back in its description.
+HARMLESS = frozenset(
+    """a about all also am an and another any are as asked asks at be being both but by can compare compared comparison
+    count describe do does each either else equal exist exists fewer for from greater has have how image images in
+    involve involves is it its kind less make made many more most no not number numbers object objects of on one or
+    other picture presence property quantity question related relates relation same scene some than that the their them
+    there these they thing things this those to two type visible was were what where whether which who with you your
+    attribute attributes color colors colour colours shape shapes size sizes material materials position positions
+    location""".split()
+)
+_CANONICAL = {word: root for root, words in SYNONYMS.items() for word in words}
+
+
+def leaked_words(question: str, description: str) -> set[str]:
+    """Return the words of a description that tell something private of its question.
+
+    Private is every word of the question that is not `HARMLESS`, whatever the world it comes from, in any form that
+    begins alike ("metal" and "metallic"), and, of the embedded task world, its synonyms.
+
+    Parameters
+    ----------
+    question, description : str
+    """
+    private = set()
+    for word in _words(question) - HARMLESS:
+        root = _CANONICAL.get(_SINGULAR.get(word, word), word)
+        private |= {word, root, *SYNONYMS.get(root, ())}
+    stems = {word[: max(3, len(word) - 2)] for word in private}
+    return {word for word in _words(description) - HARMLESS if any(word.startswith(stem) for stem in stems)}
+
+
+class LLMObfuscator:
+    """Describe questions vaguely by a chat model, greedily; callable as `semantic.obfuscation.obfuscate` is.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Any `transformers` causal LM that was trained to chat.
+    tokenizer : PreTrainedTokenizerBase
+        With a chat template.
+    prompt : str
+        With ``{question}``.
+    max_new_tokens : int
+        Longest description.
+    batch_size : int
+        Questions per forward pass, in `describe`.
+    fallback : callable
+        Describes a question whose description would be empty or leak.
+
+    Attributes
+    ----------
+    num_fallbacks : int
+        How many of the questions that were described fell back.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        prompt: str = PROMPT,
+        max_new_tokens: int = 32,
+        batch_size: int = 16,
+        fallback: Callable[[str], str] = obfuscate,
+    ) -> None:
+        if "{question}" not in prompt:
+            raise ValueError(f"prompt must contain {{question}}, got {prompt!r}")
+        if not tokenizer.chat_template:
+            raise ValueError("the tokenizer has no chat template; take a model that was trained to chat, or set one")
+        self.model, self.tokenizer = model.eval(), with_padding(tokenizer)
+        self.prompt, self.max_new_tokens, self.batch_size, self.fallback = prompt, max_new_tokens, batch_size, fallback
+        self.num_fallbacks = 0
+        self._known: dict[str, str] = {}
+
+    def __call__(self, question: str) -> str:
+        """Describe a question vaguely."""
+        return self.describe([question])[0]
+
+    def describe(self, questions: Sequence[str]) -> list[str]:
+        """Describe questions vaguely, in batches; each different one is put to the model once."""
+        new = [question for question in dict.fromkeys(questions) if question not in self._known]
+        for start in range(0, len(new), self.batch_size):
+            part = new[start : start + self.batch_size]
+            for question, text in zip(part, self._write(part), strict=True):
+                self._known[question] = self._guarded(question, text)
+        return [self._known[question] for question in questions]
+
+    def _guarded(self, question: str, text: str) -> str:
+        if text and not leaked_words(question, text):
+            return text
+        self.num_fallbacks += 1
+        return self.fallback(question)
+
+    @torch.no_grad()
+    def _write(self, questions: Sequence[str]) -> list[str]:
+        """Return the first line that the model answers to each question."""
+        chats = [[{"role": "user", "content": self.prompt.format(question=question)}] for question in questions]
+        inputs: Any = self.tokenizer.apply_chat_template(
+            chats,
+            add_generation_prompt=True,
+            padding=True,
+            return_dict=True,
+            return_tensors="pt",
+            tokenizer_kwargs={"padding_side": "left"},
+        )
+        inputs = inputs.to(self.model.device)
+        generative: Any = self.model  # not every PreTrainedModel generates
+        ids = generative.generate(
+            **inputs,
+            max_new_tokens=self.max_new_tokens,
+            do_sample=False,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+        written = ids[:, inputs["input_ids"].shape[1] :]
+        texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
+        return [text.strip().partition("\n")[0].strip() for text in texts]
+
+
+_SINGULAR = {plural: word for word, plural in PLURALS.items()}
+
+
+def _words(text: str) -> set[str]:
+    """Return the words and numbers of a text, in lower case and without accents."""
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    return set(re.findall(r"[^\W_]+", "".join(c for c in plain if not unicodedata.combining(c))))

@@ -1,0 +1,149 @@
+"""How many tokens to send: chosen from the SNR and the task by a table that was measured on questions of its own.
+
+The table belongs to agents with a nested code and lies next to their weights. Both ends of the link know it, the mean
+SNR and the vague description, so that the number needs no side information.
+"""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from semantic.agent_link import AgentLink, shipped_folder
+from semantic.data.clevr import ClevrDataset
+from semantic.obfuscation import obfuscate
+from semantic.tasks import normalize_answer
+
+FILE = "num_tokens.json"
+ANY = "any"  # the kind of a description that the table does not know, or knows too little of
+MIN_QUESTIONS = 200  # of a kind: with fewer, the best of several accuracies is a matter of luck
+_ATTRIBUTE = re.compile(r"\b(?:color|shape|size|material)\b")
+_KIND = re.compile(r"this is a question about (.*) \.")
+
+
+@dataclass(frozen=True)
+class TokenChoice:
+    """Accuracy by kind of task, SNR and number of tokens, and what follows from it.
+
+    Attributes
+    ----------
+    snr_db : rising
+    accuracy : for each kind, [num_snr][num_tokens - 1]
+    num_questions : for each kind, how many each accuracy was measured on
+    tolerance : how much accuracy may be given up for fewer tokens
+    model_hash : of the agents that it was measured with
+    """
+
+    snr_db: list[float]
+    accuracy: dict[str, list[list[float]]]
+    num_questions: dict[str, int]
+    tolerance: float
+    model_hash: str
+
+    def num_tokens(self, snr_db: float, description: str) -> int:
+        """Return the smallest number whose accuracy is within the tolerance of the best at that SNR.
+
+        Parameters
+        ----------
+        snr_db : float
+            Rounded down to the table's; below them all, their lowest.
+        description : str
+            The vague description of the task.
+        """
+        row = max((i for i, at in enumerate(self.snr_db) if at <= snr_db), default=0)
+        kind = kind_of(description)
+        accuracy = self.accuracy[kind if self.num_questions.get(kind, 0) >= MIN_QUESTIONS else ANY][row]
+        return 1 + next(i for i, value in enumerate(accuracy) if value >= max(accuracy) - self.tolerance)
+
+    def save(self, folder: Path) -> Path:
+        """Write the table next to the agents' weights."""
+        path = Path(folder) / FILE
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        return path
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path, agents: AgentLink) -> "TokenChoice":
+        """Read the table of shipped agents, or of those in a folder.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the agents have none.
+        ValueError
+            If it was measured with other weights.
+        """
+        path = shipped_folder(name_or_folder) / FILE
+        remedy = f"`tokenlink train adaptive --out {name_or_folder} --data SCENES` measures it"
+        if not path.exists():
+            raise FileNotFoundError(f"{name_or_folder} has no {FILE}, which says how many tokens to send; {remedy}")
+        choice = cls(**json.loads(path.read_text()))
+        if choice.model_hash != agents.model_hash:
+            raise ValueError(f"{FILE} of {name_or_folder} was measured with other weights; {remedy} anew")
+        return choice
+
+
+def kind_of(description: str) -> str:
+    """Name the kind of a vague description: what it asks for, whichever the attribute. Anything else is `ANY`."""
+    match = _KIND.fullmatch(description)
+    return _ATTRIBUTE.sub("attribute", match[1]) if match else ANY
+
+
+@torch.no_grad()
+def measure(
+    agents: AgentLink,
+    dataset: ClevrDataset,
+    channel: Callable[..., Tensor],
+    *,
+    snr_db: Sequence[float],
+    first_realisation: int,
+    num_questions: int,
+    tolerance: float,
+    batch_size: int = 100,
+) -> TokenChoice:
+    """Measure the table: every question once for each SNR and number of tokens, over the same fades each time.
+
+    Parameters
+    ----------
+    agents : AgentLink with a nested code
+    dataset : ClevrDataset
+        Of which the first `num_questions` questions are asked; no study may ask them.
+    channel : callable
+    snr_db : sequence of float
+    first_realisation : int
+        Question i meets this fade plus i; no study may meet them.
+    num_questions : int
+    tolerance : float
+    batch_size : int
+    """
+    questions = dataset.questions[:num_questions]
+    kinds = [kind_of(obfuscate(q.question)) for q in questions]
+    places = [(i, number) for i in range(len(snr_db)) for number in range(1, agents.num_tokens + 1)]
+    right = torch.zeros(len(places), len(questions), dtype=torch.bool)
+    for start in range(0, len(questions), batch_size):
+        part = questions[start : start + batch_size]
+        images = {index: dataset.image(index) for index in {q.image_index for q in part}}
+        codes = agents.encode([images[q.image_index] for q in part], [q.question for q in part])
+        fades = first_realisation + start + torch.arange(len(part))
+        for place, (i, number) in enumerate(places):
+            received = channel(agents.first(codes, number), snr_db=snr_db[i], realisation=fades)
+            answers = agents.answer_codes(received, [q.question for q in part])
+            outcome = [normalize_answer(a) == normalize_answer(q.answer) for a, q in zip(answers, part, strict=True)]
+            right[place, start : start + len(part)] = torch.tensor(outcome)
+    members = {kind: torch.tensor([k == kind for k in kinds]) for kind in sorted(set(kinds))}
+    members[ANY] = torch.ones(len(questions), dtype=torch.bool)
+
+    def table(chosen: Tensor) -> list[list[float]]:
+        means = right[:, chosen].double().mean(1).reshape(len(snr_db), agents.num_tokens)
+        return [[round(value, 4) for value in row] for row in means.tolist()]
+
+    return TokenChoice(
+        snr_db=[float(at) for at in snr_db],
+        accuracy={kind: table(chosen) for kind, chosen in members.items()},
+        num_questions={kind: int(chosen.sum()) for kind, chosen in members.items()},
+        tolerance=tolerance,
+        model_hash=agents.model_hash,
+    )

@@ -1,0 +1,81 @@
+"""Studies along a property of trained agents: each place of the axis has a pair of agents of its own."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, field_validator
+
+from studies import sweep, workbench
+from studies.accuracy_vs_snr import evaluate
+from studies.config import ConfigError, content_hash
+from studies.schemes import machine_tokens, machine_tokens_adaptive, question_only, raw_image
+from studies.workbench import StudyConfig, without_place
+
+SCHEMES = {
+    "machine-tokens": machine_tokens.build,
+    "machine-tokens-adaptive": machine_tokens_adaptive.build,
+    "raw-image": raw_image.build,
+    "question-only": question_only.build,
+}
+SchemeName = Literal["machine-tokens", "machine-tokens-adaptive", "raw-image", "question-only"]
+
+
+class PairsConfig(StudyConfig, frozen=True):
+    """What can be set in a study along a property of agents.
+
+    `models.machine_tokens` is the pair of the lines that do not depend on the axis.
+    """
+
+    pairs: tuple[str, ...] = Field(default=(), description="weights, a shipped name or a folder for each place")
+    schemes: tuple[SchemeName, ...] = get_args(SchemeName)
+    snr_db: tuple[Annotated[float, Field(ge=-100, le=100)], ...] = (0.0, 15.0)
+
+    @field_validator("pairs", "schemes", "snr_db")
+    @classmethod
+    def _no_point_twice(cls, values: tuple) -> tuple:
+        if not values or len(set(values)) < len(values):
+            raise ValueError("give at least one value, and none twice")
+        return values
+
+    @field_validator("snr_db")
+    @classmethod
+    def _rising(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(sorted(values))
+
+    def public(self) -> dict[str, Any]:
+        """Return the configuration as it may be published: folders of this machine are reduced to their last part."""
+        return {**super().public(), "pairs": [without_place(name) for name in self.pairs]}
+
+
+def plan(name: str, axis: Literal["num_tokens", "width"], config: PairsConfig, out: Path | None) -> sweep.Sweep:
+    """Lay out the points of a study along what the pairs' weights say of themselves. Nothing is computed or written.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no pair of a name.
+    ConfigError
+        If two pairs have the same place on the axis.
+    """
+    places: dict[float, str] = {}
+    for pair in config.pairs:
+        place = getattr(workbench.load_agents(pair), axis)
+        if place in places:
+            raise ConfigError(f"pairs: {places[place]} and {pair} both have {axis} {place}; leave one out")
+        places[place] = pair
+
+    def configure(coordinates: Mapping[str, float]) -> StudyConfig:
+        if axis not in coordinates:
+            return config
+        return config.updated({"models": {"machine_tokens": places[coordinates[axis]]}})
+
+    return sweep.Sweep(
+        name,
+        config,
+        schemes={scheme: SCHEMES[scheme] for scheme in config.schemes},
+        axes={axis: sorted(places), "snr_db": config.snr_db},
+        evaluate=evaluate,
+        folder=out or Path("runs") / f"{name}-{content_hash(config.plain())[:8]}",
+        configure=configure,
+    )

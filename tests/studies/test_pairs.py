@@ -1,0 +1,169 @@
+"""Studies along a property of trained agents, on stand-ins that differ in it."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from semantic.token_choice import ANY
+from studies import accuracy_vs_tokens, accuracy_vs_width, archive, plots, tables, workbench
+from studies.config import ConfigError, resolve
+from tests.studies.fakes import FAKE_CHOICE, FakeAgents
+
+STUDIES = [accuracy_vs_tokens, accuracy_vs_width]
+CHOICE = replace(FAKE_CHOICE, accuracy={ANY: [[0.1, 0.2, 0.9], [0.9, 0.9, 0.905]]})
+
+
+SHIPPED = {"clevr-mini": "2x3", "clevr-mini-1": "1x3", "clevr-mini-adaptive": "3x3", "clevr-mini-width-16": "2x1"}
+
+
+class Pair(FakeAgents):
+    """A pair of a shape that its name says; the fakes' own where it says none."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.model_hash = f"hash of {name}"
+        if name != "blind":
+            self.num_tokens, self.width = (int(number) for number in SHIPPED.get(name, name).split("x"))
+
+
+@pytest.fixture
+def pairs(fakes, monkeypatch):
+    """Agents by name, `NUMBERxWIDTH`; the link's ledger counts the numbers that are sent."""
+    made = {}
+    monkeypatch.setattr(workbench, "load_agents", lambda name: made.get(name) or made.setdefault(name, Pair(name)))
+    monkeypatch.setattr(workbench, "load_token_choice", lambda name: CHOICE)
+
+    def ledger(num_tokens, width):
+        reals = num_tokens * width
+        return type(fakes["channel"].link)(data_res=reals, pilot_res=4, total_res=100 + reals, duration_s=1e-3)
+
+    fakes["channel"].link.ledger = ledger
+    return made
+
+
+def small(study, **changes):
+    names = {"pairs": ("4x3", "1x3", "2x3")} if study is accuracy_vs_tokens else {"pairs": ("2x5", "2x3")}
+    models = workbench.ModelsConfig(machine_tokens="blind", machine_tokens_adaptive="3x3")
+    return study.Config(**{"num_questions": 30, "batch_size": 7, "models": models, **names, **changes})
+
+
+def test_each_place_of_the_axis_has_agents_of_its_own(pairs, tmp_path):
+    results, failed = accuracy_vs_tokens.main(small(accuracy_vs_tokens), out=tmp_path)
+    assert not failed
+    assert list(results.axes) == ["num_tokens", "snr_db"]
+    np.testing.assert_array_equal(results.coordinates["num_tokens"], [1, 2, 4])
+    assert results.variables["correct"].shape == (4, 3, 2, 30)
+    accuracy = results.of("accuracy", "machine-tokens")
+    # the stand-in averages its numbers: more of them, less noise
+    assert (np.diff(accuracy[:, 0]) > 0).all()
+    np.testing.assert_array_equal(results.along("data_res", "machine-tokens")[:, 0], [3, 6, 12])
+    for scheme in ("raw-image", "question-only"):
+        assert len(np.unique(results.of("accuracy", scheme))) == 1
+    assert results.attributes["model_hash_machine_tokens"] == "hash of 1x3 hash of 2x3 hash of 4x3"
+    assert results.attributes["model_hash_raw_image"] == "hash of blind"
+
+
+def test_every_pair_looks_once_per_question_and_lines_are_computed_once(pairs, tmp_path):
+    config = small(accuracy_vs_tokens)
+    accuracy_vs_tokens.main(config, out=tmp_path)
+    assert {name: agents.num_encoded for name, agents in pairs.items()} == {
+        **dict.fromkeys(("1x3", "2x3", "4x3", "3x3"), config.num_questions), "blind": 0,
+    }  # fmt: skip
+    # machine tokens at 3 x 2 places, the adaptive scheme at 2, and two lines
+    assert len(list((tmp_path / "points").iterdir())) == 10
+
+
+def test_the_points_of_machine_tokens_are_those_of_the_main_study(pairs, tmp_path):
+    from studies import accuracy_vs_snr
+
+    models = workbench.ModelsConfig(machine_tokens="2x3")
+    main = accuracy_vs_snr.Config(
+        num_questions=30, batch_size=7, models=models, snr_db=(0.0, 15.0), schemes=("machine-tokens",)
+    )
+    expected, _ = accuracy_vs_snr.main(main, out=tmp_path / "main")
+    results, _ = accuracy_vs_tokens.main(small(accuracy_vs_tokens), out=tmp_path / "tokens")
+    at_two = results.of("correct", "machine-tokens")[1]
+    np.testing.assert_array_equal(at_two, expected.of("correct", "machine-tokens"))
+
+
+def test_the_adaptive_scheme_sends_what_the_table_says_and_is_charged_its_mean(pairs, tmp_path):
+    results, _ = accuracy_vs_tokens.main(small(accuracy_vs_tokens), out=tmp_path)
+    np.testing.assert_array_equal(results.along("data_res", "machine-tokens-adaptive")[0], [9, 3])  # 3 tokens, then 1
+    assert results.of("accuracy", "machine-tokens-adaptive")[0, 1] > 0.9
+    assert np.isnan(results.along("loss_rate", "machine-tokens-adaptive")).all()
+    fixed = small(accuracy_vs_tokens, pairs=("1x3", "3x3"), schemes=("machine-tokens",))
+    expected, _ = accuracy_vs_tokens.main(fixed, out=tmp_path / "fixed")
+    adaptive = results.of("correct", "machine-tokens-adaptive")[0]
+    np.testing.assert_array_equal(adaptive[0], expected.of("correct", "machine-tokens")[1, 0])
+    np.testing.assert_array_equal(adaptive[1], expected.of("correct", "machine-tokens")[0, 1])
+
+
+def test_questions_of_different_kinds_get_different_numbers(pairs, monkeypatch, tmp_path):
+    kinds = {"the number of things": [[0.9] * 3] * 2, ANY: [[0.1, 0.5, 0.9]] * 2}
+    many = dict.fromkeys(kinds, 1000)
+    monkeypatch.setattr(
+        workbench, "load_token_choice", lambda name: replace(CHOICE, accuracy=kinds, num_questions=many)
+    )
+    config = small(accuracy_vs_tokens, schemes=("machine-tokens-adaptive",))
+    scheme = accuracy_vs_tokens.plan(config, tmp_path).workbench
+    scheme = accuracy_vs_tokens.pairs.SCHEMES["machine-tokens-adaptive"](scheme)
+    scheme.descriptions = ["this is a question about the number of things .", "what ?"] * 15
+    batch = scheme_batch = accuracy_vs_tokens.plan(config, tmp_path).workbench.batches[0]
+    codes = np.concatenate([scheme.encode(scheme_batch)])
+    received = scheme.deliver(codes, 60.0, batch.numbers)
+    assert {number: places.tolist() for number, (places, _) in received.items()} == {1: [0, 2, 4, 6], 3: [1, 3, 5]}
+    assert all(isinstance(codes_hat, torch.Tensor) for _, codes_hat in received.values())
+    assert scheme.answer(batch, received) == [question.answer for question in batch.questions]
+    assert scheme.cost(60.0)["data_res"] == pytest.approx((3 + 9) / 2)
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_figure_has_a_curve_for_each_snr_and_the_table_a_row_for_each_place(pairs, study, tmp_path):
+    results, _ = study.main(small(study), out=tmp_path)
+    rows = [line.split(",") for line in (tmp_path / "figures" / f"{study.NAME}.csv").read_text().splitlines()]
+    assert rows[0][:4] == ["scheme", study.AXIS, "snr_db", "accuracy"]
+    written = {tuple(row[:3]): float(row[3]) for row in rows[1:]}
+    last = results.coordinates[study.AXIS][-1]
+    assert written["machine-tokens", f"{last:g}", "15"] == results.of("accuracy", "machine-tokens")[-1, -1]
+    assert (tmp_path / "figures" / f"{study.NAME}.png").read_bytes().startswith(b"\x89PNG")
+    table = tables.accuracy_table(results)
+    assert list(table.columns[0].cells)[-1] == f"{last:g}, 15"
+    for make in (tables.family_table, tables.comparison_table, tables.ledger_table):
+        assert make(results).row_count
+
+
+def test_the_adaptive_scheme_is_drawn_where_the_proposal_takes_as_much(pairs, tmp_path):
+    results, _ = accuracy_vs_tokens.main(small(accuracy_vs_tokens), out=tmp_path)
+    where = [plots._where(results, "num_tokens", "machine-tokens-adaptive", (place,)).item() for place in (0, 1)]
+    assert where == [3, 1]
+
+
+def test_a_missing_pair_and_two_of_one_place_are_refused(pairs, monkeypatch, tmp_path):
+    with pytest.raises(ConfigError, match="pairs: 2x3 and 2x4 both have num_tokens 2"):
+        accuracy_vs_tokens.plan(small(accuracy_vs_tokens, pairs=("2x3", "2x4")), tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError, match=r"no-such-pair is neither a folder with agents\.json nor a"):
+        accuracy_vs_tokens.plan(small(accuracy_vs_tokens, pairs=("no-such-pair",)), tmp_path)
+
+
+def test_the_archive_names_no_place_of_this_machine(pairs, tmp_path):
+    made = pairs.setdefault(str(tmp_path / "mine"), Pair("5x3"))
+    assert made.num_tokens == 5
+    config = small(accuracy_vs_tokens, pairs=("2x3", str(tmp_path / "mine")), schemes=("machine-tokens",))
+    results, _ = accuracy_vs_tokens.main(config, out=tmp_path / "run")
+    assert json.loads(str(results.attributes["config_json"]))["pairs"] == ["2x3", "mine"]
+    assert str(tmp_path).encode() not in (tmp_path / "run" / "results.h5").read_bytes()
+    assert archive.read_results(tmp_path / "run" / "results.h5").attributes["study"] == "accuracy-vs-tokens"
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_tiny_study_runs(pairs, study, tmp_path):
+    config = resolve(study.Config, layers=[study.TINY])
+    results, failed = study.main(config, out=tmp_path)
+    assert not failed
+    assert results.attributes["num_missing_points"] == 0
+    assert results.schemes == list(config.schemes)
+    assert results.variables["correct"].shape == (len(config.schemes), 2, 2, 24)
