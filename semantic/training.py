@@ -35,8 +35,11 @@ def write_card(
     results : mapping
         What was measured on scenes that the training has not seen.
     """
-    given = {k: Path(v).name if isinstance(v, Path) else v for k, v in options.items() if v is not None}
-    command = " ".join([f"tokenlink train {stage}", *(f"--{k.replace('_', '-')} {v}" for k, v in given.items())])
+    command = f"tokenlink train {stage}"
+    for name, value in options.items():
+        if value is not None and value is not False:
+            command += f" --{name.replace('_', '-')}"
+            command += "" if value is True else f" {Path(value).name if isinstance(value, Path) else value}"
     lines = [f"# {title}", "", "Made by", "", f"    {command}", "", "| measured on held-out scenes | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in results.items()]
     lines += ["", "`training.jsonl` is the log of the run. Licence: Apache-2.0, data included."]
