@@ -38,7 +38,9 @@ MEANINGS = {
     "accuracy": "share of right answers",
     "accuracy_low": "lower end of the 95 % Wilson interval",
     "accuracy_high": "upper end of the 95 % Wilson interval",
-    "code_nmse": "E|codes_hat - codes|^2 / E|codes|^2; NaN where there are no codes",
+    "code_nmse": "E|codes_hat - codes|^2 / E|codes|^2; NaN where no codes arrive",
+    "psnr": "mean peak signal-to-noise ratio of the images that arrive [dB]; NaN where none do",
+    "ssim": "mean structural similarity of the images that arrive; NaN where none do",
     "loss_rate": "share of declared losses; NaN for schemes that cannot declare one",
     "resource_elements": "resource elements of the slots one question occupies, everything included; NaN where nothing "
     "crosses the link",
@@ -47,7 +49,7 @@ MEANINGS = {
     "payload_bits": "information bits per question; NaN for analog schemes",
     "duration_s": "time on the air per question [s]; NaN where nothing crosses the link",
 }
-SCALARS = ("code_nmse", "loss_rate")  # per point
+SCALARS = ("code_nmse", "loss_rate", "psnr", "ssim")  # per point
 LEDGER = ("resource_elements", "data_res", "pilot_res", "payload_bits", "duration_s")  # per scheme
 
 
@@ -199,7 +201,7 @@ def build_results(
         )
         correct[place] = point.arrays["correct"]
         for name, values in scalars.items():
-            values[place] = point.scalars[name]
+            values[place] = point.scalars.get(name, np.nan)  # what older points do not say
         for name, values in ledger.items():
             if not (np.isnan(values[scheme]) or values[scheme] == point.scalars[name]):
                 raise ValueError(f"{name} of {schemes[scheme]!r} changes along {', '.join(axes)}; it must not")

@@ -32,6 +32,8 @@ class Evaluation:
     answers: list[str]
     code_nmse: float
     loss_rate: float = float("nan")
+    psnr: float = float("nan")
+    ssim: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -169,9 +171,10 @@ class Sweep:
         config = self.config.public()
         facts = self.workbench.question_facts()
         models = {
-            f"model_hash_{name.replace('-', '_')}": str(model)
+            f"model_hash_{name.replace('-', '_')}{f'_{part}' * (len(parts) > 1)}": str(model)
             for name, build in self.schemes.items()
-            for model in scheme_for(build, self.config).determined_by().values()
+            for parts in [scheme_for(build, self.config).determined_by()]
+            for part, model in parts.items()
         }
         return {
             "study": self.name,
@@ -257,7 +260,7 @@ def execute(task: EncodeTask | PointTask) -> None:
         task.folder / "points",
         task.key,
         {**workbench.question_facts(), "correct": evaluation.correct.astype(np.uint8), "answer": evaluation.answers},
-        {"code_nmse": evaluation.code_nmse, "loss_rate": evaluation.loss_rate, **_ledger_scalars(scheme)},
+        {**{name: getattr(evaluation, name) for name in archive.SCALARS}, **_ledger_scalars(scheme)},
     )
 
 

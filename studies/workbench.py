@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bridge import TokenChannel
     from semantic import AgentLink
     from semantic.data.clevr import ClevrDataset
+    from semantic.deepjscc import DeepJSCC
 
 
 class DataConfig(Record, frozen=True):
@@ -25,10 +26,12 @@ class DataConfig(Record, frozen=True):
 
 
 class ModelsConfig(Record, frozen=True):
-    """Which weights the agents use: a shipped name or a folder."""
+    """Which weights are used: a shipped name or a folder."""
 
     machine_tokens: str = "clevr-mini"
     machine_tokens_uncompressed: str = "clevr-mini-uncompressed"
+    deepjscc: str = "deepjscc"
+    deepjscc_small: str = "deepjscc-small"
 
 
 class StudyConfig(Record, frozen=True):
@@ -85,6 +88,10 @@ class Workbench:
         """Return the pair of agents of that name; it is loaded once per process."""
         return load_agents(name)
 
+    def deepjscc(self, name: str) -> "DeepJSCC":
+        """Return the image code of that name; it is loaded once per process."""
+        return load_deepjscc(name)
+
     def question_facts(self) -> dict[str, np.ndarray]:
         """Return what the archive says of each question, [num_questions] each."""
         questions = [self.dataset.questions[index] for index in self.chosen]
@@ -122,6 +129,14 @@ def load_agents(name: str) -> "AgentLink":
 
     logging.disable_progress_bar()  # each worker would draw its own, across ours
     return AgentLink.from_pretrained(name)
+
+
+@functools.cache
+def load_deepjscc(name: str) -> "DeepJSCC":
+    """Load an image code: a shipped name, or a folder."""
+    from semantic.deepjscc import DeepJSCC
+
+    return DeepJSCC.from_pretrained(name)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import yaml
 from typer.testing import CliRunner
 
 from phy import selfcheck
-from semantic import agent_training
+from semantic import agent_training, deepjscc_training
 from semantic.data import scenes
 from studies import cli, doctor, training
 from studies.accuracy_vs_snr import SCHEMES
@@ -199,6 +199,17 @@ def test_the_agents_are_trained_over_the_link_that_was_asked_for(tokenlink, fake
     assert fakes["links"][-1].num_rx_ant == 4
     code, _, err = tokenlink("train", "agents", *places, "-s", "num_rx_antt=4")
     assert (code, "did you mean 'link.num_rx_ant'?" in err) == (2, True)
+
+
+def test_deepjscc_is_trained_over_the_link_that_was_asked_for(tokenlink, fakes, monkeypatch):
+    given = {}
+    monkeypatch.setattr(deepjscc_training, "main", lambda *places, **options: given.update(options, places=places))
+    options = ("--point", "deepjscc-small", "--bfloat16", "--min-snr-db", "0", "-s", "channel=tdl-a")
+    code, _, err = tokenlink("train", "deepjscc", "--out", "o", "--data", "d", "--minutes", "2", *options)
+    assert code == 0, err
+    assert given["places"] == (Path("o"), Path("d"), fakes["channel"], 2.0)
+    assert (given["point"], given["bfloat16"], given["snr_db"]) == ("deepjscc-small", True, (0.0, 20.0))
+    assert fakes["links"][-1].channel == "tdl-a"
 
 
 @pytest.mark.parametrize("verdict", ["ok", "off"])
