@@ -182,8 +182,9 @@ def main(
         image_tokens: Tensor, descriptions: list[str], snr: Tensor, realisation: Tensor, sent: int = num_tokens
     ) -> Tensor:
         ids, mask = agents.sensor.tokenize(descriptions, image_tokens.shape[1])
-        codes = agents.code.encode(agents.sensor.express(image_tokens, ids, mask)[:, :sent])
-        return agents.code.decode(channel(codes, snr_db=snr, realisation=realisation))
+        tokens = agents.sensor.express(image_tokens, ids, mask)[:, :sent]
+        with torch.autocast(tokens.device.type, enabled=False):  # code and link in float32, whatever the models are in
+            return agents.code.decode(channel(agents.code.encode(tokens), snr_db=snr, realisation=realisation))
 
     def teach(chosen: list[tuple[int, bool, str]]) -> Tensor:
         scenes = [TextScene(*train.turns.scene(i, mirror)) for i, mirror, _ in chosen]

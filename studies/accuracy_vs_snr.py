@@ -20,6 +20,8 @@ from studies.schemes import (
     answer_text,
     caption,
     caption_error_free,
+    deepjscc,
+    deepjscc_small,
     jpeg_ldpc,
     jpeg_ldpc_fixed,
     machine_tokens,
@@ -51,6 +53,8 @@ SCHEMES = {
     "token-indices": token_indices.build,
     "jpeg-ldpc": jpeg_ldpc.build,
     "jpeg-ldpc-fixed": jpeg_ldpc_fixed.build,
+    "deepjscc": deepjscc.build,
+    "deepjscc-small": deepjscc_small.build,
 }
 Default = Literal[
     "machine-tokens", "machine-tokens-uncompressed", "raw-image", "question-only", "silent-link", "wrong-image"
@@ -64,7 +68,8 @@ Digital = Literal[  # left out by default: they take minutes, most of them to de
     "jpeg-ldpc",
     "jpeg-ldpc-fixed",
 ]
-SchemeName = Literal[Default, "machine-tokens-adaptive", Digital]
+Analog = Literal["deepjscc", "deepjscc-small"]  # left out as well: in each point there are new images to look at
+SchemeName = Literal[Default, "machine-tokens-adaptive", Digital, Analog]
 
 
 class Config(StudyConfig, frozen=True):
@@ -95,13 +100,14 @@ def evaluate(
     """Compute one point of the figure: every question once, question i over fade i, at one SNR."""
     from semantic.tasks import normalize_answer
 
-    answers, lost, error, power = [], [], 0.0, 0.0
+    answers, lost, quality, error, power = [], [], [], 0.0, 0.0
     for batch in batches:
         sent = scheme.send(codes, batch)
         received = scheme.deliver(sent, coordinates.get("snr_db", np.inf), realisation=batch.numbers)
         answers += scheme.answer(batch, received)
         if isinstance(received, list):
             lost += [item is None for item in received]
+        quality += _image_quality(batch, received)
         if (pair := _codes(sent, received)) is not None:
             error += float(np.sum((pair[1] - pair[0]) ** 2, dtype=np.float64))
             power += float(np.sum(pair[0] ** 2, dtype=np.float64))
@@ -112,13 +118,31 @@ def evaluate(
         answers,
         code_nmse=error / power if power else float("nan"),
         loss_rate=float(np.mean(lost)) if lost else float("nan"),
+        psnr=float(np.mean([db for db, _ in quality])) if quality else float("nan"),
+        ssim=float(np.mean([similarity for _, similarity in quality])) if quality else float("nan"),
     )
 
 
+def _image_quality(batch: Batch, received: Any) -> list[tuple[float, float]]:
+    """Return PSNR [dB] and SSIM of every image that arrived; none if what arrives are no images."""
+    from semantic.deepjscc import to_tensor
+    from semantic.image_quality import psnr, ssim
+
+    items = received if isinstance(received, (list, np.ndarray)) else []
+    arrived = [place for place, item in enumerate(items) if isinstance(item, np.ndarray) and item.dtype == np.uint8]
+    if not arrived:
+        return []
+    originals = batch.images
+    images, shown = to_tensor([originals[place] for place in arrived]), to_tensor([items[place] for place in arrived])
+    return list(zip(psnr(images, shown).tolist(), ssim(images, shown).tolist(), strict=True))
+
+
 def _codes(sent: np.ndarray | None, received: Any) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the codes that were sent and arrived, and what arrived of them; None if nothing sent is a code."""
-    if sent is None or received is None or isinstance(received, dict) or not np.issubdtype(sent.dtype, np.floating):
-        return None  # a dict: of each question another part of the codes, which have no one error
+    """Return the codes that were sent and arrived, and what arrived of them; None if either are no codes."""
+    if sent is None or received is None or not np.issubdtype(sent.dtype, np.floating):
+        return None
+    if isinstance(received, (dict, np.ndarray)):  # parts of codes of several sizes; the images made of codes
+        return None
     if not isinstance(received, list):
         return sent, received.numpy(force=True)
     arrived = [place for place, codes_hat in enumerate(received) if codes_hat is not None]

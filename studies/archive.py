@@ -40,7 +40,9 @@ MEANINGS = {
     "accuracy": "share of right answers",
     "accuracy_low": "lower end of the 95 % Wilson interval",
     "accuracy_high": "upper end of the 95 % Wilson interval",
-    "code_nmse": "E|codes_hat - codes|^2 / E|codes|^2; NaN where there are no codes",
+    "code_nmse": "E|codes_hat - codes|^2 / E|codes|^2; NaN where no codes arrive",
+    "psnr": "mean peak signal-to-noise ratio of the images that arrive [dB]; NaN where none do",
+    "ssim": "mean structural similarity of the images that arrive; NaN where none do",
     "loss_rate": "share of declared losses; NaN for schemes that cannot declare one",
     "resource_elements": "resource elements of the slots one question occupies, everything included; NaN where nothing "
     "crosses the link",
@@ -49,7 +51,7 @@ MEANINGS = {
     "payload_bits": "information bits per question; NaN for analog schemes",
     "duration_s": "time on the air per question [s]; NaN where nothing crosses the link",
 }
-SCALARS = ("code_nmse", "loss_rate")  # per point
+SCALARS = ("code_nmse", "loss_rate", "psnr", "ssim")  # per point
 LEDGER = ("resource_elements", "data_res", "pilot_res", "payload_bits", "duration_s")  # along what changes one of them
 
 
@@ -200,7 +202,9 @@ def build_results(
             *(list(axes[axis]).index(coordinates[axis]) if axis in coordinates else slice(None) for axis in axes),
         )
         correct[place] = point.arrays["correct"]
-        for name, values in {**scalars, **ledger}.items():
+        for name, values in scalars.items():
+            values[place] = point.scalars.get(name, np.nan)  # what older points do not say
+        for name, values in ledger.items():
             values[place] = point.scalars[name]
 
     num_questions = np.where((correct == MISSING).any(-1), 0, correct.shape[-1])

@@ -169,7 +169,7 @@ HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opt
 
 @app.command(context_settings=HANDED_ON)
 def train(context: typer.Context) -> None:
-    """Train vision, task, sensor, agents, adaptive or quantizer; `tokenlink train STAGE --help` has the options."""
+    """Train vision, task, sensor, agents, adaptive, quantizer or deepjscc; `… STAGE --help` has the options."""
     from studies.training import build_app
 
     with refusals():
@@ -305,6 +305,8 @@ def _show_results(results: Any, folder: Path) -> None:
 
     for make in (tables.accuracy_table, tables.family_table, tables.comparison_table, tables.ledger_table):
         console.print(make(results))
+    if (quality := tables.quality_table(results)).row_count:
+        console.print(quality)
     if missing := results.attributes["num_missing_points"]:
         console.print(f"{missing} points are missing so far")
     console.print(f"{folder / 'results.h5'}, {folder / 'figures'}")

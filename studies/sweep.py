@@ -32,6 +32,8 @@ class Evaluation:
     answers: list[str]
     code_nmse: float
     loss_rate: float = float("nan")
+    psnr: float = float("nan")
+    ssim: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -283,8 +285,7 @@ def execute(task: EncodeTask | PointTask) -> None:
         task.key,
         {**workbench.question_facts(), "correct": evaluation.correct.astype(np.uint8), "answer": evaluation.answers},
         {
-            "code_nmse": evaluation.code_nmse,
-            "loss_rate": evaluation.loss_rate,
+            **{name: getattr(evaluation, name) for name in archive.SCALARS},
             **scheme.cost(task.coordinates.get("snr_db", np.inf)),
         },
     )

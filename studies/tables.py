@@ -27,6 +27,9 @@ COMPARISONS = (
     ("machine-tokens", "token-indices"),
     ("machine-tokens", "caption"),  # what a language of its own brings
     ("machine-tokens", "jpeg-ldpc"),
+    ("machine-tokens", "deepjscc"),
+    ("machine-tokens", "deepjscc-small"),
+    ("deepjscc", "jpeg-ldpc"),  # what analog brings to images
     ("wrong-image", "question-only"),  # controls: should not differ
     ("silent-link", "question-only"),
 )
@@ -74,6 +77,17 @@ def comparison_table(results: Results) -> Table:
         rows.append([f"{first} - {second}", f"{100 * found.difference:+.1f}", interval, f"{found.p_value:.2g}"])
     title = f"Paired differences at {_end(results)}; interval: bootstrap over images"
     return _table(title, ["first - second", "points", "95 %", "McNemar p"], rows)
+
+
+def quality_table(results: Results, axis: str = "snr_db") -> Table:
+    """PSNR and SSIM of the images that reach a receiver, along an axis; no rows if no scheme sends images."""
+    shown = [scheme for scheme in results.schemes if np.isfinite(results.of("ssim", scheme)).any()]
+    rows = []
+    for i, value in enumerate(results.coordinates[axis] if shown else []):
+        pairs = [(results.of("psnr", scheme)[i], results.of("ssim", scheme)[i]) for scheme in shown]
+        cells = ["none" if np.isnan(similarity) else f"{psnr:.2f} / {similarity:.3f}" for psnr, similarity in pairs]
+        rows.append([f"{value:g}", *cells])
+    return _table("PSNR [dB] and SSIM of the images that arrive", [axis, *map(_words, shown)], rows)
 
 
 def ledger_table(results: Results) -> Table:

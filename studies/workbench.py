@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bridge import TokenChannel
     from semantic import AgentLink
     from semantic.data.clevr import ClevrDataset
+    from semantic.deepjscc import DeepJSCC
     from semantic.token_choice import TokenChoice
 
 
@@ -26,11 +27,13 @@ class DataConfig(Record, frozen=True):
 
 
 class ModelsConfig(Record, frozen=True):
-    """Which weights the agents use: a shipped name or a folder."""
+    """Which weights are used: a shipped name or a folder."""
 
     machine_tokens: str = "clevr-mini"
     machine_tokens_uncompressed: str = "clevr-mini-uncompressed"
     machine_tokens_adaptive: str = "clevr-mini-adaptive"
+    deepjscc: str = "deepjscc"
+    deepjscc_small: str = "deepjscc-small"
 
 
 class StudyConfig(Record, frozen=True):
@@ -91,6 +94,10 @@ class Workbench:
         """Return the table that says how many tokens the agents of that name send."""
         return load_token_choice(name)
 
+    def deepjscc(self, name: str) -> "DeepJSCC":
+        """Return the image code of that name; it is loaded once per process."""
+        return load_deepjscc(name)
+
     def question_facts(self) -> dict[str, np.ndarray]:
         """Return what the archive says of each question, [num_questions] each."""
         questions = [self.dataset.questions[index] for index in self.chosen]
@@ -136,6 +143,14 @@ def load_token_choice(name: str) -> "TokenChoice":
     from semantic.token_choice import TokenChoice
 
     return TokenChoice.from_pretrained(name, load_agents(name))
+
+
+@functools.cache
+def load_deepjscc(name: str) -> "DeepJSCC":
+    """Load an image code: a shipped name, or a folder."""
+    from semantic.deepjscc import DeepJSCC
+
+    return DeepJSCC.from_pretrained(name)
 
 
 @functools.cache

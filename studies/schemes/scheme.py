@@ -59,7 +59,8 @@ class Scheme(ABC):
     def deliver(self, sent: np.ndarray | None, snr_db: float, realisation: np.ndarray) -> Any:
         """Put a batch on the air, each question over the fade of that number, and return what is received.
 
-        Codes as a tensor; or, by a scheme that can lose what it sends, a list in which None is a declared loss.
+        Codes as a tensor; images, uint8 [batch, height, width, 3]; or, by a scheme that can lose what it sends, a list
+        in which None is a declared loss.
         """
         return None
 

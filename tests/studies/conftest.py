@@ -5,7 +5,7 @@ import pytest
 from studies import accuracy_vs_snr, sweep, workbench
 from studies.schemes import answer_text, caption, jpeg_ldpc, jpeg_ldpc_fixed, quantized_tokens
 from studies.schemes.digital.quantizer_file import KINDS
-from tests.studies.fakes import FAKE_CHOICE, FakeAgents, FakeChannel, FakeDataset, fake_link
+from tests.studies.fakes import FAKE_CHOICE, FakeAgents, FakeChannel, FakeDataset, FakeImageCode, fake_link
 
 
 @pytest.fixture
@@ -23,15 +23,16 @@ def no_real_link(monkeypatch):
 @pytest.fixture
 def fakes(monkeypatch, no_real_link):
     """Put the stand-ins in place of what a workbench loads, and return them by name."""
-    dataset, agents, channel = FakeDataset(), FakeAgents(), FakeChannel()
+    dataset, agents, channel, image_code = FakeDataset(), FakeAgents(), FakeChannel(), FakeImageCode()
     links = []  # the configurations that a channel was asked for
     monkeypatch.setattr(workbench, "load_dataset", lambda data: dataset)
     monkeypatch.setattr(workbench, "load_agents", lambda name: agents)
     monkeypatch.setattr(workbench, "load_token_choice", lambda name: FAKE_CHOICE)
+    monkeypatch.setattr(workbench, "load_deepjscc", lambda name: image_code)
     monkeypatch.setattr(workbench, "make_channel", lambda link: links.append(link) or channel)
     for cached in (sweep.workbench_for, sweep.scheme_for, sweep.read_codes):
         cached.cache_clear()
-    yield {"dataset": dataset, "agents": agents, "channel": channel, "links": links}
+    yield {"dataset": dataset, "agents": agents, "channel": channel, "image_code": image_code, "links": links}
     for cached in (sweep.workbench_for, sweep.scheme_for, sweep.read_codes):
         cached.cache_clear()
 

@@ -72,6 +72,25 @@ FAKE_CHOICE = TokenChoice(
 )
 
 
+class FakeImageCode:
+    """Sends an image's level, and gives back a grey of what arrives of it; one number is `blemish` too large."""
+
+    num_tokens, width, model_hash = 2, 3, "fake-image-code"
+    blemish = 50
+
+    def __init__(self):
+        self.num_encoded = 0
+
+    def encode(self, images):
+        self.num_encoded += len(images)
+        return 255 * images.mean((1, 2, 3))[:, None, None].expand(-1, self.num_tokens, self.width)
+
+    def decode(self, codes_hat):
+        shown = (codes_hat.mean((1, 2)) / 255)[:, None, None, None].repeat(1, 3, 4, 4)
+        shown[:, 2, 3, 3] += self.blemish / 255
+        return shown
+
+
 class FakeChannel:
     """White noise, decided by the realisation's number alone."""
 

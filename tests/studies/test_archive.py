@@ -25,7 +25,7 @@ FACTS = {
 
 def point(correct, nmse=0.5, res=16.0, **facts):
     arrays = {**FACTS, "correct": np.array(correct, dtype=np.uint8), **facts}
-    scalars = {"code_nmse": nmse, "loss_rate": np.nan, **dict.fromkeys(archive.LEDGER, res)}
+    scalars = {**dict.fromkeys(archive.SCALARS, np.nan), "code_nmse": nmse, **dict.fromkeys(archive.LEDGER, res)}
     return archive.Point({}, arrays, scalars)
 
 

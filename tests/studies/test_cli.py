@@ -7,7 +7,7 @@ import yaml
 from typer.testing import CliRunner
 
 from phy import selfcheck
-from semantic import agent_training, token_choice
+from semantic import agent_training, deepjscc_training, token_choice
 from semantic.data import scenes
 from studies import cli, doctor, training
 from studies.accuracy_vs_snr import SCHEMES
@@ -219,6 +219,17 @@ def test_the_number_of_tokens_is_measured_on_questions_and_fades_that_no_study_m
     assert (given["snr_db"], given["first_realisation"] > 1_000_000) == ([0.0, 5.0], True)
     assert "10 dB: 0.900, 0.905: 1" in out
     assert json.loads(Path("pair/num_tokens.json").read_text())["snr_db"] == FAKE_CHOICE.snr_db
+
+
+def test_deepjscc_is_trained_over_the_link_that_was_asked_for(tokenlink, fakes, monkeypatch):
+    given = {}
+    monkeypatch.setattr(deepjscc_training, "main", lambda *places, **options: given.update(options, places=places))
+    options = ("--point", "deepjscc-small", "--bfloat16", "--min-snr-db", "0", "-s", "channel=tdl-a")
+    code, _, err = tokenlink("train", "deepjscc", "--out", "o", "--data", "d", "--minutes", "2", *options)
+    assert code == 0, err
+    assert given["places"] == (Path("o"), Path("d"), fakes["channel"], 2.0)
+    assert (given["point"], given["bfloat16"], given["snr_db"]) == ("deepjscc-small", True, (0.0, 20.0))
+    assert fakes["links"][-1].channel == "tdl-a"
 
 
 @pytest.mark.parametrize("verdict", ["ok", "off"])

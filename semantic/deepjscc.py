@@ -1,0 +1,202 @@
+"""DeepJSCC: an image as real amplitudes, and back, by convolutions trained through the channel.
+
+It knows of no task: what it learns is to give the image back.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from semantic.agent_link import PRETRAINED, hash_of
+from semantic.jtcc import MOMENTUM
+
+SETTINGS, WEIGHTS = "deepjscc.json", "deepjscc.safetensors"
+
+
+class DeepJSCC(nn.Module):
+    r"""Convolutional joint source-channel code for images of one size.
+
+    Strided convolutions with PReLU lead from the image to a grid of positions; there stand residual blocks, and `width`
+    real numbers per position are sent. The decoder is the mirror image, with transposed convolutions.
+
+    .. math:: c = f(s) / \sqrt{P}, \qquad \hat s = g(\hat c), \qquad P = \operatorname{E}\,\tfrac1k\|f(s)\|^2
+
+    with `k` numbers per image. In training the expectation is the batch's, differentiable, so that power cannot be
+    bought; its running mean is stored and is the constant in use afterwards. (The original divides each image's
+    codes by their own power. Its receiver is never told that scale, but over a channel that fades it could not be.)
+
+    Parameters
+    ----------
+    image_size : (height, width)
+    strides : sequence of (vertical, horizontal)
+        Of the encoder's convolutions, image first; their products divide the image's sides.
+    width : int
+        Real numbers sent per position of the grid.
+    hidden : int
+        Channels at the grid; half as many with each step towards the image.
+    num_blocks : int
+        Residual blocks at each end.
+
+    Attributes
+    ----------
+    grid : (rows, columns)
+        Positions; rows * columns * width numbers are sent.
+
+    Raises
+    ------
+    ValueError
+        If the strides do not divide the image.
+
+    Source: E. Bourtsoulatze, D. B. Kurka, D. Gündüz, "Deep Joint Source-Channel Coding for Wireless Image
+    Transmission", IEEE Trans. Cogn. Commun. Netw. 5(3), 2019. Added here: residual blocks, and what is learned about
+    each position, for the camera stands still. As there, neither end knows the SNR; unlike there, one network serves
+    all of them.
+    """
+
+    power: Tensor
+
+    def __init__(
+        self,
+        *,
+        image_size: Sequence[int],
+        strides: Sequence[Sequence[int]],
+        width: int,
+        hidden: int = 96,
+        num_blocks: int = 3,
+    ) -> None:
+        super().__init__()
+        self.image_size, self.strides = tuple(image_size), tuple((v, h) for v, h in strides)
+        self.width, self.hidden, self.num_blocks = width, hidden, num_blocks
+        shrink = np.prod(self.strides, axis=0).tolist()
+        if any(size % factor for size, factor in zip(self.image_size, shrink, strict=True)):
+            raise ValueError(
+                f"strides shrink images by {shrink[0]} x {shrink[1]}, which does not divide image_size "
+                f"{self.image_size[0]} x {self.image_size[1]}"
+            )
+        self.grid = (self.image_size[0] // shrink[0], self.image_size[1] // shrink[1])
+        sizes = [3, *(hidden // 2**step for step in reversed(range(len(self.strides))))]
+        down: list[nn.Module] = []
+        up: list[nn.Module] = []
+        for stride, outer, inner in zip(self.strides, sizes, sizes[1:], strict=False):
+            kernel = (max(5, 2 * stride[0] - 1), max(5, 2 * stride[1] - 1))
+            padding, rest = (kernel[0] // 2, kernel[1] // 2), (stride[0] - 1, stride[1] - 1)
+            down += [nn.Conv2d(outer, inner, kernel, stride, padding), nn.PReLU(inner)]
+            up = [nn.PReLU(inner), nn.ConvTranspose2d(inner, outer, kernel, stride, padding, rest), *up]
+        self.down, self.up = nn.Sequential(*down), nn.Sequential(*up)
+        self.encode_position = nn.Parameter(torch.zeros(hidden, *self.grid))
+        self.decode_position = nn.Parameter(torch.zeros(hidden, *self.grid))
+        self.encode_blocks = nn.Sequential(*(ResidualBlock(hidden) for _ in range(num_blocks)))
+        self.decode_blocks = nn.Sequential(*(ResidualBlock(hidden) for _ in range(num_blocks)))
+        self.encode_out = nn.Conv2d(hidden, width, 1)
+        self.decode_in = nn.Conv2d(width, hidden, 3, padding=1)
+        self.register_buffer("power", torch.ones(()))
+
+    @property
+    def num_tokens(self) -> int:
+        """Return the number of positions, which are the link's tokens."""
+        return self.grid[0] * self.grid[1]
+
+    def settings(self) -> dict[str, Any]:
+        """Return the arguments that build this network again."""
+        names = ("image_size", "strides", "width", "hidden", "num_blocks")
+        return {name: getattr(self, name) for name in names}
+
+    def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch tokens width"]:
+        """Turn images, their values between 0 and 1, into codes of unit mean power per number.
+
+        Raises
+        ------
+        ValueError
+            If the images are not of the size that the network is made for.
+        """
+        if tuple(images.shape[2:]) != self.image_size:
+            raise ValueError(f"images are {tuple(images.shape[2:])}, this network is made for {self.image_size}")
+        features = self.encode_blocks(self.down(images - 0.5) + self.encode_position)
+        raw = self.encode_out(features).flatten(2).transpose(1, 2).float()  # [batch, tokens, width]
+        if self.training:
+            power = raw.square().mean()
+            self.power.lerp_(power.detach(), MOMENTUM)
+        else:
+            power = self.power
+        return raw / power.sqrt()
+
+    def decode(self, codes_hat: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch 3 height width"]:
+        """Turn received codes into images; their values may leave the range between 0 and 1."""
+        at_grid = codes_hat.transpose(1, 2).unflatten(2, self.grid)  # [batch, width, rows, columns]
+        features = self.decode_blocks(self.decode_in(at_grid) + self.decode_position)
+        return self.up(features).float() + 0.5
+
+    @property
+    def model_hash(self) -> str:
+        """Return the SHA-256 of every parameter and buffer, in the order of their names."""
+        return hash_of({"deepjscc": self})
+
+    # --- files ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path) -> "DeepJSCC":
+        """Load a network, in evaluation mode and float32, from a folder that `save_pretrained` wrote, or a shipped one.
+
+        Parameters
+        ----------
+        name_or_folder : str or Path
+            "deepjscc", "deepjscc-small", or a folder.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such folder or shipped network.
+        """
+        folder = Path(name_or_folder)
+        if not (folder / SETTINGS).exists():
+            folder = PRETRAINED / str(name_or_folder)
+        if not (folder / SETTINGS).exists():
+            shipped = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob(f"*/{SETTINGS}")))
+            raise FileNotFoundError(
+                f"{name_or_folder} is neither a folder with {SETTINGS} nor a shipped network; "
+                f"shipped are: {shipped or 'none'}"
+            )
+        network = cls(**json.loads((folder / SETTINGS).read_text()))
+        network.load_state_dict(load_file(folder / WEIGHTS))  # which casts to float32
+        return network.eval()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write settings and weights, in float16, the power in float32, to a folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {name: tensor.detach().half().contiguous() for name, tensor in self.state_dict().items()}
+        save_file({**state, "power": self.power}, folder / WEIGHTS)
+        (folder / SETTINGS).write_text(json.dumps(self.settings(), indent=2) + "\n")
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside an identity, which is all there is at first."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.activation = nn.Conv2d(channels, channels, 3, padding=1), nn.PReLU(channels)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, x: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch channels rows columns"]:
+        """Add what the convolutions find."""
+        return x + self.second(self.activation(self.first(x)))
+
+
+def to_tensor(images: Sequence[np.ndarray]) -> Float[Tensor, "batch 3 height width"]:
+    """Stack images, uint8 [height, width, 3] each, with values between 0 and 1."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+
+
+def to_images(shown: Float[Tensor, "batch 3 height width"]) -> np.ndarray:
+    """Round to images, uint8 [batch, height, width, 3]."""
+    levels = (shown.clamp(0, 1) * 255).round().to(torch.uint8)
+    return levels.permute(0, 2, 3, 1).contiguous().numpy(force=True)

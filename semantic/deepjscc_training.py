@@ -1,0 +1,140 @@
+"""End-to-end training of DeepJSCC through the channel, on images alone."""
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from semantic.agent_training import NUM_FADES, TRAINING_REALISATIONS
+from semantic.deepjscc import DeepJSCC, to_images, to_tensor
+from semantic.image_quality import psnr, ssim
+from semantic.training import Metrics, fit, write_card
+
+# How far images of 128 x 192 are shrunk, and how many numbers are sent of each position that is left.
+POINTS = {
+    "deepjscc": {"strides": ((4, 4), (2, 2)), "width": 16},  # 16 x 24 positions: 6144 numbers, a twelfth of the image's
+    "deepjscc-small": {"strides": ((4, 4), (2, 2), (2, 3)), "width": 5},  # 8 x 8 positions: 320 numbers, 1/230
+}
+
+
+def main(
+    out: Path,
+    data: Path,
+    channel: Callable[..., Tensor],
+    minutes: float,
+    *,
+    point: str = "deepjscc",
+    snr_db: tuple[float, float] = (-5.0, 20.0),
+    seed: int = 0,
+    batch: int = 8,
+    lr: float = 1e-3,
+    bfloat16: bool = False,
+    max_images: int | None = None,
+) -> None:
+    r"""Train a network end to end through `channel` and save it to `out`.
+
+    The loss is the negative PSNR, in bels, averaged over images and SNRs, each of which then has the same weight:
+
+    .. math:: \operatorname{E}\log_{10}\operatorname{mean}(s - \hat s)^2
+
+    Parameters
+    ----------
+    data : Path
+        A folder with images/train and images/val, mirrored at random in training.
+    channel : callable
+        ``channel(codes, snr_db=…, realisation=…)``, with a gradient (straight-through will do).
+    point : {"deepjscc", "deepjscc-small"}
+        How much is sent.
+    snr_db : (low, high)
+        Each image's SNR is drawn uniformly between the two.
+    bfloat16 : bool
+        Convolve in bfloat16: twice as fast where the processor has AMX, slower elsewhere.
+    max_images : int, optional
+        Use that many images of each split, the first by name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such operating point.
+    FileNotFoundError
+        If a split has no images.
+    """
+    if point not in POINTS:
+        raise ValueError(f"point must be one of {', '.join(POINTS)}; got {point!r}")
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    train, val = (image_paths(data, split)[:max_images] for split in ("train", "val"))
+    network = DeepJSCC(image_size=load(val[:1]).shape[2:], **POINTS[point])
+    print(f"{sum(p.numel() for p in network.parameters()):,} parameters, {len(train)} images")
+
+    def step(share: float) -> tuple[Tensor, Metrics]:
+        network.train()
+        images = load(rng.choices(train, k=batch))
+        images = torch.where(torch.rand(batch, 1, 1, 1) < 0.5, images, images.flip(-1))
+        first = TRAINING_REALISATIONS + rng.randrange(NUM_FADES // batch) * batch
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            codes = network.encode(images)
+        snr = torch.empty(batch).uniform_(*snr_db)
+        codes_hat = channel(codes, snr_db=snr, realisation=torch.arange(first, first + batch))
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            shown = network.decode(codes_hat)
+        error = (shown - images).square().mean((1, 2, 3))
+        with torch.no_grad():
+            metrics = {"psnr": psnr(images, shown).mean().item(), "ssim": ssim(images[:1], shown[:1]).item()}
+        return error.log10().mean(), metrics
+
+    fit(
+        step,
+        list(network.parameters()),
+        minutes=minutes,
+        lr=lr,
+        log=Path(out) / "training.jsonl",
+        save=lambda: network.save_pretrained(out),
+        weight_decay=0.0,
+    )
+    results = evaluate(DeepJSCC.from_pretrained(out), val, channel)  # as it is stored
+    print("val", results, flush=True)
+    low, high = snr_db
+    options = {"out": out, "data": data, "minutes": minutes, "point": point, "min_snr_db": low, "max_snr_db": high}
+    options |= {"seed": seed, "batch": batch, "lr": lr, "bfloat16": bfloat16, "max_images": max_images}
+    title = f"DeepJSCC: images as {network.num_tokens * network.width} real amplitudes"
+    write_card(out, title=title, stage="deepjscc", options=options, results=results)
+
+
+@torch.no_grad()
+def evaluate(network: DeepJSCC, paths: Sequence[Path], channel: Callable[..., Tensor]) -> dict[str, str]:
+    """Measure mean PSNR and SSIM of images as they are shown, with 8 bits a colour, at three SNRs."""
+    found: dict[float, list[Tensor]] = {at: [] for at in (20.0, 5.0, -5.0)}
+    for start in range(0, len(paths), 20):
+        images = load(paths[start : start + 20])
+        codes = network.encode(images)
+        numbers = TRAINING_REALISATIONS + NUM_FADES + start + torch.arange(len(images))
+        for at, quality in found.items():
+            shown = to_images(network.decode(channel(codes, snr_db=at, realisation=numbers)))
+            quality.append(torch.stack([measure(images, to_tensor(list(shown))) for measure in (psnr, ssim)]))
+    means = {at: torch.cat(quality, dim=1).mean(1).tolist() for at, quality in found.items()}
+    return {f"PSNR, SSIM at {at:g} dB": f"{db:.2f} dB, {similarity:.4f}" for at, (db, similarity) in means.items()}
+
+
+def image_paths(data: Path, split: str) -> list[Path]:
+    """Return the images of a split in the order of their names."""
+    folder = Path(data) / "images" / split
+    paths = sorted(path for path in folder.glob("*") if path.suffix in (".jpg", ".png"))
+    if not paths:
+        raise FileNotFoundError(
+            f"{folder} has no images; draw some: tokenlink scenes --out {data} --split {split} --count 400"
+        )
+    return paths
+
+
+def load(paths: Sequence[Path]) -> Tensor:
+    """Read images: [batch, 3, height, width], values between 0 and 1."""
+    images = []
+    for path in paths:
+        with Image.open(path) as image:
+            images.append(np.asarray(image.convert("RGB")))
+    return to_tensor(images)
