@@ -4,6 +4,7 @@ It knows of no task: what it learns is to give the image back.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ class DeepJSCC(nn.Module):
         super().__init__()
         self.image_size, self.strides = tuple(image_size), tuple((v, h) for v, h in strides)
         self.width, self.hidden, self.num_blocks = width, hidden, num_blocks
-        shrink = np.prod(self.strides, axis=0).tolist()
+        shrink = [math.prod(factors) for factors in zip(*self.strides, strict=True)]
         if any(size % factor for size, factor in zip(self.image_size, shrink, strict=True)):
             raise ValueError(
                 f"strides shrink images by {shrink[0]} x {shrink[1]}, which does not divide image_size "

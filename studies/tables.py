@@ -87,7 +87,7 @@ def quality_table(results: Results, axis: str = "snr_db") -> Table:
         pairs = [(results.of("psnr", scheme)[i], results.of("ssim", scheme)[i]) for scheme in shown]
         cells = ["none" if np.isnan(similarity) else f"{psnr:.2f} / {similarity:.3f}" for psnr, similarity in pairs]
         rows.append([f"{value:g}", *cells])
-    return _table("PSNR [dB] and SSIM of the images that arrive", [axis, *map(_words, shown)], rows)
+    return _table("PSNR (dB) and SSIM of the images that arrive", [axis, *map(_words, shown)], rows)
 
 
 def ledger_table(results: Results) -> Table:

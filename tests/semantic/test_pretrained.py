@@ -10,7 +10,9 @@ from scipy.stats import binom
 from semantic import AgentLink
 from semantic.agent_link import PRETRAINED
 from semantic.data import shipped_split
+from semantic.deepjscc import DeepJSCC, to_images, to_tensor
 from semantic.endpoints.architecture import build_tokenizer
+from semantic.image_quality import psnr
 
 BLIND = 0.45  # what the question alone may be worth
 NUM_QUESTIONS = 470  # luck beats 52.2 % of them once in a thousand
@@ -98,3 +100,20 @@ def test_the_uncompressed_pair_is_shipped_as_well():
     agents = AgentLink.from_pretrained("clevr-mini-uncompressed")
     assert agents.code.settings()["kind"] == "uncompressed"
     assert agents.width == agents.task_agent.hidden_size
+
+
+@pytest.mark.parametrize(("name", "numbers", "better"), [("deepjscc", 6144, 9.0), ("deepjscc-small", 320, 5.0)])
+def test_shipped_image_codes_give_images_back_and_are_sent_with_unit_power(name, numbers, better):
+    """Better, in dB, than the mean of these images, which costs nothing to send."""
+    split = shipped_split()
+    images = to_tensor([split.image(index) for index in sorted({q.image_index for q in split.questions})[:48]])
+    network = DeepJSCC.from_pretrained(name)
+    with torch.no_grad():
+        codes = network.encode(images)
+        noise = 0.1 * torch.randn(codes.shape, generator=torch.Generator().manual_seed(0))  # 20 dB
+        shown = to_tensor(list(to_images(network.decode(codes + noise))))
+    assert codes[0].numel() == numbers
+    # the power of an image differs from that of another; their mean is to be one within five times its deviation
+    powers = codes.square().mean((1, 2))
+    assert abs(powers.mean() - 1) < 5 * powers.std() / len(powers) ** 0.5 + 0.01
+    assert psnr(images, shown).mean() > psnr(images, images.mean(0, keepdim=True).expand_as(images)).mean() + better
