@@ -36,7 +36,13 @@ CURVES: dict[str, dict[str, Any]] = {
         "linestyle": "-",
         "markerfacecolor": "white",
     },
-    "machine-tokens-adaptive": {"label": "machine tokens, adaptive number", "color": "#08519c", "marker": "*"},
+    "machine-tokens-adaptive": {
+        "label": "machine tokens, adaptive number",
+        "color": "#3182bd",
+        "marker": "*",
+        "markersize": 7,
+        "linestyle": "-",
+    },
     "quantized-tokens": {"label": "quantized tokens", "color": "#756bb1", "marker": "^", "linestyle": "-"},
     "token-indices": {
         "label": "token indices",
