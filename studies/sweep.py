@@ -176,8 +176,11 @@ class Sweep:
         facts = self.workbench.question_facts()
         models: dict[str, list[str]] = {}  # of a scheme whose models change along an axis, all of them, in its order
         for job in self.points:
-            hashes = models.setdefault(f"model_hash_{job.task.key['scheme'].replace('-', '_')}", [])
-            hashes += [found for found in map(str, job.task.key["models"].values()) if found not in hashes]
+            parts = job.task.key["models"]
+            for part, found in parts.items():
+                name = f"model_hash_{job.task.key['scheme']}{f'_{part}' * (len(parts) > 1)}".replace("-", "_")
+                hashes = models.setdefault(name, [])
+                hashes += [str(found)] * (str(found) not in hashes)
         return {
             "study": self.name,
             "config_json": json.dumps(config, sort_keys=True),
