@@ -18,7 +18,8 @@ NAME, AXIS = "accuracy-vs-tokens", "num_tokens"
 class Config(pairs.PairsConfig, frozen=True):
     """What can be set: `tokenlink run accuracy-vs-tokens -s KEY=VALUE`, or a YAML file with the same keys."""
 
-    pairs: tuple[str, ...] = ("clevr-mini-1", "clevr-mini-2", "clevr-mini-3", "clevr-mini", "clevr-mini-8")
+    schemes: tuple[pairs.SchemeName, ...] = ("machine-tokens", "raw-image", "question-only")
+    pairs: tuple[str, ...] = ("clevr-mini-1", "clevr-mini-2", "clevr-mini-3", "clevr-mini")
 
 
 TINY = {"num_questions": 24, "batch_size": 12, "pairs": ["clevr-mini-1", "clevr-mini"]}

@@ -8,15 +8,16 @@ import pytest
 import torch
 
 from semantic.token_choice import ANY
-from studies import accuracy_vs_tokens, accuracy_vs_width, archive, plots, tables, workbench
+from studies import accuracy_vs_tokens, archive, plots, tables, workbench
 from studies.config import ConfigError, resolve
 from tests.studies.fakes import FAKE_CHOICE, FakeAgents
 
-STUDIES = [accuracy_vs_tokens, accuracy_vs_width]
+STUDIES = [accuracy_vs_tokens]
+SCHEMES = tuple(accuracy_vs_tokens.pairs.SCHEMES)
 CHOICE = replace(FAKE_CHOICE, accuracy={ANY: [[0.1, 0.2, 0.9], [0.9, 0.9, 0.905]]})
 
 
-SHIPPED = {"clevr-mini": "2x3", "clevr-mini-1": "1x3", "clevr-mini-adaptive": "3x3", "clevr-mini-width-16": "2x1"}
+SHIPPED = {"clevr-mini": "2x3", "clevr-mini-1": "1x3", "clevr-mini-adaptive": "3x3"}
 
 
 class Pair(FakeAgents):
@@ -45,7 +46,7 @@ def pairs(fakes, monkeypatch):
 
 
 def small(study, **changes):
-    names = {"pairs": ("4x3", "1x3", "2x3")} if study is accuracy_vs_tokens else {"pairs": ("2x5", "2x3")}
+    names = {"pairs": ("4x3", "1x3", "2x3"), "schemes": SCHEMES}
     models = workbench.ModelsConfig(machine_tokens="blind", machine_tokens_adaptive="3x3")
     return study.Config(**{"num_questions": 30, "batch_size": 7, "models": models, **names, **changes})
 
