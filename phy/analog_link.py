@@ -151,6 +151,8 @@ class Transmission:
         self._recovery = _recovery(config, grid, prior, self._complex.real_dtype)
         self._is_large = prior is None and grid.num_res >= LARGE_GRID
         self._noise_error = 10 ** (config.noise_error_db / 10)
+        num_subcarriers = len(grid.resources.subcarriers)
+        self._row = num_subcarriers if grid.num_res % num_subcarriers == 0 else grid.num_res
         real = self._complex.real_dtype
         signature = [
             tf.TensorSpec([None, grid.num_tokens, grid.width], real),
@@ -168,9 +170,9 @@ class Transmission:
         """Send codes [batch, num_tokens, width] at noise variances [batch]; return them with their error variance."""
         no = no[:, None]
         fades = fades.cast(self._complex)
-        x = self.transmit(self.map_tokens(codes))  # [num_tx_ant, batch, num_res]
+        x = self.transmit(self._fused(self.map_tokens)(codes))  # [num_tx_ant, batch, num_res]
         y = self.receive(self._fused(self.channel)(x, fades, no), fades, no)  # [num_rx_ant, batch, num_res]
-        h_hat, err_var = self._fused(self.estimate_masked)(fades, no)  # [num_rx_ant, num_tx_ant, batch, num_res]
+        h_hat, err_var = self._fused(self.estimate_masked)(fades, no)  # [batch, num_rx_ant, num_tx_ant, num_res]
         reals, variance = self._fused(self.recover)(y, h_hat, err_var, no)  # [reals_per_re, batch, num_res]
         return self.read_tokens(reals, variance)
 
@@ -191,12 +193,17 @@ class Transmission:
         return self.sounding(fades, no)
 
     def estimate_masked(self, fades: Fades, no):
-        """Estimate the channel from the codes' point of view: with the phase mask that turns them."""
-        h_hat, err_var = self.estimate(fades, no)
-        return h_hat * self.grid.mask, err_var
+        """Estimate the channel from the codes' point of view: with the phase mask that turns them.
+
+        The batch comes first here: what `recover` does with an example's matrices then stays in the processor's cache.
+        """
+        h_hat, err_var = self.sounding(fades, no, self.grid.mask)
+        h_hat = tf.transpose(h_hat, [2, 0, 1, 3])
+        return tf.reshape(h_hat, [-1, *h_hat.shape[1:3], self.grid.num_res // self._row, self._row]), err_var
 
     def recover(self, y, h_hat, err_var, no):
         """Recover the real numbers on each resource element, with the variance of their errors."""
+        h_hat = tf.transpose(tf.reshape(h_hat, [-1, *h_hat.shape[1:3], self.grid.num_res]), [1, 2, 0, 3])
         return self._recovery(y, h_hat, err_var, self._noise_error * no)
 
     def read_tokens(self, reals, variance):

@@ -55,16 +55,19 @@ class LSEstimator:
     """
 
     def __init__(self, *, grid, weights, channel, pilots, combs, age, dtype):
-        self._num_res, self._num_pilot_symbols, self._combs = grid.num_res, len(grid.pilot_symbols), combs
+        self._num_res, self._num_pilot_symbols = grid.num_res, len(grid.pilot_symbols)
         energy, self._inverse = _inverse(pilots, dtype)
         subcarriers, symbols = grid.subcarriers, grid.data_symbols
         in_time = weights(symbols, grid.pilot_symbols)
         in_frequency = [weights(subcarriers, subcarriers[comb]) for comb in combs]
-        self._in_frequency = [tf.constant(w.T, dtype.real_dtype) for w in in_frequency]
+        length = max(map(len, combs))  # shorter combs are filled up with pilots that have no weight
+        self._sounded = np.stack([np.pad(comb, (0, length - len(comb)), mode="edge") for comb in combs])
+        spread = [np.pad(w.T, ((0, length - len(comb)), (0, 0))) for w, comb in zip(in_frequency, combs, strict=True)]
+        self._in_frequency = tf.constant(np.stack(spread), dtype.real_dtype)  # [num_tx_ant, length, num_subcarriers]
         near = np.sort(np.argsort(-np.abs(in_time), 1, kind="stable")[:, :2], 1)  # the others have no weight
         shares = np.take_along_axis(in_time, near, 1).T[..., None]
         self._neighbours = near.T
-        self._shares = tf.constant(shares, dtype)  # [neighbours, num_data_symbols, 1]
+        self._shares = tf.constant(shares, dtype.real_dtype)  # [neighbours, num_data_symbols, 1]
         time = _second_moments(in_time, symbols + age, grid.pilot_symbols, channel.time_correlation)
         noise, missed = [], []
         for w, comb in zip(in_frequency, combs, strict=True):
@@ -77,13 +80,15 @@ class LSEstimator:
             for part in (noise, missed)
         )
 
-    def __call__(self, y_pilot, no):
+    def __call__(self, y_pilot, no, turn=None):
         """Estimate the channel on the data resource elements.
 
         Parameters
         ----------
         y_pilot : tf.Tensor, [num_rx_ant, batch, num_pilots], complex
         no : tf.Tensor, [batch, 1], real
+        turn : tf.Tensor, [num_tx_ant, 1, num_res], complex, optional
+            Phases that the data meets before the channel; the estimate includes them.
 
         Returns
         -------
@@ -91,18 +96,29 @@ class LSEstimator:
         err_var : tf.Tensor, [num_tx_ant, batch, num_res], real
         """
         num_rx_ant, batch = y_pilot.shape[0], tf.shape(y_pilot)[1]
-        at_pilots = tf.reshape(y_pilot * self._inverse, [num_rx_ant, batch, self._num_pilot_symbols, -1])
-        over_frequency = []
-        for comb, weights in zip(self._combs, self._in_frequency, strict=True):
-            own = tf.gather(at_pilots, comb, axis=3)
-            over_frequency.append(tf.complex(tf.math.real(own) @ weights, tf.math.imag(own) @ weights))
-        rows = tf.stack(over_frequency, 1)  # [num_rx_ant, num_tx_ant, batch, num_pilot_symbols, num_subcarriers]
+        # the batch comes first up to the end, so that the matrices of an example lie close together in memory
+        at_pilots = tf.transpose(y_pilot * self._inverse, [1, 0, 2])
+        at_pilots = tf.reshape(at_pilots, [batch * num_rx_ant * self._num_pilot_symbols, -1])
+        own = tf.transpose(tf.gather(at_pilots, self._sounded, axis=1), [1, 0, 2])  # [num_tx_ant, …, length]
+        parts = [self._interpolate(part, batch, num_rx_ant) for part in (tf.math.real(own), tf.math.imag(own))]
+        h_hat = tf.complex(*parts)  # [batch, num_rx_ant, num_tx_ant, num_data_symbols, num_subcarriers]
+        if turn is not None:
+            missing = h_hat.shape[3] * h_hat.shape[4] - self._num_res
+            h_hat *= tf.reshape(tf.pad(turn[:, 0], [[0, 0], [0, missing]]), h_hat.shape[2:])
+        h_hat = tf.reshape(h_hat, [batch, num_rx_ant, h_hat.shape[2], -1])[..., : self._num_res]
+        h_hat = tf.transpose(h_hat, [1, 2, 0, 3])
+        return h_hat, no * self._noise + self._missed
+
+    def _interpolate(self, own, batch, num_rx_ant):
+        """Real or imaginary part of the estimate in whole OFDM symbols, from that at the pilots."""
+        rows = own @ self._in_frequency
+        rows = tf.reshape(rows, [rows.shape[0], batch, num_rx_ant, self._num_pilot_symbols, rows.shape[2]])
+        rows = tf.transpose(rows, [1, 2, 0, 3, 4])  # [batch, num_rx_ant, num_tx_ant, num_pilot_symbols, …]
         near = [
             share * _pick(rows, symbols)
             for symbols, share in zip(self._neighbours, tf.unstack(self._shares), strict=True)
         ]
-        h_hat = tf.reshape(sum(near[1:], near[0]), [num_rx_ant, len(self._combs), batch, -1])[..., : self._num_res]
-        return h_hat, no * self._noise + self._missed
+        return sum(near[1:], near[0])
 
 
 def _pick(rows, symbols):
@@ -139,8 +155,8 @@ class LMMSEEstimator:
         frequency = [_Eigen(tones, tones[comb], channel.frequency_correlation, dtype) for comb in combs]
         self._time, self._frequency = time, frequency
 
-    def __call__(self, y_pilot, no):
-        """Estimate the channel on the data resource elements; shapes as for `LSEstimator`."""
+    def __call__(self, y_pilot, no, turn=None):
+        """Estimate the channel on the data resource elements; arguments and results as for `LSEstimator`."""
         num_rx_ant, batch = y_pilot.shape[0], tf.shape(y_pilot)[1]
         at_pilots = tf.reshape(y_pilot * self._inverse, [num_rx_ant, batch, self._num_pilot_symbols, -1])
         h_hat, err_var = [], []
@@ -153,7 +169,7 @@ class LMMSEEstimator:
             explained = self._time.power @ weight @ frequency.power_t
             h_hat.append(tf.reshape(h, [num_rx_ant, batch, -1])[:, :, : self._num_res])
             err_var.append(1 - tf.reshape(explained, [batch, -1])[:, : self._num_res])
-        return tf.stack(h_hat, 1), tf.maximum(tf.stack(err_var, 0), 0)
+        return _turned(tf.stack(h_hat, 1), turn), tf.maximum(tf.stack(err_var, 0), 0)
 
 
 class _Eigen:
@@ -167,6 +183,10 @@ class _Eigen:
         self.synthesis, self.synthesis_t = (tf.constant(m, dtype) for m in (synthesis, synthesis.T))
         power = np.abs(synthesis) ** 2
         self.power, self.power_t = (tf.constant(m, dtype.real_dtype) for m in (power, power.T))
+
+
+def _turned(h, turn):
+    return h if turn is None else h * turn
 
 
 def _inverse(pilots, dtype):
@@ -206,7 +226,7 @@ class Sounding:
             weights = linear_weights if config.estimator == "ls-linear" else nearest_weights
             self._estimator = LSEstimator(combs=pilot_combs(config), weights=weights, **facts)
 
-    def __call__(self, fades, no):
+    def __call__(self, fades, no, turn=None):
         """Estimate the channel at the data from received pilots, with its error variance; or be told the channel.
 
         Parameters
@@ -214,6 +234,7 @@ class Sounding:
         fades : Fades of tf.Tensor
         no : tf.Tensor, [batch, 1], real
             The true one; the estimator believes in `noise_error_db` more.
+        turn : see `LSEstimator`
 
         Returns
         -------
@@ -221,9 +242,9 @@ class Sounding:
         """
         if self._estimator is None:
             told = fades.h if isinstance(fades.h_told, tuple) else fades.h_told
-            return told, tf.fill(tf.shape(told)[1:], tf.constant(self._told_variance, no.dtype))
+            return _turned(told, turn), tf.fill(tf.shape(told)[1:], tf.constant(self._told_variance, no.dtype))
         y_pilot = self._receive(self._channel.sound(self._sent, fades, no), fades.phase, no)
-        return self._estimator(y_pilot, self._noise_error * no)
+        return self._estimator(y_pilot, self._noise_error * no, turn)
 
     def _leave(self, config, transmit):
         """Pilots as the antennas send them, [num_pilots], or [num_tx_ant, 1, num_pilots] if they leak."""

@@ -23,7 +23,6 @@ from phy.antennas import panel
 from phy.channel import BLOCK, Fades, sum_paths
 from phy.config import SYMBOLS_PER_SLOT
 from phy.pilots import pilot_antenna
-from phy.recovery.linear import real_matrix
 from studies.benchmarks.clock import take_turns
 
 CASES = ((4, 8, 256), (8, 16, 64), (4, 8, 64))  # transmit antennas, receive antennas, subcarriers
@@ -244,22 +243,29 @@ def _response(link, a, tau):
 
 
 def _products(config, inputs):
-    """H x, interpolation over both axes, and the normal equations at each resource element; nothing else."""
-    grid, fades, unknowns = inputs.transmission.grid, inputs.fades, config.reals_per_re
-    rng, num_pilots = np.random.default_rng(0), config.fft_size // config.num_tx_ant
-    in_frequency = tf.constant(rng.standard_normal((num_pilots, config.fft_size)), tf.complex64)
-    in_time = tf.constant(rng.standard_normal((len(grid.resources.data_symbols), 2)), tf.complex64)
-    at_pilots = tf.reshape(fades.h_pilot, [config.num_rx_ant, -1, 2, config.num_tx_ant, num_pilots])
+    """H x, interpolation over both axes, and the normal equations at each resource element; nothing else.
+
+    In the order of axes and the precision of the link, but without what turns, weighs, factors, solves or reorders.
+    """
+    resources, fades, unknowns = inputs.transmission.grid.resources, inputs.fades, range(config.num_tx_ant)
+    rng, length = np.random.default_rng(0), config.fft_size // config.num_tx_ant
+    in_frequency = tf.constant(rng.standard_normal((len(unknowns), length, config.fft_size)), tf.float32)
+    in_time = tf.constant(rng.standard_normal((2, len(resources.data_symbols), 1)), tf.float32)
+    at_pilots = tf.constant(rng.standard_normal((2, len(unknowns), BLOCK, config.num_rx_ant, 2, length)), tf.float32)
+    h = tf.transpose(fades.h, [2, 0, 1, 3])
 
     def multiply(x, h, at_pilots):
-        y = tf.reduce_sum(h * x, 1)
-        over_frequency = tf.transpose(at_pilots, [0, 3, 1, 2, 4]) @ in_frequency
-        h_hat = in_time @ over_frequency
-        a, y = real_matrix(h, num_reals=unknowns), tf.concat([tf.math.real(y), tf.math.imag(y)], 0)
-        pairs = [(i, j) for i in range(unknowns) for j in range(i + 1)]
-        return h_hat, [tf.reduce_sum(a[:, i] * a[:, j], 0) for i, j in pairs], tf.reduce_sum(a * y[:, None], 0)
+        y = tf.reduce_sum(h * x, 2)
+        rows = tf.unstack(at_pilots @ in_frequency[:, None, None])
+        rows = tf.complex(*(tf.transpose(part, [1, 2, 0, 3, 4]) for part in rows))[..., None, :]
+        h_hat = sum(tf.cast(in_time[i], rows.dtype) * rows[:, :, :, i] for i in range(2))
+        a, y = tf.cast(h, tf.complex128), tf.cast(y, tf.complex128)
+        columns = [tf.math.conj(a[:, :, i, None]) for i in unknowns]
+        gram = [tf.reduce_sum(tf.math.real(columns[i] * a[:, :, : i + 1]), 1) for i in unknowns]
+        return h_hat, gram, [tf.reduce_sum(tf.math.real(column * y[:, :, None]), 1) for column in columns]
 
-    return _call(multiply, (inputs.transmission.map_tokens(inputs.codes), fades.h, at_pilots), xla=True)
+    x = tf.transpose(inputs.transmission.map_tokens(inputs.codes), [1, 0, 2])[:, None]
+    return _call(multiply, (x, h, at_pilots), xla=True)
 
 
 def _response_error(link, a, tau):
