@@ -44,7 +44,8 @@ def test_the_operator_is_its_matrix():
     np.testing.assert_allclose(operator.energy, (matrix**2).sum(1))
     np.testing.assert_allclose(operator.adjoint(tf.constant(r)), np.einsum("bij,bi->bj", matrix, r))
     np.testing.assert_allclose(operator.normal(tf.constant(z)), np.einsum("bik,bij,bj->bk", matrix, matrix, z))
-    np.testing.assert_allclose(operator.columns(tf.constant([6, 2])), [matrix[0, :, 6], matrix[1, :, 2]])
+    columns = [matrix[0].T @ matrix[0, :, 6], matrix[1].T @ matrix[1, :, 2]]
+    np.testing.assert_allclose(operator.normal_columns(tf.constant([6, 2])), columns)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
