@@ -31,13 +31,17 @@ class BlockOperator:
     def __init__(self, blocks, basis):
         self._num_res, self._rows, self._reals = blocks.shape[1:]
         size, gram = basis.shape[1], tf.matmul(blocks, blocks, transpose_a=True)
-        parts = tf.reshape(basis, [self._num_res, self._reals, size])
-        pairs = tf.reshape(parts[:, :, None] * parts[:, None], [self._num_res * self._reals**2, size])
-        self.energy = tf.reshape(gram, [-1, pairs.shape[0]]) @ pairs
         # resource elements last, so that sums over a block run over long rows
         self._blocks, self._gram = tf.transpose(blocks, [0, 2, 3, 1]), tf.transpose(gram, [0, 2, 3, 1])
-        self._basis = tf.reshape(tf.transpose(parts, [1, 0, 2]), [self._reals * self._num_res, size])
+        parts = tf.transpose(tf.reshape(basis, [self._num_res, self._reals, size]), [1, 0, 2])
+        self._basis = tf.reshape(parts, [self._reals * self._num_res, size])
         self._basis_t = tf.transpose(self._basis)
+        first, second = np.tril_indices(self._reals)  # the Gram matrices are symmetric
+        twice = tf.constant(2.0 - (first == second), basis.dtype)[:, None, None]
+        pairs = tf.reshape(twice * tf.gather(parts, first) * tf.gather(parts, second), [-1, size])
+        gram = tf.reshape(self._gram, [-1, self._reals**2, self._num_res])
+        gram = tf.gather(gram, self._reals * first + second, axis=1)
+        self.energy = tf.reshape(gram, [-1, pairs.shape[0]]) @ pairs
 
     def adjoint(self, r):
         """A^T r, [batch, size], for r of shape [batch, num_res * rows]."""
@@ -63,10 +67,11 @@ class BlockOperator:
 def omp(operator, y, *, max_terms: int, tolerance: float = 0.0):
     r"""Orthogonal matching pursuit: take the column most like the residual, project, repeat.
 
-    Columns are compared by their normalised correlation. The directions q that orthogonalising the chosen ones makes
-    are never formed: a column of :math:`A^T A` tells how much the new one has in common with those before, and the same
-    combinations that make q of columns make :math:`A^T q`, by which the correlations change. As they rest on
-    :math:`A^T A`, which squares the condition number, the coefficients are refined once by the residual that they leave.
+    Columns are compared by their normalised correlation. The orthonormal directions q that the chosen ones span are
+    never formed: a column of :math:`A^T A` tells how much the new one has in common with those before, and the
+    combination of columns that makes q also makes :math:`A^T q`, by which the correlations change. As
+    :math:`A^T A` squares the condition number, a column is passed over that is a combination of the chosen ones within
+    the root of the precision, and the coefficients are refined once by what they leave of the correlations.
 
     Parameters
     ----------
@@ -87,8 +92,8 @@ def omp(operator, y, *, max_terms: int, tolerance: float = 0.0):
     Technion CS-2008-08.
     """
     matched, size, tiny = operator.adjoint(y), operator.energy.shape[1], tf.constant(1e-30, y.dtype)
-    scale = tf.math.rsqrt(tf.maximum(operator.energy, tiny))
-    batch, free = tf.shape(y)[0], tf.ones_like(scale)
+    least = np.sqrt(np.finfo(y.dtype.as_numpy_dtype).eps)  # of a column's energy that has to be new
+    batch, weight = tf.shape(y)[0], tf.math.rsqrt(tf.maximum(operator.energy, tiny))
     places = tf.zeros([batch, max_terms], tf.int64)
     nothing = tf.zeros([batch, max_terms], y.dtype)
     made = tf.zeros([batch, 0, size + max_terms], y.dtype)  # A^T q, and q in terms of the columns in order of choice
@@ -96,27 +101,28 @@ def omp(operator, y, *, max_terms: int, tolerance: float = 0.0):
     def more(step, left, *_):
         return tf.logical_and(step < max_terms, tf.reduce_any(left > tolerance))
 
-    def add(step, left, likeness, free, places, z, spread, made):
-        chosen = tf.argmax(tf.abs(likeness) * scale * free, 1)[:, None]
+    def add(step, left, likeness, weight, places, z, spread, made):
+        chosen = tf.argmax(tf.abs(likeness) * weight, 1)[:, None]
         place = tf.one_hot(step, max_terms, dtype=y.dtype)
         new = tf.concat([operator.normal_columns(chosen[:, 0]), tf.broadcast_to(place, tf.shape(z))], 1)
         new -= tf.linalg.matvec(made, tf.gather(made, chosen, axis=2, batch_dims=1)[..., 0], transpose_a=True)
-        energy = tf.gather(new, chosen, axis=1, batch_dims=1)
-        norm = tf.math.rsqrt(tf.maximum(energy, tiny)) * tf.cast(left > tolerance, y.dtype)
+        energy, whole = (tf.gather(part, chosen, axis=1, batch_dims=1) for part in (new, operator.energy))
+        counts = tf.cast(tf.logical_and(left > tolerance, energy > tiny + least * whole), y.dtype)
+        norm = tf.math.rsqrt(tf.maximum(energy, tiny)) * counts
         projection, new = norm * tf.gather(likeness, chosen, axis=1, batch_dims=1), norm * new
         recipe = new[:, size:]
         return (
             step + 1,
             left - projection**2,
             likeness - projection * new[:, :size],
-            free - tf.one_hot(chosen[:, 0], size, dtype=y.dtype),
+            weight * tf.one_hot(chosen[:, 0], size, on_value=0, off_value=1, dtype=y.dtype),  # never again
             places + chosen * tf.cast(place, tf.int64),
             z + projection * recipe,
             spread + recipe**2,
             tf.concat([made, new[:, None]], 1),
         )
 
-    start = (tf.constant(0), tf.reduce_sum(y**2, 1, keepdims=True), matched, free, places, nothing, nothing, made)
+    start = (tf.constant(0), tf.reduce_sum(y**2, 1, keepdims=True), matched, weight, places, nothing, nothing, made)
     shapes = (*(part.shape for part in start[:7]), tf.TensorShape([None, None, size + max_terms]))
     *_, places, z, spread, made = tf.while_loop(more, add, start, shape_invariants=shapes)
     index = tf.stack([tf.broadcast_to(tf.range(batch, dtype=tf.int64)[:, None], tf.shape(places)), places], 2)
