@@ -29,39 +29,49 @@ class BlockOperator:
     """
 
     def __init__(self, blocks, basis):
-        self._blocks, self._basis, self._gram = blocks, basis, tf.matmul(blocks, blocks, transpose_a=True)
         self._num_res, self._rows, self._reals = blocks.shape[1:]
-        parts = tf.reshape(basis, [self._num_res, self._reals, -1])
-        pairs = tf.reshape(parts[:, :, None] * parts[:, None], [self._num_res * self._reals**2, -1])
-        self.energy = tf.reshape(self._gram, [-1, pairs.shape[0]]) @ pairs
+        size, gram = basis.shape[1], tf.matmul(blocks, blocks, transpose_a=True)
+        # resource elements last, so that sums over a block run over long rows
+        self._blocks, self._gram = tf.transpose(blocks, [0, 2, 3, 1]), tf.transpose(gram, [0, 2, 3, 1])
+        parts = tf.transpose(tf.reshape(basis, [self._num_res, self._reals, size]), [1, 0, 2])
+        self._basis = tf.reshape(parts, [self._reals * self._num_res, size])
+        self._basis_t = tf.transpose(self._basis)
+        first, second = np.tril_indices(self._reals)  # the Gram matrices are symmetric
+        twice = tf.constant(2.0 - (first == second), basis.dtype)[:, None, None]
+        pairs = tf.reshape(twice * tf.gather(parts, first) * tf.gather(parts, second), [-1, size])
+        gram = tf.reshape(self._gram, [-1, self._reals**2, self._num_res])
+        gram = tf.gather(gram, self._reals * first + second, axis=1)
+        self.energy = tf.reshape(gram, [-1, pairs.shape[0]]) @ pairs
 
     def adjoint(self, r):
         """A^T r, [batch, size], for r of shape [batch, num_res * rows]."""
-        r = tf.reshape(r, [-1, self._num_res, self._rows])
-        return self._to_coefficients(tf.linalg.matvec(self._blocks, r, transpose_a=True))
+        r = tf.linalg.matrix_transpose(tf.reshape(r, [-1, self._num_res, self._rows]))
+        return self._to_coefficients(tf.reduce_sum(self._blocks * r[:, :, None], 1))
 
     def normal(self, z):
         """A^T A z, [batch, size]: one product with each of the small Gram matrices."""
-        code = tf.matmul(z, self._basis, transpose_b=True)
-        return self._to_coefficients(tf.linalg.matvec(self._gram, self._by_element(code)))
+        return self._seen(z @ self._basis_t)
 
-    def columns(self, chosen):
-        """One column of A for each example, [batch, num_res * rows]."""
-        code = tf.gather(tf.transpose(self._basis), chosen)
-        return tf.reshape(tf.linalg.matvec(self._blocks, self._by_element(code)), [-1, self._num_res * self._rows])
+    def normal_columns(self, chosen):
+        """One column of A^T A for each example, [batch, size]."""
+        return self._seen(tf.gather(self._basis_t, chosen))
 
-    def _by_element(self, code):
-        return tf.reshape(code, [-1, self._num_res, self._reals])
+    def _seen(self, code):
+        code = tf.reshape(code, [-1, 1, self._reals, self._num_res])
+        return self._to_coefficients(tf.reduce_sum(self._gram * code, 2))
 
     def _to_coefficients(self, code):
-        return tf.reshape(code, [-1, self._num_res * self._reals]) @ self._basis
+        return tf.reshape(code, [-1, self._reals * self._num_res]) @ self._basis
 
 
 def omp(operator, y, *, max_terms: int, tolerance: float = 0.0):
-    """Orthogonal matching pursuit: take the column most like the residual, project, repeat.
+    r"""Orthogonal matching pursuit: take the column most like the residual, project, repeat.
 
-    Columns are compared by their normalised correlation. Chosen ones are orthogonalised, and the same operations on
-    their unit vectors give the coefficients without a triangular solve.
+    Columns are compared by their normalised correlation. The orthonormal directions q that the chosen ones span are
+    never formed: a column of :math:`A^T A` tells how much the new one has in common with those before, and the
+    combination of columns that makes q also makes :math:`A^T q`, by which the correlations change. As
+    :math:`A^T A` squares the condition number, a column is passed over that is a combination of the chosen ones within
+    the root of the precision, and the coefficients are refined once by what they leave of the correlations.
 
     Parameters
     ----------
@@ -77,46 +87,53 @@ def omp(operator, y, *, max_terms: int, tolerance: float = 0.0):
     spread : tf.Tensor, [batch, size]
         Diagonal of the inverse Gram matrix of the chosen columns, 0 elsewhere.
 
-    Source: Y. C. Pati, R. Rezaiifar, P. S. Krishnaprasad, "Orthogonal matching pursuit", Asilomar 1993.
+    Source: Y. C. Pati, R. Rezaiifar, P. S. Krishnaprasad, "Orthogonal matching pursuit", Asilomar 1993; R. Rubinstein,
+    M. Zibulevsky, M. Elad, "Efficient implementation of the K-SVD algorithm using batch orthogonal matching pursuit",
+    Technion CS-2008-08.
     """
-    rows, size, tiny = y.shape[1], operator.energy.shape[1], tf.constant(1e-30, y.dtype)
-    scale = tf.math.rsqrt(tf.maximum(operator.energy, tiny))
-    z = spread = tf.zeros_like(scale)
-    free, residual = tf.ones_like(scale), y
-    directions = tf.zeros([tf.shape(y)[0], 0, rows], y.dtype)  # orthonormal, one row per term
-    recipes = tf.zeros([tf.shape(y)[0], 0, size], y.dtype)  # each row makes that direction out of columns
+    matched, size, tiny = operator.adjoint(y), operator.energy.shape[1], tf.constant(1e-30, y.dtype)
+    least = np.sqrt(np.finfo(y.dtype.as_numpy_dtype).eps)  # of a column's energy that has to be new
+    batch, weight = tf.shape(y)[0], tf.math.rsqrt(tf.maximum(operator.energy, tiny))
+    places = tf.zeros([batch, max_terms], tf.int64)
+    nothing = tf.zeros([batch, max_terms], y.dtype)
+    made = tf.zeros([batch, 0, size + max_terms], y.dtype)  # A^T q, and q in terms of the columns in order of choice
 
-    def more(step, residual, *_):
-        return tf.logical_and(step < max_terms, tf.reduce_any(tf.reduce_sum(residual**2, 1) > tolerance))
+    def more(step, left, *_):
+        return tf.logical_and(step < max_terms, tf.reduce_any(left > tolerance))
 
-    def add(step, residual, free, z, spread, directions, recipes):
-        running = tf.cast(tf.reduce_sum(residual**2, 1) > tolerance, y.dtype)[:, None]
-        likeness = tf.abs(operator.adjoint(residual)) * scale * free
-        chosen = tf.argmax(likeness, 1)
-        recipe = tf.one_hot(chosen, size, dtype=y.dtype)
-        free -= recipe * free
-        direction = operator.columns(chosen)
-        for _ in range(2):  # twice is enough to be orthogonal in floating point
-            overlap = tf.linalg.matvec(directions, direction)
-            direction -= tf.linalg.matvec(directions, overlap, transpose_a=True)
-            recipe -= tf.linalg.matvec(recipes, overlap, transpose_a=True)
-        norm = tf.math.rsqrt(tf.maximum(tf.reduce_sum(direction**2, 1, keepdims=True), tiny)) * running
-        direction, recipe = direction * norm, recipe * norm
-        projection = tf.reduce_sum(direction * residual, 1, keepdims=True)
+    def add(step, left, likeness, weight, places, z, spread, made):
+        chosen = tf.argmax(tf.abs(likeness) * weight, 1)[:, None]
+        place = tf.one_hot(step, max_terms, dtype=y.dtype)
+        new = tf.concat([operator.normal_columns(chosen[:, 0]), tf.broadcast_to(place, tf.shape(z))], 1)
+        new -= tf.linalg.matvec(made, tf.gather(made, chosen, axis=2, batch_dims=1)[..., 0], transpose_a=True)
+        energy, whole = (tf.gather(part, chosen, axis=1, batch_dims=1) for part in (new, operator.energy))
+        counts = tf.cast(tf.logical_and(left > tolerance, energy > tiny + least * whole), y.dtype)
+        norm = tf.math.rsqrt(tf.maximum(energy, tiny)) * counts
+        projection, new = norm * tf.gather(likeness, chosen, axis=1, batch_dims=1), norm * new
+        recipe = new[:, size:]
         return (
             step + 1,
-            residual - projection * direction,
-            free,
+            left - projection**2,
+            likeness - projection * new[:, :size],
+            weight * tf.one_hot(chosen[:, 0], size, on_value=0, off_value=1, dtype=y.dtype),  # never again
+            places + chosen * tf.cast(place, tf.int64),
             z + projection * recipe,
             spread + recipe**2,
-            tf.concat([directions, direction[:, None]], 1),
-            tf.concat([recipes, recipe[:, None]], 1),
+            tf.concat([made, new[:, None]], 1),
         )
 
-    start = (tf.constant(0), residual, free, z, spread, directions, recipes)
-    growing = [tf.TensorShape([None, None, length]) for length in (rows, size)]
-    shapes = (*(part.shape for part in start[:5]), *growing)
-    return tf.while_loop(more, add, start, shape_invariants=shapes)[3:5]
+    start = (tf.constant(0), tf.reduce_sum(y**2, 1, keepdims=True), matched, weight, places, nothing, nothing, made)
+    shapes = (*(part.shape for part in start[:7]), tf.TensorShape([None, None, size + max_terms]))
+    *_, places, z, spread, made = tf.while_loop(more, add, start, shape_invariants=shapes)
+    index = tf.stack([tf.broadcast_to(tf.range(batch, dtype=tf.int64)[:, None], tf.shape(places)), places], 2)
+
+    def placed(terms):
+        return tf.scatter_nd(index, terms, tf.cast(tf.stack([batch, size]), tf.int64))
+
+    recipes = made[:, :, size:]
+    missed = tf.gather(matched - operator.normal(placed(z)), places, axis=1, batch_dims=1)
+    z += tf.linalg.matvec(recipes, tf.linalg.matvec(recipes, missed), transpose_a=True)
+    return placed(z), placed(spread)
 
 
 def fista(operator, y, *, penalty, step, iterations: int):
@@ -144,11 +161,11 @@ def fista(operator, y, *, penalty, step, iterations: int):
         momentum.append((1 + np.sqrt(1 + 4 * momentum[-1] ** 2)) / 2)
     reach = tf.constant([(m - 1) / following for m, following in pairwise(momentum)], y.dtype)
 
-    matched = operator.adjoint(y)
+    matched, threshold = operator.adjoint(y), penalty * step
 
     def improve(i, z, ahead):
         moved = ahead - step * (operator.normal(ahead) - matched)
-        new = tf.sign(moved) * tf.nn.relu(tf.abs(moved) - penalty * step)
+        new = moved - tf.clip_by_value(moved, -threshold, threshold)
         return i + 1, new, new + reach[i] * (new - z)
 
     start = tf.zeros_like(matched)

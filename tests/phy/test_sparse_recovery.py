@@ -44,7 +44,8 @@ def test_the_operator_is_its_matrix():
     np.testing.assert_allclose(operator.energy, (matrix**2).sum(1))
     np.testing.assert_allclose(operator.adjoint(tf.constant(r)), np.einsum("bij,bi->bj", matrix, r))
     np.testing.assert_allclose(operator.normal(tf.constant(z)), np.einsum("bik,bij,bj->bk", matrix, matrix, z))
-    np.testing.assert_allclose(operator.columns(tf.constant([6, 2])), [matrix[0, :, 6], matrix[1, :, 2]])
+    columns = [matrix[0].T @ matrix[0, :, 6], matrix[1].T @ matrix[1, :, 2]]
+    np.testing.assert_allclose(operator.normal_columns(tf.constant([6, 2])), columns)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
@@ -61,6 +62,20 @@ def test_omp_is_its_slow_twin(noise):
             np.testing.assert_allclose(
                 spread[example][sorted(support)], np.diag(np.linalg.inv(chosen.T @ chosen)), rtol=1e-6
             )
+
+
+def test_omp_passes_over_columns_that_bring_nothing_new():
+    matrix, _, y = problem(rows=30, size=20, terms=4)
+    rng = np.random.default_rng(2)
+    matrix[:, :, 10:] = matrix[:, :, :10] * (1 + 1e-5 * rng.standard_normal((4, 1, 10)))  # each column twice
+    y += 0.3 * rng.standard_normal(y.shape)
+    single = BlockOperator(tf.constant(matrix[:, None], tf.float32), tf.eye(20))
+    z, spread = (part.numpy() for part in omp(single, tf.constant(y, tf.float32), max_terms=20))
+    assert ((spread > 0).sum(1) == 10).all()
+    together = z[:, :10] + z[:, 10:]
+    for example in range(len(y)):
+        expected = np.linalg.lstsq(matrix[example, :, :10], y[example])[0]
+        np.testing.assert_allclose(together[example], expected, atol=1e-3)
 
 
 def test_omp_finds_few_terms_exactly_and_stops_there():
