@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
-from pydantic import Field, field_validator
 
 from studies import plots, sweep
 from studies.archive import Results
-from studies.config import content_hash
+from studies.config import Distinct, SnrAxis, content_hash
 from studies.engines import Engine, Outcome
 from studies.questions import Batch
 from studies.schemes import (
@@ -75,20 +74,8 @@ SchemeName = Literal[Default, "machine-tokens-adaptive", Digital, Analog]
 class Config(StudyConfig, frozen=True):
     """What can be set: `tokenlink run accuracy-vs-snr -s KEY=VALUE`, or a YAML file with the same keys."""
 
-    schemes: tuple[SchemeName, ...] = get_args(Default)
-    snr_db: tuple[Annotated[float, Field(ge=-100, le=100)], ...] = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
-
-    @field_validator("schemes", "snr_db")
-    @classmethod
-    def _no_point_twice(cls, values: tuple) -> tuple:
-        if not values or len(set(values)) < len(values):
-            raise ValueError("give at least one value, and none twice")
-        return values
-
-    @field_validator("snr_db")
-    @classmethod
-    def _rising(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        return tuple(sorted(values))
+    schemes: Annotated[tuple[SchemeName, ...], Distinct] = get_args(Default)
+    snr_db: SnrAxis = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 
 
 TINY = {"num_questions": 24, "batch_size": 12, "snr_db": [0.0, 20.0]}

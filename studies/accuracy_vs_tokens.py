@@ -6,10 +6,11 @@ where its mean number is; the CSV has what each point takes on the air.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from studies import pairs, plots, sweep
 from studies.archive import Results
+from studies.config import Distinct
 from studies.engines import Engine, Outcome
 
 NAME, AXIS = "accuracy-vs-tokens", "num_tokens"
@@ -18,8 +19,8 @@ NAME, AXIS = "accuracy-vs-tokens", "num_tokens"
 class Config(pairs.PairsConfig, frozen=True):
     """What can be set: `tokenlink run accuracy-vs-tokens -s KEY=VALUE`, or a YAML file with the same keys."""
 
-    schemes: tuple[pairs.SchemeName, ...] = ("machine-tokens", "raw-image", "question-only")
-    pairs: tuple[str, ...] = ("clevr-mini-1", "clevr-mini-2", "clevr-mini-3", "clevr-mini")
+    schemes: Annotated[tuple[pairs.SchemeName, ...], Distinct] = ("machine-tokens", "raw-image", "question-only")
+    pairs: Annotated[tuple[str, ...], Distinct] = ("clevr-mini-1", "clevr-mini-2", "clevr-mini-3", "clevr-mini")
 
 
 TINY = {"num_questions": 24, "batch_size": 12, "pairs": ["clevr-mini-1", "clevr-mini"]}

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from studies import sweep, workbench
 from studies.accuracy_vs_snr import evaluate
-from studies.config import ConfigError, content_hash
+from studies.config import ConfigError, Distinct, SnrAxis, content_hash
 from studies.schemes import machine_tokens, machine_tokens_adaptive, question_only, raw_image
 from studies.workbench import StudyConfig, without_place
 
@@ -27,21 +27,11 @@ class PairsConfig(StudyConfig, frozen=True):
     `models.machine_tokens` is the pair of the lines that do not depend on the axis.
     """
 
-    pairs: tuple[str, ...] = Field(default=(), description="weights, a shipped name or a folder for each place")
-    schemes: tuple[SchemeName, ...] = get_args(SchemeName)
-    snr_db: tuple[Annotated[float, Field(ge=-100, le=100)], ...] = (0.0, 15.0)
-
-    @field_validator("pairs", "schemes", "snr_db")
-    @classmethod
-    def _no_point_twice(cls, values: tuple) -> tuple:
-        if not values or len(set(values)) < len(values):
-            raise ValueError("give at least one value, and none twice")
-        return values
-
-    @field_validator("snr_db")
-    @classmethod
-    def _rising(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        return tuple(sorted(values))
+    pairs: Annotated[tuple[str, ...], Distinct] = Field(
+        default=(), description="weights, a shipped name or a folder for each place"
+    )
+    schemes: Annotated[tuple[SchemeName, ...], Distinct] = get_args(SchemeName)
+    snr_db: SnrAxis = (0.0, 15.0)
 
     def public(self) -> dict[str, Any]:
         """Return the configuration as it may be published: folders of this machine are reduced to their last part."""

@@ -94,14 +94,12 @@ def train_adaptive(
 
     from semantic.agent_training import NUM_FADES, TRAINING_REALISATIONS
     from semantic.token_choice import measure
-    from studies.config import resolve
-    from studies.workbench import DataConfig, StudyConfig, load_agents, load_dataset, make_channel
+    from studies.workbench import DataConfig, load_agents, load_dataset
 
-    link = resolve(StudyConfig, assignments=[f"link.{assignment}" for assignment in assign or []]).link
     choice = measure(
         load_agents(str(out)),
         load_dataset(DataConfig(folder=str(data), split=split)),
-        make_channel(link),
+        link_channel(assign),
         snr_db=sorted(snr_db),
         first_realisation=TRAINING_REALISATIONS + NUM_FADES,
         num_questions=num_questions,
