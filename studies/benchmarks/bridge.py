@@ -109,16 +109,19 @@ def crossing(rounds: int, batch: int = 32) -> dict[str, float]:
             codes_hat = link(theirs, SNR_DB, numbers).codes_hat
         return tape.gradient(codes_hat, theirs, their_grad)
 
-    rivals = {
-        "link": lambda: link(theirs, SNR_DB, numbers),
-        "channel": lambda: channel(codes, SNR_DB, numbers),
-        "link and tape": taped,
-        "channel and backward": lambda: exact(wanting, SNR_DB, numbers).backward(grad),
-    }
     alone = TokenChannel(AtOnce(LinkConfig()))
-    return take_turns(rivals, rounds=rounds) | take_turns(
-        {"bridge alone": lambda: alone(codes, SNR_DB, numbers)}, rounds=rounds
-    )
+    contests: list[dict[str, Callable[[], Any]]] = [  # each for itself: after a tape the next rival finds a cold cache
+        {
+            "link": lambda: link(theirs, SNR_DB, numbers),
+            "channel": lambda: channel(codes, SNR_DB, numbers),
+        },
+        {
+            "link and tape": taped,
+            "channel and backward": lambda: exact(wanting, SNR_DB, numbers).backward(grad),
+        },
+        {"bridge alone": lambda: alone(codes, SNR_DB, numbers)},
+    ]
+    return {name: taken for rivals in contests for name, taken in take_turns(rivals, rounds=rounds).items()}
 
 
 class TrainingStep:

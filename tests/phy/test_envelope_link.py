@@ -43,9 +43,10 @@ def test_measured_thresholds_keep_losses_rare_and_follow_the_table():
     found = np.array(thresholds.snr_db)
     assert np.isfinite(found).all()
     assert found[0] < 0 < found[-1]
-    link, payloads = EnvelopeLink(RAYLEIGH, thresholds=thresholds), [bytes(20)] * 40
+    link = EnvelopeLink(RAYLEIGH, thresholds=thresholds)
+    payloads = [np.random.default_rng(i).bytes(20) for i in range(40)]  # those that were measured, over the same fades
     for snr_db in (found[3], found[10], found[-1]):
-        assert link(payloads, snr_db, np.arange(40)).count(None) <= 10  # of 40; 0.1 loses more once in a thousand
+        assert link(payloads, snr_db, np.arange(40)).count(None) <= 4
     needed = [link.ledger(payload_bytes=20, snr_db=snr_db).data_res for snr_db in np.unique(found)]
     assert needed == sorted(needed, reverse=True)
 
