@@ -60,7 +60,9 @@ def to_tf(x: torch.Tensor, dtype: tf.DType | None = None) -> tf.Tensor:
         raise TypeError(
             f"to_tf takes dense tensors of {', '.join(map(_name, _TO_TF))}; got {_name(x.dtype)}, {x.layout}"
         )
-    x = x.detach().resolve_conj().resolve_neg().cpu().contiguous()
+    x = x.detach()
+    if x.is_conj() or x.is_neg() or not (x.is_cpu and x.is_contiguous()):
+        x = x.resolve_conj().resolve_neg().cpu().contiguous()
     if x.numel() == 0:
         shared = tf.zeros(tuple(x.shape), _TO_TF[x.dtype])
     elif x.dtype == torch.bool:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -51,13 +52,13 @@ def without_lora(model: PreTrainedModel) -> Iterator[None]:
         model.enable_adapters()
 
 
-def save_lora(model: PreTrainedModel, folder: Path) -> None:
-    """Write a model's LoRA in peft's layout: adapter_config.json, adapter_model.safetensors."""
+def save_lora(model: PreTrainedModel, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write a model's LoRA in peft's layout: adapter_config.json, adapter_model.safetensors in `dtype`."""
     model.peft_config["default"].save_pretrained(folder)
     config = json.loads((folder / CONFIG).read_text())
     config["base_model_name_or_path"] = None  # agents.json names it, relative to this folder
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True))
-    state = {name: tensor.contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
+    state = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
     save_file(state, folder / WEIGHTS)
 
 

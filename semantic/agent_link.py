@@ -180,7 +180,14 @@ class AgentLink(nn.Module):
         agents._origin = {name: _from_anywhere(folder, settings[name]) for name in ("sensor", "task_agent")}
         return agents
 
-    def save_pretrained(self, folder: str | Path, *, sensor: str | None = None, task_agent: str | None = None) -> None:
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        sensor: str | None = None,
+        task_agent: str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         """Write what was trained (LoRA, slots, code), and where the two large models are found, to a folder.
 
         Parameters
@@ -188,6 +195,8 @@ class AgentLink(nn.Module):
         folder : str or Path
         sensor, task_agent : str, optional
             Path relative to `folder`, or hub id, of each model; by default where they were loaded from.
+        dtype : torch.dtype
+            Of what was trained, in the files; the code's power and scales stay in float32.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -204,9 +213,11 @@ class AgentLink(nn.Module):
                 raise ValueError(
                     f"where is the {name}'s model found? Give save_pretrained its path relative to {folder}"
                 )
-        save_lora(self.sensor.model, folder)
-        state = {name: t.detach().cpu().contiguous() for name, t in self.code.state_dict().items()}
-        save_file({**state, "slots": self.sensor.slots.detach().cpu().contiguous()}, folder / CODE)
+        save_lora(self.sensor.model, folder, dtype)
+        trained = {**dict(self.code.named_parameters()), "slots": self.sensor.slots}
+        state = {name: t.detach().to("cpu", dtype).contiguous() for name, t in trained.items()}
+        state |= {name: t.detach().cpu().contiguous() for name, t in self.code.named_buffers()}
+        save_file(state, folder / CODE)
         settings = {"num_tokens": self.num_tokens, "code": self.code.settings(), **origin}
         (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
         assert (folder / WEIGHTS).exists()

@@ -152,16 +152,20 @@ def main(
     snr_db : (low, high)
         Each example's SNR is drawn uniformly between the two.
     init : Path, optional
-        Trained agents to go on from: LoRA and slots, and the code where it has the same width.
+        Trained agents to go on from: LoRA, slots where they are as many, and the code where it has the same width.
     nested : bool
         Train a code whose first tokens suffice; `num_tokens` is the largest number.
     """
     torch.manual_seed(seed)
     rng = random.Random(seed)
     agents = build_agents(sensor, task, num_tokens=num_tokens, width=width, r=r, nested=nested)
+    new_words = True  # what each token says is still to be learned
     if init is not None:
         earlier = AgentLink.from_pretrained(init)
-        agents.sensor.load_state_dict(earlier.sensor.state_dict())
+        learned, new_words = earlier.sensor.state_dict(), earlier.num_tokens != num_tokens
+        if new_words:
+            learned["slots"] = agents.sensor.slots
+        agents.sensor.load_state_dict(learned)
         if isinstance(agents.code, JTCC) and isinstance(earlier.code, JTCC) and earlier.width == agents.width:
             agents.code.start_from(earlier.code)
         elif earlier.code.settings() == agents.code.settings():
@@ -205,7 +209,7 @@ def main(
         tokens_hat = received(features, descriptions, snr, torch.arange(first, first + batch), sent)
         loss, accuracy = answer_from_tokens(agents.task_agent, tokens_hat, packed)
         metrics = {"accuracy": accuracy.item()}
-        pull = max(0.0, 1 - share / 0.5) if init is None else 0.0
+        pull = max(0.0, 1 - share / 0.5) if new_words else 0.0
         if pull:
             error = (normalize_tokens(tokens_hat) - teach(chosen)[:, :sent]).square().mean()
             metrics["pull"] = error.item()
@@ -227,7 +231,7 @@ def main(
         return round(right / total, 4)
 
     def save() -> None:
-        agents.save_pretrained(out, sensor=_relative(sensor, out), task_agent=_relative(task, out))
+        agents.save_pretrained(out, sensor=_relative(sensor, out), task_agent=_relative(task, out), dtype=torch.float16)
         results = {f"accuracy at {at:g} dB": evaluate(at) for at in (20.0, 5.0, -5.0)}
         if nested:
             results["accuracy at 5 dB, first token alone"] = evaluate(5.0, sent=1)

@@ -43,6 +43,7 @@ from semantic.task_agent import input_embeddings
 from semantic.training import Metrics, fit, mixed_precision, save_half, write_card
 
 LENGTH = 200  # of packed questions
+WRITING = 3.0  # weight of writing: what agents lose in their tokens they lose here
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
@@ -237,7 +238,7 @@ def main(
         pull = max(0.1, 1 - share / 0.5) if init is None else 0.1
         aligned = alignment(image_tokens, described)
         metrics["alignment"] = aligned.item()
-        return loss + pointing + writing + pull * aligned, metrics
+        return loss + pointing + WRITING * writing + pull * aligned, metrics
 
     def save() -> None:
         save_half(model, out)

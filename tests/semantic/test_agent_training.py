@@ -4,6 +4,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from semantic import AgentLink, agent_training, training
 from semantic.adapters import lora_parameters
@@ -177,6 +178,8 @@ def test_twenty_steps_reduce_the_loss_and_what_is_saved_can_be_loaded(pair, data
     assert "accuracy at 20 dB" in (folder / "README.md").read_text()
     assert all(number >= agent_training.TRAINING_REALISATIONS for *_, r in channel.calls for number in r.tolist())
     assert str(tmp_path) not in "".join(p.read_text() for p in folder.glob("*.json*"))
+    stored = {**load_file(folder / "code.safetensors"), **load_file(folder / "adapter_model.safetensors")}
+    assert {name: t.dtype for name, t in stored.items() if t.dtype != torch.float16} == {"power": torch.float32}
 
 
 def test_nested_training_sends_every_number_of_tokens_and_learns_a_power_for_each(pair, data, tmp_path, monkeypatch):
@@ -197,6 +200,32 @@ def test_nested_training_sends_every_number_of_tokens_and_learns_a_power_for_eac
     assert "--nested\n" in (tmp_path / "README.md").read_text()
     with pytest.raises(ValueError, match="only a compressed code can be nested"):
         build_agents(pair / "sensor", pair / "task", num_tokens=3, width=None, nested=True)
+
+
+def test_training_goes_on_from_agents_with_another_number_of_tokens(pair, data, tmp_path, monkeypatch):
+    """LoRA and code are taken over; slots start anew and are pulled towards the scene's objects."""
+    pulled = []
+
+    def none(step, parameters, **options):
+        pulled.append("pull" in step(0.0)[1])
+        options["save"]()
+
+    monkeypatch.setattr(agent_training, "fit", none)
+    options = {"width": 8, "r": 4, "batch": 4}
+    first = build_agents(pair / "sensor", pair / "task", num_tokens=3, width=8, r=4)
+    with torch.no_grad():
+        for tensor in [*lora_parameters(first.sensor.model), first.sensor.slots, *first.code.parameters()]:
+            tensor.copy_(torch.randint(-8, 9, tensor.shape) / 32)
+    first.save_pretrained(tmp_path / "3", sensor=str(pair / "sensor"), task_agent=str(pair / "task"))
+    for num_tokens in (3, 2):
+        out = tmp_path / f"from 3 to {num_tokens}"
+        args = (out, data, pair / "sensor", pair / "task", NoisyChannel(), 1.0)
+        main(*args, num_tokens=num_tokens, init=tmp_path / "3", **options)
+        agents = AgentLink.from_pretrained(out)
+        assert not changed(parameters_of(first.code), agents.code) - {"power"}
+        assert changed(parameters_of(first.sensor), agents.sensor) == (set() if num_tokens == 3 else {"slots"})
+        assert agents.num_tokens == num_tokens
+    assert pulled == [False, True]
 
 
 def test_training_refuses_a_task_agent_that_moved(pair, data, tmp_path, monkeypatch):
