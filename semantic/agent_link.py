@@ -39,6 +39,8 @@ class AgentLink(nn.Module):
     obfuscate : callable
         Turns a detailed question into the vague description that the sensor may see; the rules of
         `semantic.obfuscation`, or an `LLMObfuscator`.
+    seed : int, optional
+        That training started from: what tells trained agents apart that are alike otherwise.
 
     Raises
     ------
@@ -53,13 +55,14 @@ class AgentLink(nn.Module):
         task_agent: TaskAgent,
         channel: Callable[..., Tensor] | None = None,
         obfuscate: Callable[[str], str] = obfuscate,
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         sizes = {"sensor": sensor.hidden_size, "code": code.hidden_size, "task agent": task_agent.hidden_size}
         if len(set(sizes.values())) > 1:
             raise ValueError(f"hidden sizes differ: {sizes}; sensor, code and task agent need one token length")
         self.sensor, self.code, self.task_agent, self.channel = sensor, code, task_agent, channel
-        self.obfuscate = obfuscate
+        self.obfuscate, self.seed = obfuscate, seed
         self._origin: dict[str, dict[str, str | None]] = {}
         self.eval()
 
@@ -176,7 +179,7 @@ class AgentLink(nn.Module):
         with torch.no_grad():
             sensor.slots.copy_(state.pop("slots"))
         code.load_state_dict(state)
-        agents = cls(sensor, code, task_agent)
+        agents = cls(sensor, code, task_agent, seed=settings.get("seed"))
         agents._origin = {name: _from_anywhere(folder, settings[name]) for name in ("sensor", "task_agent")}
         return agents
 
@@ -218,7 +221,7 @@ class AgentLink(nn.Module):
         state = {name: t.detach().to("cpu", dtype).contiguous() for name, t in trained.items()}
         state |= {name: t.detach().cpu().contiguous() for name, t in self.code.named_buffers()}
         save_file(state, folder / CODE)
-        settings = {"num_tokens": self.num_tokens, "code": self.code.settings(), **origin}
+        settings = {"num_tokens": self.num_tokens, "seed": self.seed, "code": self.code.settings(), **origin}
         (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
         assert (folder / WEIGHTS).exists()
 

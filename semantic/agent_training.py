@@ -159,6 +159,7 @@ def main(
     torch.manual_seed(seed)
     rng = random.Random(seed)
     agents = build_agents(sensor, task, num_tokens=num_tokens, width=width, r=r, nested=nested)
+    agents.seed = seed
     new_words = True  # what each token says is still to be learned
     if init is not None:
         earlier = AgentLink.from_pretrained(init)

@@ -23,6 +23,8 @@ from studies.engines import StudyError, parse_shard, prepare_process
 STUDIES = {
     "accuracy-vs-snr": "studies.accuracy_vs_snr",
     "accuracy-vs-tokens": "studies.accuracy_vs_tokens",
+    "accuracy-vs-width": "studies.accuracy_vs_width",
+    "accuracy-vs-seed": "studies.accuracy_vs_seed",
 }
 BENCHMARKS = {name: f"studies.benchmarks.{name}" for name in ("phy", "recovery", "bridge", "soak")}
 app = typer.Typer(
@@ -123,7 +125,9 @@ def plot(folder: Annotated[Path, typer.Argument(help="run folder")]) -> None:
 
 @app.command()
 def report(
-    folders: Annotated[list[Path], typer.Argument(help="run folders of accuracy-vs-snr and accuracy-vs-tokens")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="run folders of accuracy-vs-snr, accuracy-vs-tokens, accuracy-vs-seed")
+    ],
 ) -> None:
     """Compare the schemes of run folders, and judge the paper's claims: tables, comparison.csv, claims.json and .md."""
     from studies import archive, claims, run_folder, tables
@@ -144,6 +148,8 @@ def report(
                 console.print(make(snr))
             paths.append(folders[0] / "comparison.csv")
             archive.write_atomically(paths[-1], tables.comparison_csv(snr).encode())
+        if seeds := runs.get("accuracy-vs-seed"):
+            console.print(tables.spread_table(seeds))
         console.print(tables.claims_table(found))
         console.print(", ".join(map(str, paths)))
 
@@ -306,6 +312,8 @@ def _show_results(results: Any, folder: Path) -> None:
         console.print(make(results))
     if (quality := tables.quality_table(results)).row_count:
         console.print(quality)
+    if "seed" in results.axes:
+        console.print(tables.spread_table(results))
     if missing := results.attributes["num_missing_points"]:
         console.print(f"{missing} points are missing so far")
     console.print(f"{folder / 'results.h5'}, {folder / 'figures'}")

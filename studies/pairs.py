@@ -38,7 +38,7 @@ class PairsConfig(StudyConfig, frozen=True):
         return {**super().public(), "pairs": [without_place(name) for name in self.pairs]}
 
 
-def plan(name: str, axis: Literal["num_tokens", "width"], config: PairsConfig, out: Path | None) -> sweep.Sweep:
+def plan(name: str, axis: Literal["num_tokens", "width", "seed"], config: PairsConfig, out: Path | None) -> sweep.Sweep:
     """Lay out the points of a study along what the pairs' weights say of themselves. Nothing is computed or written.
 
     Raises
@@ -46,11 +46,13 @@ def plan(name: str, axis: Literal["num_tokens", "width"], config: PairsConfig, o
     FileNotFoundError
         If there is no pair of a name.
     ConfigError
-        If two pairs have the same place on the axis.
+        If a pair does not say where its place is, or two have the same.
     """
     places: dict[float, str] = {}
     for pair in config.pairs:
         place = getattr(workbench.load_agents(pair), axis)
+        if place is None:
+            raise ConfigError(f"pairs: {pair} was saved without its {axis}; write it to agents.json, or leave it out")
         if place in places:
             raise ConfigError(f"pairs: {places[place]} and {pair} both have {axis} {place}; leave one out")
         places[place] = pair

@@ -19,6 +19,7 @@ AXIS_LABELS = {
     "snr_db": "SNR per receive antenna [dB]",
     "num_tokens": "number of tokens",
     "width": "real numbers per token",
+    "seed": "training seed",
 }
 # A bound or a blind line is no curve that was measured along the axis: it has no markers, and says what it is.
 LINES: dict[str, dict[str, Any]] = {

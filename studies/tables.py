@@ -90,6 +90,18 @@ def quality_table(results: Results, axis: str = "snr_db") -> Table:
     return _table("PSNR (dB) and SSIM of the images that arrive", [axis, *map(_words, shown)], rows)
 
 
+def spread_table(results: Results, scheme: str = PROPOSAL) -> Table:
+    """Accuracy of a scheme's trainings, which differ in their seed: mean, standard deviation, extremes."""
+    num_seeds = len(results.coordinates["seed"])
+    rows = []
+    for at, accuracy in zip(results.coordinates["snr_db"], 100 * results.of("accuracy", scheme).T, strict=True):
+        deviation = np.std(accuracy, ddof=1) if num_seeds > 1 else np.nan
+        values = (accuracy.mean(), deviation, accuracy.min(), accuracy.max())
+        rows.append([f"{at:g}", *("-" if np.isnan(value) else f"{value:.1f}" for value in values)])
+    title = f"Accuracy [%] of {scheme} over {num_seeds} training seeds"
+    return _table(title, ["snr_db", "mean", "standard deviation", "lowest", "highest"], rows)
+
+
 def ledger_table(results: Results) -> Table:
     """What one question costs on the air."""
     rows = []

@@ -38,7 +38,7 @@ class MachineTokensAdaptive(Scheme):
     """
 
     crosses_link: ClassVar[bool] = True
-    ignores: ClassVar[frozenset[str]] = frozenset({"num_tokens", "width"})  # of other weights
+    ignores: ClassVar[frozenset[str]] = frozenset({"num_tokens", "width", "seed"})  # of other weights
 
     def __init__(self, proposal: MachineTokens, choice: "TokenChoice", descriptions: Sequence[str]):
         self.proposal, self.choice, self.descriptions = proposal, choice, list(descriptions)

@@ -8,16 +8,22 @@ import pytest
 import torch
 
 from semantic.token_choice import ANY
-from studies import accuracy_vs_tokens, archive, plots, tables, workbench
+from studies import accuracy_vs_seed, accuracy_vs_tokens, accuracy_vs_width, archive, plots, tables, workbench
 from studies.config import ConfigError, resolve
 from tests.studies.fakes import FAKE_CHOICE, FakeAgents
 
-STUDIES = [accuracy_vs_tokens]
+STUDIES = [accuracy_vs_tokens, accuracy_vs_width, accuracy_vs_seed]
 SCHEMES = tuple(accuracy_vs_tokens.pairs.SCHEMES)
 CHOICE = replace(FAKE_CHOICE, accuracy={ANY: [[0.1, 0.2, 0.9], [0.9, 0.9, 0.905]]})
 
 
-SHIPPED = {"clevr-mini": "2x3", "clevr-mini-1": "1x3", "clevr-mini-adaptive": "3x3"}
+SHIPPED = {
+    "clevr-mini": "2x3x0",
+    "clevr-mini-1": "1x3",
+    "clevr-mini-adaptive": "3x3",
+    "clevr-mini-width-16": "2x1",
+    "clevr-mini-seed-1": "2x3x1",
+}
 
 
 class Pair(FakeAgents):
@@ -27,12 +33,13 @@ class Pair(FakeAgents):
         super().__init__()
         self.model_hash = f"hash of {name}"
         if name != "blind":
-            self.num_tokens, self.width = (int(number) for number in SHIPPED.get(name, name).split("x"))
+            self.num_tokens, self.width, *seed = (int(number) for number in SHIPPED.get(name, name).split("x"))
+            self.seed = seed[0] if seed else None
 
 
 @pytest.fixture
 def pairs(fakes, monkeypatch):
-    """Agents by name, `NUMBERxWIDTH`; the link's ledger counts the numbers that are sent."""
+    """Agents by name, `NUMBERxWIDTH` or `NUMBERxWIDTHxSEED`; the link's ledger counts the numbers that are sent."""
     made = {}
     monkeypatch.setattr(workbench, "load_agents", lambda name: made.get(name) or made.setdefault(name, Pair(name)))
     monkeypatch.setattr(workbench, "load_token_choice", lambda name: CHOICE)
@@ -46,9 +53,14 @@ def pairs(fakes, monkeypatch):
 
 
 def small(study, **changes):
-    names = {"pairs": ("4x3", "1x3", "2x3"), "schemes": SCHEMES}
+    names = {
+        accuracy_vs_tokens: {"pairs": ("4x3", "1x3", "2x3"), "schemes": SCHEMES},
+        accuracy_vs_width: {"pairs": ("2x5", "2x3")},
+        accuracy_vs_seed: {"pairs": ("2x3x7", "2x3x1", "2x3x4")},
+    }[study]
     models = workbench.ModelsConfig(machine_tokens="blind", machine_tokens_adaptive="3x3")
-    return study.Config(**{"num_questions": 30, "batch_size": 7, "models": models, **names, **changes})
+    fixed = {"num_questions": 30, "batch_size": 7, "snr_db": (0.0, 15.0), "models": models}
+    return study.Config(**{**fixed, **names, **changes})
 
 
 def test_each_place_of_the_axis_has_agents_of_its_own(pairs, tmp_path):
@@ -140,6 +152,19 @@ def test_the_adaptive_scheme_is_drawn_where_the_proposal_takes_as_much(pairs, tm
     results, _ = accuracy_vs_tokens.main(small(accuracy_vs_tokens), out=tmp_path)
     where = [plots._where(results, "num_tokens", "machine-tokens-adaptive", (place,)).item() for place in (0, 1)]
     assert where == [3, 1]
+
+
+def test_the_spread_over_training_seeds_is_told_and_a_pair_without_one_is_refused(pairs, tmp_path):
+    results, _ = accuracy_vs_seed.main(small(accuracy_vs_seed), out=tmp_path)
+    np.testing.assert_array_equal(results.coordinates["seed"], [1, 4, 7])
+    accuracy = 100 * results.of("accuracy", "machine-tokens")[:, 0]
+    table = tables.spread_table(results)
+    cells = [list(column.cells)[0] for column in table.columns]
+    assert cells[0] == "0"
+    expected = [accuracy.mean(), np.std(accuracy, ddof=1), accuracy.min(), accuracy.max()]
+    assert [float(cell) for cell in cells[1:]] == pytest.approx(expected, abs=0.05)
+    with pytest.raises(ConfigError, match="pairs: 2x3 was saved without its seed"):
+        accuracy_vs_seed.plan(small(accuracy_vs_seed, pairs=("2x3",)), tmp_path)
 
 
 def test_a_missing_pair_and_two_of_one_place_are_refused(pairs, monkeypatch, tmp_path):
