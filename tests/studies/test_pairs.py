@@ -159,7 +159,7 @@ def test_the_spread_over_training_seeds_is_told_and_a_pair_without_one_is_refuse
     np.testing.assert_array_equal(results.coordinates["seed"], [1, 4, 7])
     accuracy = 100 * results.of("accuracy", "machine-tokens")[:, 0]
     table = tables.spread_table(results)
-    cells = [list(column.cells)[0] for column in table.columns]
+    cells = [next(iter(column.cells)) for column in table.columns]
     assert cells[0] == "0"
     expected = [accuracy.mean(), np.std(accuracy, ddof=1), accuracy.min(), accuracy.max()]
     assert [float(cell) for cell in cells[1:]] == pytest.approx(expected, abs=0.05)
