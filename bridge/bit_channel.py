@@ -29,6 +29,7 @@ class BitChannel(nn.Module):
             raise TypeError(f"link must be a DigitalLink or an EnvelopeLink, got {type(link).__name__}")
         self.link = link
 
+    @torch.compiler.disable
     def forward(
         self,
         payloads: torch.Tensor,
@@ -51,8 +52,12 @@ class BitChannel(nn.Module):
         """
         if not isinstance(payloads, torch.Tensor):
             raise TypeError(f"payloads must be a torch.Tensor, got {type(payloads).__name__}")
-        if payloads.requires_grad:
-            raise TypeError("no gradient passes through a digital link; detach the payloads, or take a TokenChannel")
+        if payloads.requires_grad or (isinstance(snr_db, torch.Tensor) and snr_db.requires_grad):
+            raise TypeError(
+                "no gradient passes through a digital link; detach payloads and snr_db, or take a TokenChannel"
+            )
+        if payloads.is_meta:
+            raise ValueError("payloads are on the meta device, where tensors have no numbers; move the model first")
         if payloads.dtype != torch.uint8 or payloads.ndim != 2:
             kind, shape = payloads.dtype, tuple(payloads.shape)
             raise ValueError(f"payloads must be uint8 of shape [batch, num_bytes], got {kind} of shape {shape}")

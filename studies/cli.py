@@ -255,8 +255,8 @@ def bench(
             prepare_process(1, [BENCHMARKS[what]])
         except ModuleNotFoundError as error:
             raise ConfigError(f"this needs {error.name}, which comes with the extra 'dev' of this package") from error
-    benchmark = importlib.import_module(BENCHMARKS[what])
-    report = benchmark.measure(rounds=rounds, on_case=lambda name: typer.echo(f"{name} …", err=True))
+        benchmark = importlib.import_module(BENCHMARKS[what])
+        report = benchmark.measure(rounds=rounds, on_case=lambda name: typer.echo(f"{name} …", err=True))
     for table in benchmark.tables(report):
         console.print(table)
     path = out or Path(f"bench-{what}.json")

@@ -27,7 +27,13 @@ class Finding:
 
 def diagnose() -> list[Finding]:
     """Look at interpreter, libraries, processors and accelerators; loads both frameworks."""
-    return [*_machine(), *_libraries(), *_clashes(), *_frameworks(), *_memory()]
+    found = [*_machine(), *_libraries(), *_clashes()]
+    try:
+        return [*found, *_frameworks(), *_memory()]
+    except (
+        Exception
+    ) as error:  # whatever a broken library raises while it loads: what is known so far is needed most now
+        return [*found, Finding("loading", f"{type(error).__name__}: {error}", False)]
 
 
 def _machine() -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from rich.table import Table
 from torch import nn
 
 from phy import AnalogLink, LinkConfig
+from studies.config import ConfigError
 
 STEPS = 1000  # of a round
 WARM_STEPS = 10  # after which no graph may be built
@@ -44,7 +45,14 @@ def measure(
     dict
         `resident_bytes` and `loss` (mean over its last tenth) after each round, `growth` of the memory from the first
         to the last, and the names of `late_graphs`, built after the first ten steps.
+
+    Raises
+    ------
+    ConfigError
+        For a single round, which cannot show growth.
     """
+    if rounds < 2:
+        raise ConfigError(f"memory grows from the end of the first round on: take two rounds or more, got {rounds}")
     torch.manual_seed(0)
     channel = TokenChannel(AnalogLink(LinkConfig(), cache_bytes=0), "exact")
     model = nn.Sequential(nn.Linear(16, 32), channel, nn.Linear(32, 16))

@@ -1,3 +1,4 @@
+import copy
 import pickle
 
 import pytest
@@ -44,11 +45,25 @@ def test_it_takes_a_link_that_adapts():
         (torch.zeros(2, 3, requires_grad=True), TypeError, "no gradient passes through a digital link"),
         (torch.zeros(2, 3), ValueError, r"payloads must be uint8 .*, got torch\.float32 of shape \(2, 3\)"),
         (torch.zeros(3, dtype=torch.uint8), ValueError, r"of shape \(3,\)"),
+        (torch.zeros(2, 3, dtype=torch.uint8, device="meta"), ValueError, "payloads are on the meta device"),
     ],
 )
 def test_misuse_gets_one_clear_error(channel, payloads, error, message):
     with pytest.raises(error, match=message):
         channel(payloads)
+
+
+def test_an_snr_that_wants_a_gradient_is_refused(channel):
+    snr_db = torch.full((2,), 10.0, requires_grad=True)
+    with pytest.raises(TypeError, match="detach payloads and snr_db"):
+        channel(torch.zeros(2, 3, dtype=torch.uint8), snr_db)
+
+
+def test_a_deep_copy_under_no_grad_answers_alike(channel):
+    payloads = torch.randint(256, (4, 10), dtype=torch.uint8)
+    with torch.no_grad():
+        first, second = (each(payloads, 2.0, [0, 1, 2, 3]) for each in (channel, copy.deepcopy(channel)))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def test_the_link_must_be_digital():

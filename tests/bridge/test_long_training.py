@@ -7,6 +7,7 @@ import torch
 
 from phy import AnalogLink, LinkConfig
 from studies.benchmarks import soak
+from studies.config import ConfigError
 
 
 @pytest.mark.slow
@@ -34,3 +35,8 @@ def test_graphs_are_counted_where_they_are_built():
         channel(torch.zeros(3, 1, 4))
     assert first
     assert not second
+
+
+def test_a_single_round_cannot_show_growth():
+    with pytest.raises(ConfigError, match="take two rounds or more, got 1"):
+        soak.measure(rounds=1)

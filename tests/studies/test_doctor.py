@@ -49,8 +49,21 @@ def test_it_counts_the_threads_of_both_frameworks(monkeypatch):
     def threads():
         return next(finding for finding in doctor._frameworks() if finding.subject == "threads")
 
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "2")
     monkeypatch.setattr(doctor, "_num_cores", lambda: 10**6)
     assert threads().fine
     monkeypatch.setattr(doctor, "_num_cores", lambda: 0)  # whatever is set is more
     assert not threads().fine
     assert "too many for torch and tensorflow: set OMP_NUM_THREADS and TF_NUM_INTRAOP_THREADS" in threads().text
+
+
+def test_a_library_that_does_not_load_is_reported_beside_everything_else(monkeypatch):
+    def broken():
+        raise ImportError("libcudart.so.12: cannot open shared object file")
+        yield
+
+    monkeypatch.setattr(doctor, "_frameworks", broken)
+    found = doctor.diagnose()
+    assert found[0].subject == "python"
+    assert not found[-1].fine
+    assert found[-1].text == "ImportError: libcudart.so.12: cannot open shared object file"
