@@ -174,7 +174,7 @@ HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opt
 
 @app.command(context_settings=HANDED_ON)
 def train(context: typer.Context) -> None:
-    """Train vision, task, sensor, agents, adaptive, quantizer or deepjscc; `… STAGE --help` has the options."""
+    """Train vision, task, sensor, agents, adaptive, quantizer, prior or deepjscc; `… STAGE --help` has the options."""
     from studies.training import build_app
 
     with refusals():

@@ -113,6 +113,22 @@ def train_adaptive(
     print(choice.save(out))
 
 
+def train_prior(out: Path, data: Path, split: str = "train", num_questions: int = 6000, basis: str = "pca") -> None:
+    """Learn from training images what a receiver may know of the codes of the pair in OUT, which gets prior.npz."""
+    import tensorflow  # noqa: F401 -- before torch, as bridge does
+
+    from phy import CodePrior
+    from studies.schemes.digital.quantizer_file import encode_questions
+    from studies.workbench import DataConfig, load_agents, load_dataset
+
+    codes, _ = encode_questions(
+        load_agents(str(out)), load_dataset(DataConfig(folder=str(data), split=split)), num_questions
+    )
+    path = out / "prior.npz"
+    CodePrior.fit(codes, basis=basis).save(path)
+    print(path)
+
+
 def train_quantizer(out: Path, data: Path, split: str = "train", num_questions: int = 6000) -> None:
     """Learn the quantisers of the pair in OUT from its codes of training images; OUT gets the tables and their card."""
     import numpy as np
@@ -189,5 +205,6 @@ def build_app() -> typer.Typer:
     app.command("agents")(as_command(train_agents))
     app.command("adaptive")(as_command(train_adaptive))
     app.command("quantizer")(as_command(train_quantizer))
+    app.command("prior")(as_command(train_prior))
     app.command("deepjscc")(as_command(train_deepjscc))
     return app

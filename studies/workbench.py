@@ -34,6 +34,9 @@ class ModelsConfig(Record, frozen=True):
     machine_tokens_adaptive: str = "clevr-mini-adaptive"
     deepjscc: str = "deepjscc"
     deepjscc_small: str = "deepjscc-small"
+    code_prior: str | None = Field(
+        default=None, description="what machine-tokens' recovery knows of the codes: a file of `tokenlink train prior`"
+    )
 
 
 class StudyConfig(Record, frozen=True):
@@ -85,6 +88,10 @@ class Workbench:
     def channel(self) -> "TokenChannel":
         """The link, as PyTorch sees it; `channel.link` is the link itself."""
         return make_channel(self.config.link)
+
+    def channel_with_prior(self, path: str) -> "TokenChannel":
+        """Return the link, its recovery told what a file says of the codes."""
+        return make_channel(self.config.link, path)
 
     def agents(self, name: str) -> "AgentLink":
         """Return the pair of agents of that name; it is loaded once per process."""
@@ -154,12 +161,12 @@ def load_deepjscc(name: str) -> "DeepJSCC":
 
 
 @functools.cache
-def make_channel(link: LinkConfig) -> "TokenChannel":
-    """Build a link and put it behind the bridge."""
+def make_channel(link: LinkConfig, prior: str | None = None) -> "TokenChannel":
+    """Build a link, with the prior of a file where one is given, and put it behind the bridge."""
     from bridge import TokenChannel  # before phy: it fixes the order in which the two frameworks are loaded
-    from phy import AnalogLink
+    from phy import AnalogLink, CodePrior
 
-    return TokenChannel(AnalogLink(link))
+    return TokenChannel(AnalogLink(link, prior=None if prior is None else CodePrior.load(Path(prior).expanduser())))
 
 
 def without_place(name: str | None) -> str | None:

@@ -1,5 +1,7 @@
 """The proposal: machine-language tokens, compressed by the JTCC, as analog amplitudes over the link."""
 
+import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -24,21 +26,22 @@ class MachineTokens(Scheme):
     agents : AgentLink
         Sensor agent, JTCC and task agent; with or without compression is a matter of its weights.
     channel : TokenChannel
+    prior_hash : str, optional
+        Of the file that its recovery's prior comes from.
     """
 
     crosses_link: ClassVar[bool] = True
 
-    def __init__(self, agents: "AgentLink", channel: "TokenChannel"):
-        self.agents = agents
-        self.channel = channel
+    def __init__(self, agents: "AgentLink", channel: "TokenChannel", prior_hash: str | None = None):
+        self.agents, self.channel, self.prior_hash = agents, channel, prior_hash
 
     def determined_by(self) -> dict[str, Any]:
-        """Return the hash of the agents' weights."""
-        return {"agents": weights_hash(self.agents)}
+        """Return the hash of the agents' weights, and that of the prior where there is one."""
+        return {**self.encoded_by(), **({} if self.prior_hash is None else {"code_prior": self.prior_hash})}
 
     def encoded_by(self) -> dict[str, Any]:
         """Return the hash of the agents' weights."""
-        return self.determined_by()
+        return {"agents": weights_hash(self.agents)}
 
     def encode(self, batch: Batch) -> np.ndarray:
         """Let the sensor agent look at each image with the vague description of its question in mind."""
@@ -67,4 +70,12 @@ class MachineTokens(Scheme):
 
 def build(workbench: Workbench) -> MachineTokens:
     """Build the scheme from a run's configuration."""
-    return MachineTokens(workbench.agents(workbench.config.models.machine_tokens), workbench.channel)
+    models = workbench.config.models
+    agents = workbench.agents(models.machine_tokens)
+    if models.code_prior is None:
+        return MachineTokens(agents, workbench.channel)
+    path = Path(models.code_prior).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"models.code_prior: there is no file {path}; `tokenlink train prior` writes one")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return MachineTokens(agents, workbench.channel_with_prior(models.code_prior), digest)

@@ -29,7 +29,9 @@ def fakes(monkeypatch, no_real_link):
     monkeypatch.setattr(workbench, "load_agents", lambda name: agents)
     monkeypatch.setattr(workbench, "load_token_choice", lambda name: FAKE_CHOICE)
     monkeypatch.setattr(workbench, "load_deepjscc", lambda name: image_code)
-    monkeypatch.setattr(workbench, "make_channel", lambda link: links.append(link) or channel)
+    monkeypatch.setattr(
+        workbench, "make_channel", lambda link, prior=None: links.append((link, prior) if prior else link) or channel
+    )
     for cached in (sweep.workbench_for, sweep.scheme_for, sweep.read_codes):
         cached.cache_clear()
     yield {"dataset": dataset, "agents": agents, "channel": channel, "image_code": image_code, "links": links}

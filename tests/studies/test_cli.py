@@ -6,7 +6,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from phy import selfcheck
+from phy import CodePrior, selfcheck
 from semantic import agent_training, deepjscc_training, token_choice
 from semantic.data import scenes
 from studies import cli, doctor, training
@@ -291,3 +291,24 @@ def test_a_quantiser_is_learned_from_codes_and_tells_its_error_on_others(tokenli
     assert "tokenlink train quantizer --out pair --data d --split train --num-questions 72" in card
     assert "transform, 5 bytes" in card
     assert (tmp_path / "pair" / "quantizer.safetensors").exists()
+
+
+def test_a_prior_is_learned_from_codes_and_told_to_the_recovery_of_machine_tokens(tokenlink, fakes, tmp_path):
+    (tmp_path / "pair").mkdir()
+    code, out, err = tokenlink("train", "prior", "--out", "pair", "--data", "d", "--num-questions", "72")
+    assert code == 0, err
+    assert "prior.npz" in out
+    assert CodePrior.load(tmp_path / "pair" / "prior.npz").mean.shape == (2, 3)
+
+    (tmp_path / "other.npz").write_bytes((tmp_path / "pair" / "prior.npz").read_bytes() + b"0")
+    points = []
+    for place, prior in enumerate(("null", "pair/prior.npz", "other.npz")):
+        assign = ("-s", f"models.code_prior={prior}", "-s", "schemes=[machine-tokens]")
+        code, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, *assign, "--out", str(place))
+        assert code == 0, err
+        points.append({path.name for path in (tmp_path / str(place) / "points").iterdir()})
+    assert len(set.union(*points)) == 6  # two SNRs each: what the recovery knows is part of a point's name
+    asked = [link[1] for link in fakes["links"] if isinstance(link, tuple)]
+    assert set(asked) == {"pair/prior.npz", "other.npz"}
+    code, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "-s", "models.code_prior=no.npz", "--out", "there")
+    assert "models.code_prior: there is no file no.npz; `tokenlink train prior` writes one" in err
