@@ -1,14 +1,16 @@
 """Studies along a property of trained agents: each place of the axis has a pair of agents of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from studies import sweep, workbench
+from studies import plots, sweep, workbench
 from studies.accuracy_vs_snr import evaluate
+from studies.archive import Results
 from studies.config import ConfigError, Distinct, SnrAxis, content_hash
+from studies.engines import Engine, Outcome
 from studies.schemes import machine_tokens, machine_tokens_adaptive, question_only, raw_image
 from studies.workbench import StudyConfig, without_place
 
@@ -19,6 +21,9 @@ SCHEMES = {
     "question-only": question_only.build,
 }
 SchemeName = Literal["machine-tokens", "machine-tokens-adaptive", "raw-image", "question-only"]
+
+
+Axis = Literal["num_tokens", "width", "seed"]
 
 
 class PairsConfig(StudyConfig, frozen=True):
@@ -38,8 +43,10 @@ class PairsConfig(StudyConfig, frozen=True):
         return {**super().public(), "pairs": [without_place(name) for name in self.pairs]}
 
 
-def plan(name: str, axis: Literal["num_tokens", "width", "seed"], config: PairsConfig, out: Path | None) -> sweep.Sweep:
+def plan(name: str, axis: Axis, config: PairsConfig, out: Path | None = None) -> sweep.Sweep:
     """Lay out the points of a study along what the pairs' weights say of themselves. Nothing is computed or written.
+
+    `out` defaults to a folder named after the configuration.
 
     Raises
     ------
@@ -71,3 +78,24 @@ def plan(name: str, axis: Literal["num_tokens", "width", "seed"], config: PairsC
         folder=out or Path("runs") / f"{name}-{content_hash(config.plain())[:8]}",
         configure=configure,
     )
+
+
+def main(
+    name: str,
+    axis: Axis,
+    config: PairsConfig,
+    *,
+    out: Path | None = None,
+    engine: Engine = "inline",
+    workers: int = 1,
+    shard: tuple[int, int] = (1, 1),
+    on_start: Callable[[int], Any] = lambda num_jobs: None,
+    on_outcome: Callable[[Outcome], Any] = lambda outcome: None,
+) -> tuple[Results, list[Outcome]]:
+    """Run a study, or what is left of it, and draw the figure; the options are those of `accuracy_vs_snr.main`."""
+    study = plan(name, axis, config, out)
+    results, failed = study.complete(
+        engine=engine, workers=workers, shard=shard, on_start=on_start, on_outcome=on_outcome
+    )
+    plots.draw_accuracy(results, axis=axis, folder=study.folder / "figures", name=name)
+    return results, failed

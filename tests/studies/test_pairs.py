@@ -18,10 +18,11 @@ CHOICE = replace(FAKE_CHOICE, accuracy={ANY: [[0.1, 0.2, 0.9], [0.9, 0.9, 0.905]
 
 
 SHIPPED = {
-    "clevr-mini": "2x3x0",
+    "clevr-mini": "2x3",
     "clevr-mini-1": "1x3",
     "clevr-mini-adaptive": "3x3",
     "clevr-mini-width-16": "2x1",
+    "clevr-mini-seed-0": "2x3x0",
     "clevr-mini-seed-1": "2x3x1",
 }
 
