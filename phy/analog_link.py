@@ -14,6 +14,7 @@ from phy.impairments import Receiver, Transmitter
 from phy.ledger import Ledger, grid_ledger
 from phy.noise import snr_db_to_no
 from phy.recovery import CodePrior, LinearRecovery, PriorRecovery, SparseRecovery
+from phy.resource_grid import ResourceGrid
 from phy.token_grid import TokenGrid
 
 CACHE_BYTES = 256 * 2**20
@@ -89,7 +90,7 @@ class AnalogLink:
         Raises
         ------
         ValueError, TypeError
-            If an argument has the wrong shape or kind, or is not finite.
+            If an argument has the wrong shape or kind, or is not finite, or the codes are too large (`MAX_BLOCK_BYTES`).
         """
         if not tf.executing_eagerly():
             raise RuntimeError("AnalogLink draws numbered fades: call it eagerly, its own graph is compiled already")
@@ -113,6 +114,8 @@ class AnalogLink:
                 raise ValueError(f"{name} must be a positive whole number, got {value!r}")
         key = (num_tokens, width)
         if key not in self._transmissions:
+            num_res = -(-num_tokens * width // self.config.reals_per_re)
+            self.channel.check_size(ResourceGrid(self.config, num_res), f"a code of shape {key}")
             grid = TokenGrid(self.config, *key)
             self._transmissions[key] = Transmission(self.config, self.channel, grid, self.prior)
         return self._transmissions[key]

@@ -5,6 +5,7 @@ neither the batch, nor the order of the calls, nor the process matters. A bounde
 a folder, if one is given, holds all of them.
 """
 
+import math
 import threading
 import weakref
 from collections import OrderedDict
@@ -24,6 +25,8 @@ from phy.resource_grid import ResourceGrid
 from phy.scenarios import SCENARIOS, ScenarioModel
 
 BLOCK = 64  # links made together; part of what a seed means
+MAX_BLOCK_BYTES = 2 * 2**30  # that one block of realisations may hold; while it is made it takes a few times as much
+GENERATOR = 1  # version of the random streams; raised with every change to what a seed means, for fades kept on disk
 _FADING, _NOISE, _PHASE = 0, 1, 2  # keys of the random streams
 _FACTS_OF_FADES = (
     *("channel", "num_tx_ant", "num_rx_ant", "carrier_frequency", "delay_spread", "speed", "direction", "seed"),
@@ -134,6 +137,30 @@ class Channel:
             phase=tf.TensorSpec([grid.num_symbols, None, config.fft_size], tf.float32) if noisy else (),
         )
 
+    def check_size(self, grid: ResourceGrid, what: str) -> None:
+        """Refuse a grid of which one block of realisations exceeds `MAX_BLOCK_BYTES`.
+
+        Parameters
+        ----------
+        grid : ResourceGrid
+        what : str
+            Needs that grid; opens the message.
+
+        Raises
+        ------
+        ValueError
+        """
+        shapes = [([BLOCK if n is None else n for n in s.shape], s.dtype) for s in tf.nest.flatten(self.signature(grid))]
+        block_bytes = sum(math.prod(shape) * dtype.size for shape, dtype in shapes)
+        if block_bytes > MAX_BLOCK_BYTES:
+            config = self._config
+            raise ValueError(
+                f"{what} needs {grid.num_res} resource elements: a block of {BLOCK} realisations for num_tx_ant="
+                f"{config.num_tx_ant}, num_rx_ant={config.num_rx_ant} would take {block_bytes / 2**30:.1f} GiB of "
+                f"memory, the limit is {MAX_BLOCK_BYTES / 2**30:g} GiB. Send less at a time, in several calls, or "
+                "lower num_tx_ant or num_rx_ant."
+            )
+
     def number(self, realisation, batch: int) -> np.ndarray:
         """Check the numbers of the realisations of a batch; for None, hand out those that were not handed out before.
 
@@ -205,7 +232,8 @@ class Channel:
             return self._make(number, grid)
         facts = {name: getattr(self._config, name) for name in _FACTS_OF_FADES}
         facts |= {"leaky": self._leaky, "told late": self._is_told_late(), "block": [BLOCK, number]}
-        facts |= {"slots": grid.num_slots, "resource elements": grid.num_res, "sionna": sionna.__version__}
+        facts |= {"slots": grid.num_slots, "resource elements": grid.num_res, "generator": GENERATOR}
+        facts |= {library.__name__: library.__version__ for library in (np, tf, sionna)}  # they draw, or could
         stored = self._store.load(facts)
         if stored is None:
             made = self._make(number, grid)

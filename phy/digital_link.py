@@ -97,7 +97,7 @@ class DigitalLink:
         Raises
         ------
         ValueError, TypeError
-            If an argument has the wrong shape or kind.
+            If an argument has the wrong shape or kind, or a payload is too large.
         """
         for payload in payloads:
             if not isinstance(payload, bytes):
@@ -109,7 +109,7 @@ class DigitalLink:
         for index, payload in enumerate(payloads):
             alike.setdefault(self._format(len(payload)), []).append(index)
         for form, indices in alike.items():
-            transmission = self._transmission(form)
+            transmission = self._transmission(form, len(payloads[indices[0]]))
             for start in range(0, len(indices), _SENT_TOGETHER):
                 some = indices[start : start + _SENT_TOGETHER]
                 answers = transmission([payloads[i] for i in some], snr_db[some], numbers[some])
@@ -120,11 +120,9 @@ class DigitalLink:
     def ledger(self, *, payload_bytes: int) -> Ledger:
         """Resource elements, energy, time and bits of one payload of `payload_bytes` bytes."""
         form = self._format(payload_bytes)
-        num_streams = _num_streams(self.config)
-        num_symbols = form.coded_bits // self.bits_per_symbol
         return grid_ledger(
-            ResourceGrid(self.config, -(-num_symbols // num_streams)),
-            data_energy=num_symbols / num_streams,
+            self._grid(form),
+            data_energy=form.coded_bits / self.bits_per_symbol / _num_streams(self.config),
             payload_bits=8 * payload_bytes,
             overhead_bits=form.num_blocks * form.k - 8 * payload_bytes,
             coded_bits=form.coded_bits,
@@ -146,8 +144,12 @@ class DigitalLink:
             )
         return TransportFormat.of(payload_bytes, bits_per_symbol=self.bits_per_symbol, code_rate=self.code_rate)
 
-    def _transmission(self, form):
+    def _grid(self, form):
+        return ResourceGrid(self.config, -(-form.coded_bits // (self.bits_per_symbol * _num_streams(self.config))))
+
+    def _transmission(self, form, payload_bytes):
         if form not in self._transmissions:
+            self.channel.check_size(self._grid(form), f"a payload of {payload_bytes} bytes")
             coder = TransportCoder(form, bits_per_symbol=self.bits_per_symbol, num_iterations=self._num_iterations)
             self._transmissions[form] = BitTransmission(
                 self.config, self.channel, coder, num_bits=form.coded_bits, bits_per_symbol=self.bits_per_symbol

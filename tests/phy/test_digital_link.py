@@ -189,6 +189,14 @@ def test_bad_payloads_get_one_clear_error():
         make_link().ledger(payload_bytes=-1)
 
 
+def test_payloads_too_large_for_memory_are_refused_and_their_cost_is_known():
+    link = make_link(num_tx_ant=8, num_rx_ant=8)
+    needed = link.ledger(payload_bytes=2**20).data_res
+    message = f"a payload of 1048576 bytes needs {needed} resource elements: .*num_tx_ant=8.* the limit is 2 GiB"
+    with pytest.raises(ValueError, match=message):
+        link([bytes(2**20)], 10.0)
+
+
 @pytest.mark.slow
 def test_block_errors_on_awgn_are_those_of_sionnas_code_and_near_the_finite_length_bound():
     """A thousand information bits at rate 1/2, QPSK, one antenna, perfect channel."""
