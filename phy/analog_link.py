@@ -18,6 +18,7 @@ from phy.resource_grid import ResourceGrid
 from phy.token_grid import TokenGrid
 
 CACHE_BYTES = 256 * 2**20
+SPARSE_RECOVERIES = ("omp", "fista", "vamp")
 LARGE_GRID = 512  # resource elements; from here on XLA earns back the second or two that it takes for each batch size
 
 
@@ -43,7 +44,8 @@ class AnalogLink:
     ----------
     config : LinkConfig
     prior : CodePrior, optional
-        What is known of the codes, for recovery lmmse, lmmse-unbiased, omp, fista and vamp; the last three need it.
+        What is known of the codes, for recovery lmmse, lmmse-unbiased, omp, fista and vamp. None: mean zero and unit
+        variance, and no basis but the code's own for the last three.
     cache_bytes : int
         Memory for fades that were used before.
     cache_dir : str or Path, optional
@@ -117,7 +119,10 @@ class AnalogLink:
             num_res = -(-num_tokens * width // self.config.reals_per_re)
             self.channel.check_size(ResourceGrid(self.config, num_res), f"a code of shape {key}")
             grid = TokenGrid(self.config, *key)
-            self._transmissions[key] = Transmission(self.config, self.channel, grid, self.prior)
+            prior = self.prior
+            if prior is None and self.config.recovery in SPARSE_RECOVERIES:
+                prior = CodePrior.white(*key)
+            self._transmissions[key] = Transmission(self.config, self.channel, grid, prior)
         return self._transmissions[key]
 
     def __reduce__(self):
@@ -218,7 +223,7 @@ def _recovery(config, grid, prior, dtype):
     kind, noisy_channel = config.recovery, config.estimator in ("ls-nearest", "ls-linear")
     if prior is None:
         return LinearRecovery(
-            num_reals=2 * config.num_tx_ant if kind == "complex-ls" else config.reals_per_re,
+            num_reals=2 * config.num_tx_ant if kind.startswith("complex-") else config.reals_per_re,
             num_kept=config.reals_per_re,
             prior_variance=grid.scale**2,
             kind=kind.removeprefix("complex-"),
@@ -246,9 +251,7 @@ def check_snr_db(snr_db, batch: int) -> np.ndarray:
 
 
 def _check_prior(recovery, prior):
-    if recovery in ("omp", "fista", "vamp") and prior is None:
-        raise ValueError(f"recovery={recovery!r} needs prior=CodePrior.fit(codes), learned from training codes")
-    if recovery in ("ls", "complex-ls") and prior is not None:
+    if prior is not None and recovery not in ("lmmse", "lmmse-unbiased", *SPARSE_RECOVERIES):
         raise ValueError(
             f"recovery={recovery!r} makes no use of a prior; take recovery='lmmse', 'omp', 'fista' or 'vamp'"
         )

@@ -22,6 +22,8 @@ def nmse(out, codes):
         *({"channel": channel, "estimator": "perfect"} for channel in SCENARIOS),
         {"modulation": "iq"},
         {"recovery": "complex-ls"},
+        {"recovery": "complex-lmmse"},
+        {"recovery": "complex-lmmse-unbiased", "modulation": "iq"},
         {"estimator": "ls-nearest"},
         {"estimator": "lmmse", "recovery": "lmmse"},
     ],

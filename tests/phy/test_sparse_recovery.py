@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from phy import CodePrior
 from phy.recovery.sparse import BlockOperator, fista, omp
-from tests.phy.links import draw, link_with
+from tests.phy.links import NUM_TOKENS, WIDTH, draw, link_with
 
 STARVED = {"num_tx_ant": 8, "num_rx_ant": 2}
 
@@ -121,6 +121,24 @@ def test_antenna_starved_links_rank_as_theory_says():
     assert error["vamp"] < error["lmmse"] < 0.7 * error["white"]
     assert error["fista"] < 1.1 * error["lmmse"]
     assert error["omp"] < error["white"]
+
+
+@pytest.mark.parametrize("recovery", ["omp", "fista", "vamp"])
+def test_without_a_prior_codes_are_sought_in_their_own_coordinates(recovery):
+    """No prior is a white one; codes of few numbers are found that antennas alone could not tell apart."""
+    rng = np.random.default_rng(9)
+    codes = rng.standard_normal((256, NUM_TOKENS, WIDTH)) * (rng.random((256, NUM_TOKENS, WIDTH)) < 1 / 8) * 8**0.5
+    white = CodePrior.white(NUM_TOKENS, WIDTH)
+    facts, numbers = {**STARVED, "estimator": "perfect"}, np.arange(256)
+    out, linear = (link_with(None, recovery=kind, **facts)(codes, 20.0, numbers) for kind in (recovery, "lmmse"))
+    known = link_with(white, recovery=recovery, **facts)(codes, 20.0, numbers)
+    np.testing.assert_array_equal(out.codes_hat, known.codes_hat)
+    np.testing.assert_array_equal(out.error_var, known.error_var)
+    if recovery == "vamp":  # for one Gaussian, the linear estimate
+        np.testing.assert_allclose(out.codes_hat, linear.codes_hat, atol=0.05)
+    else:
+        errors = [float(np.mean((part.codes_hat - codes) ** 2)) for part in (out, linear)]
+        assert errors[0] < 0.8 * errors[1]
 
 
 def test_gaussian_codes_leave_nothing_to_gain_over_the_linear_estimate():
