@@ -92,7 +92,7 @@ class AnalogLink:
         Raises
         ------
         ValueError, TypeError
-            If an argument has the wrong shape or kind, or is not finite, or the codes are too large (`MAX_BLOCK_BYTES`).
+            If an argument has the wrong shape or kind, or is not finite, or the codes are too large.
         """
         if not tf.executing_eagerly():
             raise RuntimeError("AnalogLink draws numbered fades: call it eagerly, its own graph is compiled already")

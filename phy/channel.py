@@ -150,7 +150,9 @@ class Channel:
         ------
         ValueError
         """
-        shapes = [([BLOCK if n is None else n for n in s.shape], s.dtype) for s in tf.nest.flatten(self.signature(grid))]
+        shapes = [
+            ([BLOCK if n is None else n for n in s.shape], s.dtype) for s in tf.nest.flatten(self.signature(grid))
+        ]
         block_bytes = sum(math.prod(shape) * dtype.size for shape, dtype in shapes)
         if block_bytes > MAX_BLOCK_BYTES:
             config = self._config
