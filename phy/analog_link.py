@@ -10,7 +10,7 @@ import tensorflow as tf
 from phy.channel import Channel, Fades
 from phy.config import LinkConfig
 from phy.estimation import Sounding
-from phy.impairments import Receiver, Transmitter
+from phy.impairments import Modulator, Receiver, Transmitter, ofdm_symbols
 from phy.ledger import Ledger, grid_ledger
 from phy.noise import snr_db_to_no
 from phy.recovery import CodePrior, LinearRecovery, PriorRecovery, SparseRecovery
@@ -108,6 +108,22 @@ class AnalogLink:
         grid = self.transmission(num_tokens=num_tokens, width=width).grid
         num_reals = num_tokens * width
         return grid_ledger(grid.resources, data_energy=num_reals * grid.scale**2, num_reals=num_reals)
+
+    def waveform(self, codes):
+        """What the antennas are asked to send for codes, before any hardware; `papr_db` says how it peaks.
+
+        Parameters
+        ----------
+        codes : see `__call__`
+
+        Returns
+        -------
+        tf.Tensor, [num_tx_ant, batch, num_symbols, 4 * fft_size], complex
+            The OFDM symbols that carry codes, without prefix, four times oversampled. The last may be filled in part.
+        """
+        codes = self._check_codes(codes)
+        grid = self.transmission(num_tokens=codes.shape[1], width=codes.shape[2]).grid
+        return Modulator(self.config)(ofdm_symbols(grid.map(codes), self.config.num_subcarriers))
 
     def transmission(self, *, num_tokens: int, width: int) -> "Transmission":
         """The grid and the boxes that carry `num_tokens` codes of `width` numbers, made once."""

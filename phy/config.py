@@ -1,7 +1,7 @@
 """What a link is made of: one frozen, validated record."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
@@ -40,6 +40,8 @@ _CHOICES = {
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinkConfig:
     """The static facts of a link. Every field is checked; an impossible value raises `ValueError` naming it.
+
+    Numbers of NumPy become those of Python.
 
     Attributes
     ----------
@@ -149,6 +151,8 @@ class LinkConfig:
     precision: str = "single"
 
     def __post_init__(self):
+        for field in fields(self):
+            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
         self._check_kinds()
         self._check_grid()
         self._check_receiver()
@@ -247,7 +251,7 @@ class LinkConfig:
                 f"recovery='ls' has no solution: {self.reals_per_re} real unknowns per resource element "
                 f"(num_tx_ant={tx}, modulation={self.modulation!r}) and {2 * rx} real observations (num_rx_ant={rx}). "
                 "Raise num_rx_ant or lower num_tx_ant; below that only a prior or sparsity helps: recovery='lmmse'. "
-                "(DigitalLink makes no use of recovery, and takes either.)"
+                "DigitalLink makes no use of recovery: for it the choice is free."
             )
         if self.recovery == "complex-ls" and tx > rx:
             raise ValueError(
@@ -279,6 +283,13 @@ class LinkConfig:
                 f"carrier_frequency_offset={self.carrier_frequency_offset:g} Hz is what synchronisation leaves over: "
                 f"it must stay below half the subcarrier_spacing, {half:g} Hz"
             )
+
+
+def _plain(value):
+    """Numbers of NumPy as those of Python, in tuples too."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _check_int(name, value, low, high):

@@ -1,5 +1,6 @@
 """The digital link: bytes in, the same bytes or a declared loss out, over the grid and fades of the analog link."""
 
+import dataclasses
 import weakref
 
 import numpy as np
@@ -73,6 +74,8 @@ class DigitalLink:
         if not isinstance(num_iterations, int) or num_iterations < 1:
             raise ValueError(f"num_iterations must be a positive whole number, got {num_iterations!r}")
         self.config = LinkConfig() if config is None else config
+        if channel is not None:
+            check_same_config("channel", channel.config, self.config)
         self.channel = Channel(self.config, cache_bytes=cache_bytes) if channel is None else channel
         self.bits_per_symbol, self.code_rate = bits_per_symbol, code_rate
         self._num_iterations, self._cache_bytes = num_iterations, cache_bytes
@@ -239,6 +242,16 @@ class BitTransmission:
     def _in_order(self, rows):
         places = self.grid.num_res * self._num_streams
         return tf.reshape(tf.transpose(rows, [1, 2, 0]), [-1, places])[:, : self._num_symbols]
+
+
+def check_same_config(name: str, its: LinkConfig, config: LinkConfig) -> None:
+    """Refuse what belongs to another config than that of its link; the message says in which fields they differ."""
+    if its != config:
+        fields = [
+            (field.name, getattr(its, field.name), getattr(config, field.name)) for field in dataclasses.fields(its)
+        ]
+        differing = ", ".join(f"{field}={other!r} instead of {own!r}" for field, other, own in fields if other != own)
+        raise ValueError(f"{name}= comes from another config: {differing}. Make it from this one.")
 
 
 def _num_streams(config):

@@ -180,6 +180,15 @@ def test_impossible_links_are_refused(facts, message):
         DigitalLink(LinkConfig(), **facts)
 
 
+def test_a_channel_of_another_config_is_refused_and_that_of_this_one_shared():
+    config = LinkConfig(channel="rayleigh")
+    channel = DigitalLink(config).channel
+    assert DigitalLink(LinkConfig(channel="rayleigh"), code_rate=0.3, channel=channel).channel is channel
+    message = "channel= comes from another config: num_rx_ant=8 instead of 4, seed=0 instead of 3"
+    with pytest.raises(ValueError, match=message):
+        DigitalLink(LinkConfig(channel="rayleigh", num_rx_ant=4, seed=3), channel=channel)
+
+
 def test_bad_payloads_get_one_clear_error():
     with pytest.raises(TypeError, match="payloads must be bytes, got str"):
         make_link()(["text"])
