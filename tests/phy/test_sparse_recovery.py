@@ -106,6 +106,28 @@ def test_fista_meets_the_conditions_of_the_minimum():
     np.testing.assert_allclose(slope[nonzero], (np.sign(z) * penalty)[nonzero], atol=1e-6)
 
 
+def test_pylops_finds_the_same():
+    sparsity = pytest.importorskip("pylops.optimization.sparsity")
+    matrix_mult = pytest.importorskip("pylops").MatrixMult
+    matrix, _, y = problem(rows=30, terms=4)
+    y += 0.01 * np.random.default_rng(3).standard_normal(y.shape)
+    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+    step, penalty, iterations = 1 / np.linalg.norm(matrix, 2, axis=(1, 2)).max() ** 2, 0.1, 300
+    ours = {
+        "omp": omp(dense(matrix), tf.constant(y), max_terms=4)[0].numpy(),
+        "fista": fista(dense(matrix), tf.constant(y), penalty=penalty, step=step, iterations=iterations).numpy(),
+    }
+    for example in range(len(y)):
+        operator = matrix_mult(matrix[example])
+        theirs = {
+            "omp": sparsity.omp(operator, y[example], niter_outer=4, niter_inner=4, sigma=0.0)[0],
+            "fista": sparsity.fista(operator, y[example], niter=iterations, alpha=step, eps=2 * penalty, tol=0.0)[0],
+        }
+        for name, expected in theirs.items():
+            np.testing.assert_array_equal(np.abs(ours[name][example]) > 1e-3, np.abs(expected) > 1e-3)
+            np.testing.assert_allclose(ours[name][example], expected, atol=1e-3)
+
+
 def errors_of(recovery, train, test, snr_db=20.0, **facts):
     prior = None if recovery == "white" else CodePrior.fit(train)
     link = link_with(prior, recovery=recovery.replace("white", "lmmse"), **{**STARVED, **facts})
