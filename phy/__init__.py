@@ -4,6 +4,7 @@ from phy.analog_link import AnalogLink, LinkOutput
 from phy.config import LinkConfig
 from phy.digital_link import DigitalLink
 from phy.envelope_link import EnvelopeLink, McsThresholds
+from phy.impairments import ccdf, evm, papr_db
 from phy.ledger import Ledger
 from phy.recovery import CodePrior
 
@@ -16,4 +17,7 @@ __all__ = [
     "LinkConfig",
     "LinkOutput",
     "McsThresholds",
+    "ccdf",
+    "evm",
+    "papr_db",
 ]

@@ -10,13 +10,15 @@ import tensorflow as tf
 from phy.channel import Channel, Fades
 from phy.config import LinkConfig
 from phy.estimation import Sounding
-from phy.impairments import Receiver, Transmitter
+from phy.impairments import Modulator, Receiver, Transmitter, ofdm_symbols
 from phy.ledger import Ledger, grid_ledger
 from phy.noise import snr_db_to_no
 from phy.recovery import CodePrior, LinearRecovery, PriorRecovery, SparseRecovery
+from phy.resource_grid import ResourceGrid
 from phy.token_grid import TokenGrid
 
 CACHE_BYTES = 256 * 2**20
+SPARSE_RECOVERIES = ("omp", "fista", "vamp")
 LARGE_GRID = 512  # resource elements; from here on XLA earns back the second or two that it takes for each batch size
 
 
@@ -42,7 +44,8 @@ class AnalogLink:
     ----------
     config : LinkConfig
     prior : CodePrior, optional
-        What is known of the codes, for recovery lmmse, lmmse-unbiased, omp, fista and vamp; the last three need it.
+        What is known of the codes, for recovery lmmse, lmmse-unbiased, omp, fista and vamp. None: mean zero and unit
+        variance, and no basis but the code's own for the last three.
     cache_bytes : int
         Memory for fades that were used before.
     cache_dir : str or Path, optional
@@ -89,7 +92,7 @@ class AnalogLink:
         Raises
         ------
         ValueError, TypeError
-            If an argument has the wrong shape or kind, or is not finite.
+            If an argument has the wrong shape or kind, or is not finite, or the codes are too large.
         """
         if not tf.executing_eagerly():
             raise RuntimeError("AnalogLink draws numbered fades: call it eagerly, its own graph is compiled already")
@@ -106,6 +109,22 @@ class AnalogLink:
         num_reals = num_tokens * width
         return grid_ledger(grid.resources, data_energy=num_reals * grid.scale**2, num_reals=num_reals)
 
+    def waveform(self, codes):
+        """What the antennas are asked to send for codes, before any hardware; `papr_db` says how it peaks.
+
+        Parameters
+        ----------
+        codes : see `__call__`
+
+        Returns
+        -------
+        tf.Tensor, [num_tx_ant, batch, num_symbols, 4 * fft_size], complex
+            The OFDM symbols that carry codes, without prefix, four times oversampled. The last may be filled in part.
+        """
+        codes = self._check_codes(codes)
+        grid = self.transmission(num_tokens=codes.shape[1], width=codes.shape[2]).grid
+        return Modulator(self.config)(ofdm_symbols(grid.map(codes), self.config.num_subcarriers))
+
     def transmission(self, *, num_tokens: int, width: int) -> "Transmission":
         """The grid and the boxes that carry `num_tokens` codes of `width` numbers, made once."""
         for name, value in (("num_tokens", num_tokens), ("width", width)):
@@ -113,8 +132,13 @@ class AnalogLink:
                 raise ValueError(f"{name} must be a positive whole number, got {value!r}")
         key = (num_tokens, width)
         if key not in self._transmissions:
+            num_res = -(-num_tokens * width // self.config.reals_per_re)
+            self.channel.check_size(ResourceGrid(self.config, num_res), f"a code of shape {key}")
             grid = TokenGrid(self.config, *key)
-            self._transmissions[key] = Transmission(self.config, self.channel, grid, self.prior)
+            prior = self.prior
+            if prior is None and self.config.recovery in SPARSE_RECOVERIES:
+                prior = CodePrior.white(*key)
+            self._transmissions[key] = Transmission(self.config, self.channel, grid, prior)
         return self._transmissions[key]
 
     def __reduce__(self):
@@ -215,7 +239,7 @@ def _recovery(config, grid, prior, dtype):
     kind, noisy_channel = config.recovery, config.estimator in ("ls-nearest", "ls-linear")
     if prior is None:
         return LinearRecovery(
-            num_reals=2 * config.num_tx_ant if kind == "complex-ls" else config.reals_per_re,
+            num_reals=2 * config.num_tx_ant if kind.startswith("complex-") else config.reals_per_re,
             num_kept=config.reals_per_re,
             prior_variance=grid.scale**2,
             kind=kind.removeprefix("complex-"),
@@ -243,9 +267,7 @@ def check_snr_db(snr_db, batch: int) -> np.ndarray:
 
 
 def _check_prior(recovery, prior):
-    if recovery in ("omp", "fista", "vamp") and prior is None:
-        raise ValueError(f"recovery={recovery!r} needs prior=CodePrior.fit(codes), learned from training codes")
-    if recovery in ("ls", "complex-ls") and prior is not None:
+    if prior is not None and recovery not in ("lmmse", "lmmse-unbiased", *SPARSE_RECOVERIES):
         raise ValueError(
             f"recovery={recovery!r} makes no use of a prior; take recovery='lmmse', 'omp', 'fista' or 'vamp'"
         )

@@ -5,6 +5,7 @@ neither the batch, nor the order of the calls, nor the process matters. A bounde
 a folder, if one is given, holds all of them.
 """
 
+import math
 import threading
 import weakref
 from collections import OrderedDict
@@ -24,6 +25,8 @@ from phy.resource_grid import ResourceGrid
 from phy.scenarios import SCENARIOS, ScenarioModel
 
 BLOCK = 64  # links made together; part of what a seed means
+MAX_BLOCK_BYTES = 2 * 2**30  # that one block of realisations may hold; while it is made it takes a few times as much
+GENERATOR = 1  # version of the random streams; raised with every change to what a seed means, for fades kept on disk
 _FADING, _NOISE, _PHASE = 0, 1, 2  # keys of the random streams
 _FACTS_OF_FADES = (
     *("channel", "num_tx_ant", "num_rx_ant", "carrier_frequency", "delay_spread", "speed", "direction", "seed"),
@@ -80,12 +83,13 @@ class Channel:
 
     Attributes
     ----------
+    config : LinkConfig
     next_realisation : int
         What `number` hands out next.
     """
 
     def __init__(self, config: LinkConfig, *, cache_bytes: int, cache_dir: str | Path | None = None):
-        self._config = config
+        self.config = config
         self._store = None if cache_dir is None else FadeStore(cache_dir)
         self.fading = _fading_model(config)
         self._pilot_antenna = pilot_antenna(config.num_tx_ant, config.num_subcarriers, config.pilot_spacing)
@@ -121,7 +125,7 @@ class Channel:
 
     def signature(self, grid: ResourceGrid) -> Fades:
         """Shapes of the fades of a batch, for a graph that serves every batch size."""
-        config, num_pilots = self._config, len(grid.pilot_symbols) * len(grid.subcarriers)
+        config, num_pilots = self.config, len(grid.pilot_symbols) * len(grid.subcarriers)
         rx, pairs = [config.num_rx_ant], [config.num_rx_ant, config.num_tx_ant]
         data, pilots = [None, grid.num_res], [None, num_pilots]
         told, noisy = self._is_told_late(), self._has_phase_noise()
@@ -133,6 +137,32 @@ class Channel:
             h_told=tf.TensorSpec(pairs + data, tf.complex64) if told else (),
             phase=tf.TensorSpec([grid.num_symbols, None, config.fft_size], tf.float32) if noisy else (),
         )
+
+    def check_size(self, grid: ResourceGrid, what: str) -> None:
+        """Refuse a grid of which one block of realisations exceeds `MAX_BLOCK_BYTES`.
+
+        Parameters
+        ----------
+        grid : ResourceGrid
+        what : str
+            Needs that grid; opens the message.
+
+        Raises
+        ------
+        ValueError
+        """
+        shapes = [
+            ([BLOCK if n is None else n for n in s.shape], s.dtype) for s in tf.nest.flatten(self.signature(grid))
+        ]
+        block_bytes = sum(math.prod(shape) * dtype.size for shape, dtype in shapes)
+        if block_bytes > MAX_BLOCK_BYTES:
+            config = self.config
+            raise ValueError(
+                f"{what} needs {grid.num_res} resource elements: a block of {BLOCK} realisations for num_tx_ant="
+                f"{config.num_tx_ant}, num_rx_ant={config.num_rx_ant} would take {block_bytes / 2**30:.1f} GiB of "
+                f"memory, the limit is {MAX_BLOCK_BYTES / 2**30:g} GiB. Send less at a time, in several calls, or "
+                "lower num_tx_ant or num_rx_ant."
+            )
 
     def number(self, realisation, batch: int) -> np.ndarray:
         """Check the numbers of the realisations of a batch; for None, hand out those that were not handed out before.
@@ -203,9 +233,10 @@ class Channel:
         """Make a block; with a store, load it, or make and save it."""
         if self._store is None:
             return self._make(number, grid)
-        facts = {name: getattr(self._config, name) for name in _FACTS_OF_FADES}
+        facts = {name: getattr(self.config, name) for name in _FACTS_OF_FADES}
         facts |= {"leaky": self._leaky, "told late": self._is_told_late(), "block": [BLOCK, number]}
-        facts |= {"slots": grid.num_slots, "resource elements": grid.num_res, "sionna": sionna.__version__}
+        facts |= {"slots": grid.num_slots, "resource elements": grid.num_res, "generator": GENERATOR}
+        facts |= {library.__name__: library.__version__ for library in (np, tf, sionna)}  # they draw, or could
         stored = self._store.load(facts)
         if stored is None:
             made = self._make(number, grid)
@@ -215,7 +246,7 @@ class Channel:
         return Fades(**{name: tf.constant(part) for name, part in stored.items()})
 
     def _make(self, number, grid):
-        config, age = self._config, self._age
+        config, age = self.config, self._age
         told = grid.data_symbols - age if self._is_told_late() else np.zeros(0)
         symbols = grid.data_symbols, grid.pilot_symbols - age, told
         h, h_pilot, h_told = self.fading.at(symbols, _key(config.seed, _FADING, number))
@@ -233,10 +264,10 @@ class Channel:
 
     def _noise(self, number, symbols):
         """Unit variance, [num_rx_ant, BLOCK, num_symbols, num_subcarriers]; that of a symbol has its own key."""
-        shape = (self._config.num_rx_ant, BLOCK, self._config.num_subcarriers, 2)
+        shape = (self.config.num_rx_ant, BLOCK, self.config.num_subcarriers, 2)
         noise = np.empty((*shape[:2], len(symbols), *shape[2:]), np.float32)
         for place, symbol in enumerate(symbols):
-            key = np.random.SeedSequence((self._config.seed, _NOISE, number, int(symbol)))
+            key = np.random.SeedSequence((self.config.seed, _NOISE, number, int(symbol)))
             # twice as fast as TensorFlow's own generator
             drawn = np.random.Generator(np.random.SFC64(key)).standard_normal(shape, np.float32)
             np.multiply(drawn, np.float32(0.5**0.5), out=noise[:, :, place])
@@ -244,17 +275,17 @@ class Channel:
 
     def _phase(self, number, num_symbols):
         """Wiener phase [num_symbols, BLOCK, fft_size], whose steps on a symbol do not depend on how many follow."""
-        shape = (BLOCK, self._config.fft_size)
-        keys = [_key(self._config.seed, _PHASE, number, symbol) for symbol in range(num_symbols)]
+        shape = (BLOCK, self.config.fft_size)
+        keys = [_key(self.config.seed, _PHASE, number, symbol) for symbol in range(num_symbols)]
         steps = np.stack([tf.random.stateless_normal(shape, key, alg="philox").numpy() for key in keys], 1)
-        path = np.cumsum((steps * phase_noise_steps(self._config)).reshape(BLOCK, -1), 1)
+        path = np.cumsum((steps * phase_noise_steps(self.config)).reshape(BLOCK, -1), 1)
         return path.reshape(BLOCK, num_symbols, -1).swapaxes(0, 1).astype(np.float32)
 
     def _is_told_late(self):
-        return self._config.estimator == "perfect" and self._age > 0
+        return self.config.estimator == "perfect" and self._age > 0
 
     def _has_phase_noise(self):
-        return self._config.phase_noise_linewidth > 0
+        return self.config.phase_noise_linewidth > 0
 
 
 def sum_paths(a, tau, tones: np.ndarray):

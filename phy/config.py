@@ -1,7 +1,7 @@
 """What a link is made of: one frozen, validated record."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
@@ -28,7 +28,10 @@ _CHOICES = {
     "modulation": ("amplitude", "iq"),
     "pilots": ("kronecker", "none"),
     "estimator": ("perfect", "ls-nearest", "ls-linear", "lmmse"),
-    "recovery": ("ls", "complex-ls", "lmmse", "lmmse-unbiased", "omp", "fista", "vamp"),
+    "recovery": (
+        *("ls", "complex-ls", "lmmse", "lmmse-unbiased", "complex-lmmse", "complex-lmmse-unbiased"),
+        *("omp", "fista", "vamp"),
+    ),
     "direction": ("uplink", "downlink"),
     "precision": ("single", "double"),
 }
@@ -37,6 +40,8 @@ _CHOICES = {
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinkConfig:
     """The static facts of a link. Every field is checked; an impossible value raises `ValueError` naming it.
+
+    Numbers of NumPy become those of Python.
 
     Attributes
     ----------
@@ -78,12 +83,13 @@ class LinkConfig:
         much older than the data. The receiver knows what this does to the variance of its error.
     noise_error_db : float, [dB]
         What the receiver takes for the noise variance, over the true one.
-    recovery : {"ls", "complex-ls", "lmmse", "lmmse-unbiased", "omp", "fista", "vamp"}
-        `ls` solves for the real numbers that were sent (widely linear for `amplitude`), `complex-ls` for complex
-        symbols of which `amplitude` keeps the real part. `lmmse` is the linear MMSE estimate of codes with unit
-        power, `lmmse-unbiased` the same without its shrinkage; with a `CodePrior` they are those of its mean and
-        covariance. `omp`, `fista` and `vamp` need a `CodePrior`. All but least squares work for any number of
-        antennas.
+    recovery : {"ls", "lmmse", "lmmse-unbiased", the same after "complex-", "omp", "fista", "vamp"}
+        `ls` solves for the real numbers that were sent (widely linear for `amplitude`). `lmmse` is the linear MMSE
+        estimate of codes with unit power, `lmmse-unbiased` the same without its shrinkage; with a `CodePrior` they are
+        those of its mean and covariance. `complex-ls`, `complex-lmmse` and `complex-lmmse-unbiased` take what was sent
+        for complex symbols of the same power, and keep the real part for `amplitude`. `omp`, `fista` and `vamp` look
+        for codes that are sparse, in the basis of a `CodePrior` or, without one, in their own coordinates. All but
+        least squares work for any number of antennas.
     direction : {"uplink", "downlink"}
         Which end carries which 3GPP antenna pattern; in the uplink the sensor is the mobile terminal.
     dac_bits, adc_bits : int or None
@@ -145,6 +151,8 @@ class LinkConfig:
     precision: str = "single"
 
     def __post_init__(self):
+        for field in fields(self):
+            object.__setattr__(self, field.name, _plain(getattr(self, field.name)))
         self._check_kinds()
         self._check_grid()
         self._check_receiver()
@@ -242,7 +250,8 @@ class LinkConfig:
             raise ValueError(
                 f"recovery='ls' has no solution: {self.reals_per_re} real unknowns per resource element "
                 f"(num_tx_ant={tx}, modulation={self.modulation!r}) and {2 * rx} real observations (num_rx_ant={rx}). "
-                "Raise num_rx_ant or lower num_tx_ant; below that only a prior or sparsity helps: recovery='lmmse'."
+                "Raise num_rx_ant or lower num_tx_ant; below that only a prior or sparsity helps: recovery='lmmse'. "
+                "DigitalLink makes no use of recovery: for it the choice is free."
             )
         if self.recovery == "complex-ls" and tx > rx:
             raise ValueError(
@@ -274,6 +283,13 @@ class LinkConfig:
                 f"carrier_frequency_offset={self.carrier_frequency_offset:g} Hz is what synchronisation leaves over: "
                 f"it must stay below half the subcarrier_spacing, {half:g} Hz"
             )
+
+
+def _plain(value):
+    """Numbers of NumPy as those of Python, in tuples too."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _check_int(name, value, low, high):

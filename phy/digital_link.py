@@ -1,5 +1,6 @@
 """The digital link: bytes in, the same bytes or a declared loss out, over the grid and fades of the analog link."""
 
+import dataclasses
 import weakref
 
 import numpy as np
@@ -73,6 +74,8 @@ class DigitalLink:
         if not isinstance(num_iterations, int) or num_iterations < 1:
             raise ValueError(f"num_iterations must be a positive whole number, got {num_iterations!r}")
         self.config = LinkConfig() if config is None else config
+        if channel is not None:
+            check_same_config("channel", channel.config, self.config)
         self.channel = Channel(self.config, cache_bytes=cache_bytes) if channel is None else channel
         self.bits_per_symbol, self.code_rate = bits_per_symbol, code_rate
         self._num_iterations, self._cache_bytes = num_iterations, cache_bytes
@@ -97,7 +100,7 @@ class DigitalLink:
         Raises
         ------
         ValueError, TypeError
-            If an argument has the wrong shape or kind.
+            If an argument has the wrong shape or kind, or a payload is too large.
         """
         for payload in payloads:
             if not isinstance(payload, bytes):
@@ -109,7 +112,7 @@ class DigitalLink:
         for index, payload in enumerate(payloads):
             alike.setdefault(self._format(len(payload)), []).append(index)
         for form, indices in alike.items():
-            transmission = self._transmission(form)
+            transmission = self._transmission(form, len(payloads[indices[0]]))
             for start in range(0, len(indices), _SENT_TOGETHER):
                 some = indices[start : start + _SENT_TOGETHER]
                 answers = transmission([payloads[i] for i in some], snr_db[some], numbers[some])
@@ -120,11 +123,9 @@ class DigitalLink:
     def ledger(self, *, payload_bytes: int) -> Ledger:
         """Resource elements, energy, time and bits of one payload of `payload_bytes` bytes."""
         form = self._format(payload_bytes)
-        num_streams = _num_streams(self.config)
-        num_symbols = form.coded_bits // self.bits_per_symbol
         return grid_ledger(
-            ResourceGrid(self.config, -(-num_symbols // num_streams)),
-            data_energy=num_symbols / num_streams,
+            self._grid(form),
+            data_energy=form.coded_bits / self.bits_per_symbol / _num_streams(self.config),
             payload_bits=8 * payload_bytes,
             overhead_bits=form.num_blocks * form.k - 8 * payload_bytes,
             coded_bits=form.coded_bits,
@@ -146,8 +147,12 @@ class DigitalLink:
             )
         return TransportFormat.of(payload_bytes, bits_per_symbol=self.bits_per_symbol, code_rate=self.code_rate)
 
-    def _transmission(self, form):
+    def _grid(self, form):
+        return ResourceGrid(self.config, -(-form.coded_bits // (self.bits_per_symbol * _num_streams(self.config))))
+
+    def _transmission(self, form, payload_bytes):
         if form not in self._transmissions:
+            self.channel.check_size(self._grid(form), f"a payload of {payload_bytes} bytes")
             coder = TransportCoder(form, bits_per_symbol=self.bits_per_symbol, num_iterations=self._num_iterations)
             self._transmissions[form] = BitTransmission(
                 self.config, self.channel, coder, num_bits=form.coded_bits, bits_per_symbol=self.bits_per_symbol
@@ -237,6 +242,16 @@ class BitTransmission:
     def _in_order(self, rows):
         places = self.grid.num_res * self._num_streams
         return tf.reshape(tf.transpose(rows, [1, 2, 0]), [-1, places])[:, : self._num_symbols]
+
+
+def check_same_config(name: str, its: LinkConfig, config: LinkConfig) -> None:
+    """Refuse what belongs to another config than that of its link; the message says in which fields they differ."""
+    if its != config:
+        fields = [
+            (field.name, getattr(its, field.name), getattr(config, field.name)) for field in dataclasses.fields(its)
+        ]
+        differing = ", ".join(f"{field}={other!r} instead of {own!r}" for field, other, own in fields if other != own)
+        raise ValueError(f"{name}= comes from another config: {differing}. Make it from this one.")
 
 
 def _num_streams(config):

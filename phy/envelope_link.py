@@ -1,12 +1,12 @@
 """The digital link with link adaptation: the transmitter knows the mean SNR and takes the scheme that gets through."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from phy.analog_link import check_snr_db
 from phy.config import LinkConfig
-from phy.digital_link import MCS, DigitalLink
+from phy.digital_link import MCS, DigitalLink, check_same_config
 from phy.ledger import Ledger
 
 LOWEST_SNR_DB, HIGHEST_SNR_DB = -20.0, 50.0
@@ -20,9 +20,12 @@ class McsThresholds:
     ----------
     snr_db : tuple of float, one per entry of `MCS`, [dB]
         Never falling; infinite where no SNR that was tried is enough.
+    config : LinkConfig, optional
+        That they were measured with; None vouches for any.
     """
 
     snr_db: tuple[float, ...]
+    config: LinkConfig | None = None
 
     def __post_init__(self):
         found = np.asarray(self.snr_db, np.float64)
@@ -67,7 +70,7 @@ class McsThresholds:
             while snr_db <= HIGHEST_SNR_DB and _loss_rate(link, payloads, snr_db) > max_loss_rate:
                 snr_db += step_db
             found.append(snr_db if snr_db <= HIGHEST_SNR_DB else float("inf"))
-        return cls(snr_db=tuple(found))
+        return cls(snr_db=tuple(found), config=config)
 
     def choose(self, snr_db: float) -> int:
         """Index of the most efficient scheme that gets through at `snr_db`; the most robust one where none does."""
@@ -81,7 +84,12 @@ class EnvelopeLink:
     ----------
     config : LinkConfig
     thresholds : McsThresholds
-        Of this config; `McsThresholds.measure(config)` finds them.
+        Of this config, but for its seed; `McsThresholds.measure(config)` finds them.
+
+    Raises
+    ------
+    ValueError
+        If the thresholds were measured with another config.
 
     Examples
     --------
@@ -91,6 +99,8 @@ class EnvelopeLink:
     """
 
     def __init__(self, config: LinkConfig, *, thresholds: McsThresholds):
+        if thresholds.config is not None:
+            check_same_config("thresholds", replace(thresholds.config, seed=config.seed), config)
         self.config, self.thresholds = config, thresholds
         self.channel = DigitalLink(config).channel
         self._links: dict[int, DigitalLink] = {}

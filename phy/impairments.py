@@ -82,7 +82,7 @@ class Transmitter:
     def __call__(self, x):
         """What antennas send of the symbols `x` [..., num_res] that fill a grid subcarriers first."""
         for modulator, stages in self._chains:
-            symbols = _symbols(x, self._num_subcarriers)
+            symbols = ofdm_symbols(x, self._num_subcarriers)
             waveform = modulator(symbols)
             for stage in stages:
                 waveform = stage(waveform)
@@ -125,7 +125,9 @@ class Receiver:
         if not self.active:
             return y
         config = self._config
-        waveform = self._modulator(_symbols(y, config.num_subcarriers))  # [num_rx_ant, batch, num_symbols, fft_size]
+        waveform = self._modulator(
+            ofdm_symbols(y, config.num_subcarriers)
+        )  # [num_rx_ant, batch, num_symbols, fft_size]
         if self._oscillates:
             turn = tf.constant(self._turn, no.dtype)
             if config.phase_noise_linewidth > 0:
@@ -224,6 +226,12 @@ def papr_db(waveform):
     return 10 / math.log(10) * tf.math.log(tf.reduce_max(power, -1) / tf.reduce_mean(power, -1))
 
 
+def ccdf(values, levels) -> np.ndarray:
+    """Complementary cumulative distribution: share of `values`, of any shape, that exceed each of `levels`."""
+    values = np.sort(np.ravel(values))
+    return 1 - np.searchsorted(values, levels, side="right") / values.size
+
+
 def evm(received, sent):
     r"""Error vector magnitude over all elements, after the complex gain that fits best, as standards measure it.
 
@@ -241,7 +249,7 @@ def _amplitude(db):
     return 10 ** (db / 20)
 
 
-def _symbols(x, num_subcarriers):
+def ofdm_symbols(x, num_subcarriers):
     """[..., num_res] to whole OFDM symbols [..., num_symbols, num_subcarriers]; the last one may end empty."""
     missing = -x.shape[-1] % num_subcarriers
     rows = tf.pad(x, [[0, 0]] * (x.shape.rank - 1) + [[0, missing]])

@@ -33,6 +33,7 @@ from studies.schemes import (
     token_indices,
     wrong_image,
 )
+from studies.schemes.digital.payload_link import Delivered
 from studies.schemes.scheme import Scheme
 from studies.workbench import StudyConfig
 
@@ -87,13 +88,14 @@ def evaluate(
     """Compute one point of the figure: every question once, question i over fade i, at one SNR."""
     from semantic.tasks import normalize_answer
 
-    answers, lost, quality, error, power = [], [], [], 0.0, 0.0
+    answers, lost, undetected, quality, error, power = [], [], [], [], 0.0, 0.0
     for batch in batches:
         sent = scheme.send(codes, batch)
         received = scheme.deliver(sent, coordinates.get("snr_db", np.inf), realisation=batch.numbers)
         answers += scheme.answer(batch, received)
         if isinstance(received, list):
             lost += [item is None for item in received]
+            undetected += received.undetected if isinstance(received, Delivered) else [False] * len(received)
         quality += _image_quality(batch, received)
         if (pair := _codes(sent, received)) is not None:
             error += float(np.sum((pair[1] - pair[0]) ** 2, dtype=np.float64))
@@ -105,6 +107,7 @@ def evaluate(
         answers,
         code_nmse=error / power if power else float("nan"),
         loss_rate=float(np.mean(lost)) if lost else float("nan"),
+        undetected_rate=float(np.mean(undetected)) if undetected else float("nan"),
         psnr=float(np.mean([db for db, _ in quality])) if quality else float("nan"),
         ssim=float(np.mean([similarity for _, similarity in quality])) if quality else float("nan"),
     )

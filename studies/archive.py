@@ -44,6 +44,7 @@ MEANINGS = {
     "psnr": "mean peak signal-to-noise ratio of the images that arrive [dB]; NaN where none do",
     "ssim": "mean structural similarity of the images that arrive; NaN where none do",
     "loss_rate": "share of declared losses; NaN for schemes that cannot declare one",
+    "undetected_rate": "share of payloads that were taken for right and are not what was sent; NaN where loss_rate is",
     "resource_elements": "resource elements of the slots one question occupies, everything included; NaN where nothing "
     "crosses the link",
     "data_res": "of these, elements that carry codes: complex channel uses, two real ones each",
@@ -51,7 +52,7 @@ MEANINGS = {
     "payload_bits": "information bits per question; NaN for analog schemes",
     "duration_s": "time on the air per question [s]; NaN where nothing crosses the link",
 }
-SCALARS = ("code_nmse", "loss_rate", "psnr", "ssim")  # per point
+SCALARS = ("code_nmse", "loss_rate", "undetected_rate", "psnr", "ssim")  # per point
 LEDGER = ("resource_elements", "data_res", "pilot_res", "payload_bits", "duration_s")  # along what changes one of them
 
 

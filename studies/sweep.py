@@ -32,6 +32,7 @@ class Evaluation:
     answers: list[str]
     code_nmse: float
     loss_rate: float = float("nan")
+    undetected_rate: float = float("nan")
     psnr: float = float("nan")
     ssim: float = float("nan")
 

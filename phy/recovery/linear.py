@@ -28,7 +28,7 @@ def real_matrix(h, *, num_reals: int):
     return columns if num_reals == h.shape[1] else tf.concat([columns, tf.concat([-imag, real], 0)], 1)
 
 
-def least_squares(a, y, ridge=0.0, *, real: bool = False):
+def least_squares(a, y, ridge=0.0, *, real: bool = False, whole: bool = False):
     r"""Minimise :math:`\|a x - y\|^2 + \lambda \|x\|^2` on every resource element.
 
     By the normal equations and a Cholesky factor whose loops are written out: each of their operations runs over all
@@ -44,13 +44,16 @@ def least_squares(a, y, ridge=0.0, *, real: bool = False):
         The weight :math:`\lambda \ge 0`.
     real : bool
         The unknowns are real though `a` is complex.
+    whole : bool
+        Return all of the inverse Gram matrix.
 
     Returns
     -------
     x : tf.Tensor, [unknowns, batch, num_res]
         In the dtype of `a`, or its real part's.
     inverse_gram : tf.Tensor, [unknowns, batch, num_res], real
-        Diagonal of :math:`(a^H a + \lambda I)^{-1}`, with the real part of :math:`a^H a` for real unknowns.
+        Diagonal of :math:`(a^H a + \lambda I)^{-1}`, with the real part of :math:`a^H a` for real unknowns. The
+        `whole` is [unknowns, unknowns, batch, num_res], in the dtype of `x`.
 
     Source: Å. Björck, *Numerical Methods for Least Squares Problems*, 1996, section 2.2.
     """
@@ -80,11 +83,12 @@ def least_squares(a, y, ridge=0.0, *, real: bool = False):
     x = [part * tf.cast(inverse[i], part.dtype) for i, part in enumerate(x)]
     for i in reversed(unknowns):
         x[i] -= _sum(tf.math.conj(lower[k][i]) * x[k] for k in unknowns[i + 1 :])
-    return tf.cast(tf.stack(x), dtype), tf.stack(_inverse_diagonal(lower, inverse, dtype))
+    x, inverse_gram = tf.cast(tf.stack(x), dtype), _inverse(lower, inverse, dtype, whole=whole)
+    return x, tf.stack([tf.stack(row) for row in inverse_gram] if whole else inverse_gram)
 
 
-def _inverse_diagonal(lower, inverse, dtype):
-    """Of L D L^H; needs no more precision than it is given in."""
+def _inverse(lower, inverse, dtype, *, whole):
+    """Of L D L^H, its diagonal or the whole; needs no more precision than it is given in."""
     lower = [[tf.cast(part, dtype) for part in row] for row in lower]
     inverse, unknowns = [tf.cast(part, dtype.real_dtype) for part in inverse], range(len(inverse))
     columns = []  # of the inverse of L, below its diagonal
@@ -93,6 +97,16 @@ def _inverse_diagonal(lower, inverse, dtype):
         for i in unknowns[j + 1 :]:
             column.append(-lower[i][j] - _sum(lower[i][k] * column[k - j - 1] for k in range(j + 1, i)))
         columns.append(column)
+    if whole:
+        full = [[tf.ones_like(tf.cast(inverse[0], dtype)), *column] for column in columns]
+        inverse = [tf.cast(part, dtype) for part in inverse]
+
+        def entry(i, j):
+            terms = zip(full[i], full[j][i - j :], inverse[i:], strict=True)
+            return _sum(tf.math.conj(m) * n * d for m, n, d in terms)
+
+        below = [[entry(i, j) for j in range(i + 1)] for i in unknowns]
+        return [[below[i][j] if j <= i else tf.math.conj(below[j][i]) for j in unknowns] for i in unknowns]
     return [
         inverse[j] + _sum(tf.math.real(m * tf.math.conj(m)) * d for m, d in zip(column, inverse[j + 1 :], strict=True))
         for j, column in enumerate(columns)
@@ -135,8 +149,12 @@ class LinearRecovery:
     Gram matrix, ridge included,
 
     - least squares on :math:`\hat h` recovers :math:`g x` plus noise, its error variance is :math:`c \sigma^2 + (1 -
-    g)^2 p`; - MMSE is least squares on :math:`g \hat h` with the ridge :math:`\sigma^2 / p`. It shrinks numbers by
-      :math:`1 - c \sigma^2 / p` and has the error variance :math:`c \sigma^2`; divided by the shrinkage it is unbiased.
+      g)^2 p`;
+    - MMSE is least squares on :math:`g \hat h` with the ridge :math:`\sigma^2 / p`. It shrinks numbers by
+      :math:`1 - c \sigma^2 / p` and has the error variance :math:`c \sigma^2`; divided by the shrinkage it is unbiased;
+    - MMSE for complex symbols that are real in truth spreads their power p over real and imaginary part, so that the
+      ridge is :math:`\lambda = 2 \sigma^2 / p`. With G the inverse Gram matrix, ridge included, the error variance of
+      the real part is :math:`\sigma^2 (G_{ii} + \lambda \sum_k \Re G_{ik}^2)`.
 
     Parameters
     ----------
@@ -145,7 +163,7 @@ class LinearRecovery:
     num_kept : int
         The first `num_kept` are wanted; the others take up noise (imaginary parts that were never sent).
     prior_variance : float
-        Variance of an unknown.
+        Variance of one that is wanted.
     kind : {"ls", "lmmse", "lmmse-unbiased"}
     noisy_channel : bool
         The channel estimate is one of least squares.
@@ -179,10 +197,22 @@ class LinearRecovery:
             x, spread = self._solve(h_hat, y)
             gain = self._of_reals(gain)
             return x[: self._num_kept], (spread * no_real + (1 - gain) ** 2 * self._prior_variance)[: self._num_kept]
-        ridge = no_real / self._prior_variance
-        x, spread = self._solve(h_hat * tf.cast(gain, h_hat.dtype), y, ridge)
+        ridge = no_real / (self._prior_variance * (self._num_kept / self._num_reals))
+        h = h_hat * tf.cast(gain, h_hat.dtype)
+        if self._num_kept < self._num_reals:
+            return self._keep_real(h, y, ridge, no_real)
+        x, spread = self._solve(h, y, ridge)
         shrinkage = tf.maximum(1 - spread * ridge, 1e-6) if self._kind == "lmmse-unbiased" else 1.0
         return (x / shrinkage)[: self._num_kept], (spread / shrinkage * no_real)[: self._num_kept]
+
+    def _keep_real(self, h, y, ridge, no_real):
+        x, inverse = least_squares(h, y, ridge, whole=True)
+        x, spread = tf.math.real(x), tf.math.real(tf.stack([inverse[i, i] for i in range(self._num_kept)]))
+        error = spread + ridge * tf.reduce_sum(tf.math.real(inverse**2), 1)
+        if self._kind == "lmmse-unbiased":
+            shrinkage = tf.maximum(1 - spread * ridge, 1e-6)
+            x, error = x / shrinkage, (error - 2 * ridge * spread**2) / shrinkage**2
+        return x, error * no_real
 
     def _solve(self, h, y, ridge=0.0):
         x, spread = least_squares(h, y, ridge, real=self._num_reals == h.shape[1])

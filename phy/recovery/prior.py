@@ -13,7 +13,7 @@ MAX_SIZE = 4096  # numbers per example; the covariance of more no longer fits
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CodePrior:
-    """Mean, covariance and a sparsifying basis of codes, learned from training codes only.
+    """Mean, covariance and a sparsifying basis of codes, learned from training codes only; or the lack of them.
 
     Attributes
     ----------
@@ -64,8 +64,7 @@ class CodePrior:
         if not np.isfinite(codes).all():
             raise ValueError("codes hold NaN or infinite values; check the encoder that made them")
         flat = codes.reshape(len(codes), -1)
-        if flat.shape[1] > MAX_SIZE:
-            raise ValueError(f"a prior over {flat.shape[1]} numbers per example is too large, the limit is {MAX_SIZE}")
+        _check_size(flat.shape[1])
         mean = flat.mean(0)
         centred = flat - mean
         covariance = _shrunk_covariance(centred)
@@ -80,6 +79,30 @@ class CodePrior:
             activity=activity,
             wide=wide,
             narrow=narrow,
+        )
+
+    @classmethod
+    def white(cls, num_tokens: int, width: int) -> "CodePrior":
+        """What is known of codes before any was seen: mean zero, unit variance, no basis better than their own.
+
+        The law of a number is one Gaussian, so that `vamp` has nothing over the linear estimate; `omp` and `fista`
+        look for few, or small, numbers whatever the law.
+
+        Raises
+        ------
+        ValueError
+            If there are too many numbers per example.
+        """
+        size = num_tokens * width
+        _check_size(size)
+        one = np.ones(size)
+        return cls(
+            mean=np.zeros((num_tokens, width)),
+            covariance=np.eye(size),
+            basis=np.eye(size),
+            activity=one / 2,
+            wide=one,
+            narrow=one,
         )
 
     @property
@@ -186,6 +209,11 @@ def pad_rows(matrix, grid):
 def to_rows(flat, grid):
     """[batch, num_res * reals_per_re] to [reals_per_re, batch, num_res]."""
     return tf.transpose(tf.reshape(flat, [-1, grid.num_res, grid.reals_per_re]), [2, 0, 1])
+
+
+def _check_size(size):
+    if size > MAX_SIZE:
+        raise ValueError(f"a prior over {size} numbers per example is too large, the limit is {MAX_SIZE}")
 
 
 def _shrunk_covariance(centred):

@@ -1,5 +1,7 @@
 """Sparse recovery over all resource elements of an example at once, in the basis of a `CodePrior`.
 
+Without a prior, `CodePrior.white` stands in for it: the code's own coordinates.
+
 The unknowns are the coefficients z of the centred code, c = μ + U z; a resource element sees its numbers of c through
 its own matrix, so that the whole observation is a block-diagonal matrix times U. All three solvers take observations
 with unit noise.

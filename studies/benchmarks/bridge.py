@@ -230,18 +230,18 @@ def cosines(batch: int = 32, num_tokens: int = 2, width: int = 24) -> list[dict[
 
 def tables(report: dict[str, Any]) -> list[Table]:
     """One table for each part."""
-    imports = _table("Processor time of imports in a fresh process [s]", "module", "time")
+    imports = _table("Processor time of imports in a fresh process, in s", "module", "time")
     for module, seconds in report["imports"].items():
         imports.add_row(module, f"{seconds:.1f}")
 
-    crossing = _table("Batch 32 over the link: processor time [ms]", "", "TensorFlow", "bridge", "more", "at most")
+    crossing = _table("Batch 32 over the link: processor time in ms", "", "TensorFlow", "bridge", "more", "at most")
     for name, ours, theirs, allowed in _pairs(report):
         cells = [theirs, ours, ours - theirs, allowed]
         crossing.add_row(name, *(f"{1e3 * cell:.2f}" for cell in cells))
     crossing.add_row("bridge alone", "", f"{1e3 * report['crossing']['bridge alone']:.3f}")
 
     times = report["training step"]
-    title = f"Training step: processor time [ms]; memory holds {times['cached_share']:.0%} of training's fades"
+    title = f"Training step: processor time in ms; memory holds {times['cached_share']:.0%} of training's fades"
     step = _table(title, "the codes meet", "time", "ratio", "at most")
     for name in ("white noise", "fades met before", "new fades", "as in training"):
         goal = f"{MAX_STEP_RATIO:.2f}" if name == "as in training" else ""

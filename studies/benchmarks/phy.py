@@ -300,7 +300,7 @@ def tables(report: dict[str, Any]) -> list[Table]:
     """One table of times for each case, with the goals, and one of errors."""
     found = []
     for name, case in report.items():
-        table = Table(title=f"{name}, batch {BLOCK}: processor time [ms]", title_justify="left", box=None)
+        table = Table(title=f"{name}, batch {BLOCK}: processor time in ms", title_justify="left", box=None)
         for column in ("", "TokenLink", "Sionna", "its best", "", "ratio", "goal"):
             table.add_column(column, justify="left" if not column else "right")
         for stage, taken in case["stages"].items():

@@ -105,7 +105,7 @@ def resident_bytes() -> int:
 def tables(report: dict[str, Any]) -> list[Table]:
     """One table."""
     table = Table(title=f"{report['steps']} training steps through cdl-c", title_justify="left", box=None)
-    for column in ("after round", "resident memory [MB]", "loss"):
+    for column in ("after round", "resident memory in MB", "loss"):
         table.add_column(column, justify="right")
     for number, (held, loss) in enumerate(zip(report["resident_bytes"], report["loss"], strict=True), start=1):
         table.add_row(str(number), f"{held / 1e6:.1f}", f"{loss:.3f}")

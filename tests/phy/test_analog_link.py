@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from phy import AnalogLink
+from phy.channel import BLOCK
 from phy.scenarios import SCENARIOS
 from tests.phy.links import ALL_CHANNELS, make_codes, make_link
 
@@ -21,6 +22,8 @@ def nmse(out, codes):
         *({"channel": channel, "estimator": "perfect"} for channel in SCENARIOS),
         {"modulation": "iq"},
         {"recovery": "complex-ls"},
+        {"recovery": "complex-lmmse"},
+        {"recovery": "complex-lmmse-unbiased", "modulation": "iq"},
         {"estimator": "ls-nearest"},
         {"estimator": "lmmse", "recovery": "lmmse"},
     ],
@@ -196,3 +199,22 @@ def test_gradient_through_tensorflow_is_the_linear_map():
 
 def test_the_default_link_is_the_default_config():
     assert AnalogLink().config == make_link().config
+
+
+def test_codes_too_large_for_memory_are_refused_before_anything_is_made(monkeypatch):
+    link = make_link()
+    message = (
+        r"a code of shape \(5, 400000\) needs 500000 resource elements: a block of 64 realisations for num_tx_ant=4, "
+        r"num_rx_ant=8 would take \d\d\.\d GiB of memory, the limit is 2 GiB\. Send less at a time, in several calls"
+    )
+    with pytest.raises(ValueError, match=message):
+        link(np.zeros((1, 5, 400_000), np.float32), 10.0)
+    assert link.channel.next_realisation == 0
+    link(make_codes(1), 10.0, [0])
+    grid = link.transmission(num_tokens=5, width=64).grid.resources
+    held = sum(np.asarray(part).nbytes for part in tf.nest.flatten(link.channel.fades(np.arange(BLOCK), grid)))
+    monkeypatch.setattr("phy.channel.MAX_BLOCK_BYTES", held)
+    make_link().transmission(num_tokens=5, width=64)
+    monkeypatch.setattr("phy.channel.MAX_BLOCK_BYTES", held - 1)
+    with pytest.raises(ValueError, match=r"a code of shape \(5, 64\) needs 80 resource elements"):
+        make_link().transmission(num_tokens=5, width=64)

@@ -1,3 +1,7 @@
+import json
+from dataclasses import asdict
+
+import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
@@ -64,6 +68,7 @@ def test_every_channel_fits_the_default_cyclic_prefix(channel):
         ({"pilots": "none"}, "estimator='ls-linear' needs pilots"),
         ({"estimator": "mmse"}, "estimator must be one of perfect, ls-nearest, ls-linear, lmmse; got 'mmse'"),
         ({"num_tx_ant": 8, "num_rx_ant": 3}, "recovery='ls' has no solution: 8 real unknowns.*6 real observations"),
+        ({"num_tx_ant": 8, "num_rx_ant": 2}, "recovery='lmmse'.* DigitalLink makes no use of recovery"),
         ({"num_tx_ant": 3, "num_rx_ant": 2, "modulation": "iq"}, "6 real unknowns .* 4 real observations"),
         ({"num_tx_ant": 4, "num_rx_ant": 2, "recovery": "complex-ls"}, "recovery='complex-ls' has no solution"),
         (
@@ -91,6 +96,32 @@ def test_misspelt_keys_are_refused():
         TypeAdapter(LinkConfig).validate_python({"num_tx_antennas": 4})
     with pytest.raises(TypeError, match="num_tx_antennas"):
         LinkConfig(num_tx_antennas=4)
+
+
+def test_numbers_of_numpy_are_taken_as_those_of_python():
+    config = LinkConfig(
+        num_tx_ant=np.int64(2),
+        speed=np.float32(0.5),
+        carrier_frequency=np.float64(3e9),
+        num_guard_carriers=(np.int32(1), np.uint8(2)),
+        clipping_db=np.float64(6),
+        phase_mask=np.bool_(False),
+    )
+    plain = LinkConfig(
+        num_tx_ant=2,
+        speed=0.5,
+        carrier_frequency=3e9,
+        num_guard_carriers=(1, 2),
+        clipping_db=6.0,
+        phase_mask=False,
+    )
+    assert config == plain
+    assert repr(config) == repr(plain)
+    assert json.dumps(asdict(config)) == json.dumps(asdict(plain))
+    with pytest.raises(ValueError, match="num_tx_ant must be a whole number from 1 to 256, got 2"):
+        LinkConfig(num_tx_ant=np.float64(2))
+    with pytest.raises(ValueError, match="num_rx_ant must be a whole number from 1 to 256, got 0"):
+        LinkConfig(num_rx_ant=np.int64(0))
 
 
 def test_yaml_lists_become_guard_tuples():

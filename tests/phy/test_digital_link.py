@@ -9,6 +9,7 @@ from py3gpp import nrCRCEncode, nrRateMatchLDPC
 from py3gpp.nrDLSCHInfo import getCBSInfo, getZarray
 from py3gpp.nrLDPCEncode import _encode_thangaraj, _load_basegraph
 from scipy.optimize import brentq
+from scipy.special import expit
 from scipy.stats import binom, fisher_exact, norm
 from sionna.phy.fec.ldpc import LDPC5GDecoder, LDPC5GEncoder
 
@@ -119,6 +120,65 @@ def test_payloads_of_all_sizes_arrive_in_their_places(facts):
     assert make_link(**facts)(payloads, 40.0, np.arange(5)) == payloads
 
 
+def test_error_of_the_channel_estimate_is_noise_to_the_soft_bits(monkeypatch):
+    """One antenna: the variance of a symbol's error is (N0 + ε) / |h|², and a bit of QPSK is as sure as 1 over it."""
+    config = LinkConfig(channel="rayleigh", num_tx_ant=1, num_rx_ant=1, estimator="perfect", precision="double")
+    link, form = DigitalLink(config), TransportFormat.of(5, bits_per_symbol=2, code_rate=0.5)
+    coder = TransportCoder(form, bits_per_symbol=2, num_iterations=5)
+    facts = {"num_bits": form.coded_bits, "bits_per_symbol": 2}
+    transmission = BitTransmission(config, link.channel, coder, **facts)
+    fades = tf.nest.map_structure(tf.constant, link.channel.fades(np.arange(3), transmission.grid))
+    bits, no, soft = coder.encode(payloads_of(5, 5, 5)), tf.constant([0.1, 0.2, 0.4], tf.float64), {}
+    for epsilon in (0.0, 0.3):
+        error = tf.fill(fades.h.shape[1:], tf.constant(epsilon, tf.float64))
+        told = tf.cast(fades.h, tf.complex128), error
+        monkeypatch.setattr(transmission, "estimate", lambda fades, no, told=told: told)
+        soft[epsilon] = transmission.call(bits, no, fades).numpy()
+    np.testing.assert_allclose(soft[0.3] * (1 + 0.3 / no.numpy()[:, None]), soft[0.0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("estimator", ["ls-linear", "ls-nearest"])
+def test_soft_bits_are_as_sure_as_they_are_right(estimator, monkeypatch):
+    """Their own word for how many are wrong holds with noisy pilots, and no longer if the error of these is hidden."""
+    config = LinkConfig(channel="rayleigh", num_tx_ant=2, num_rx_ant=2, estimator=estimator)
+    link, form = DigitalLink(config), TransportFormat.of(100, bits_per_symbol=2, code_rate=0.5)
+    coder = TransportCoder(form, bits_per_symbol=2, num_iterations=5)
+    transmission = BitTransmission(config, link.channel, coder, num_bits=form.coded_bits, bits_per_symbol=2)
+    fades = tf.nest.map_structure(tf.constant, link.channel.fades(np.arange(64), transmission.grid))
+    bits, no = coder.encode(payloads_of(*[100] * 64)), tf.fill([64], 10**-0.5)
+
+    def believed_and_found():
+        soft = transmission.call(bits, no, fades).numpy().astype(np.float64)
+        return np.mean(expit(-np.abs(soft))), np.mean((soft > 0) != (bits.numpy() > 0.5))
+
+    believed, found = believed_and_found()
+    assert believed == pytest.approx(found, rel=0.1)
+    sounding = transmission.sounding
+    monkeypatch.setattr(
+        transmission, "estimate", lambda fades, no: (sounding(fades, no)[0], sounding(fades, no)[1] * 0)
+    )
+    believed, found = believed_and_found()
+    assert believed < 0.85 * found
+
+
+IMPAIRED = {
+    **{"dac_bits": 8, "adc_bits": 8, "tx_iq_imbalance": (0.5, 2.0), "rx_iq_imbalance": (0.5, 2.0)},
+    **{"clipping_db": 7.0, "pa_backoff_db": 9.0, "carrier_frequency_offset": 30.0, "phase_noise_linewidth": 1.0},
+    **{"csi_delay": 1e-4, "noise_error_db": 1.0, "pilot_boost_db": 3.0},
+}
+
+
+def test_payloads_pass_impaired_hardware_that_fine_constellations_do_not():
+    payloads, numbers = payloads_of(*[40] * 16), np.arange(16)
+    qpsk = make_link(channel="cdl-c", **IMPAIRED)
+    whole = qpsk(payloads, 20.0, numbers)
+    assert whole == payloads
+    assert make_link(8, 0.9, channel="cdl-c", estimator="lmmse")(payloads, 45.0, numbers) == payloads
+    spoilt = make_link(8, 0.9, channel="cdl-c", estimator="lmmse", **IMPAIRED)(payloads, 45.0, numbers)
+    assert spoilt.count(None) >= 15
+    assert qpsk(payloads[3:5], 20.0, numbers[3:5]) == whole[3:5]
+
+
 @pytest.mark.parametrize("bits_per_symbol", [4, 6, 8])
 def test_higher_modulations_carry_more(bits_per_symbol):
     link = make_link(bits_per_symbol, estimator="perfect", num_rx_ant=16)
@@ -180,6 +240,15 @@ def test_impossible_links_are_refused(facts, message):
         DigitalLink(LinkConfig(), **facts)
 
 
+def test_a_channel_of_another_config_is_refused_and_that_of_this_one_shared():
+    config = LinkConfig(channel="rayleigh")
+    channel = DigitalLink(config).channel
+    assert DigitalLink(LinkConfig(channel="rayleigh"), code_rate=0.3, channel=channel).channel is channel
+    message = "channel= comes from another config: num_rx_ant=8 instead of 4, seed=0 instead of 3"
+    with pytest.raises(ValueError, match=message):
+        DigitalLink(LinkConfig(channel="rayleigh", num_rx_ant=4, seed=3), channel=channel)
+
+
 def test_bad_payloads_get_one_clear_error():
     with pytest.raises(TypeError, match="payloads must be bytes, got str"):
         make_link()(["text"])
@@ -187,6 +256,14 @@ def test_bad_payloads_get_one_clear_error():
         make_link()([b"x"], 10.0, [0, 1])
     with pytest.raises(ValueError, match="payload_bytes must be a whole number from 0 to"):
         make_link().ledger(payload_bytes=-1)
+
+
+def test_payloads_too_large_for_memory_are_refused_and_their_cost_is_known():
+    link = make_link(num_tx_ant=8, num_rx_ant=8)
+    needed = link.ledger(payload_bytes=2**20).data_res
+    message = f"a payload of 1048576 bytes needs {needed} resource elements: .*num_tx_ant=8.* the limit is 2 GiB"
+    with pytest.raises(ValueError, match=message):
+        link([bytes(2**20)], 10.0)
 
 
 @pytest.mark.slow

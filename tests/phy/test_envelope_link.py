@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -37,6 +38,14 @@ def test_its_fades_are_those_of_a_fixed_scheme_and_survive_pickling():
     assert link.channel.next_realisation == 32
 
 
+def test_thresholds_belong_to_a_config_whatever_its_seed():
+    few = {"num_payloads": 1, "payload_bytes": 1, "step_db": 40.0}
+    measured = McsThresholds.measure(RAYLEIGH, **few)
+    assert measured.config == RAYLEIGH
+    other = replace(RAYLEIGH, seed=7)
+    assert EnvelopeLink(other, thresholds=measured).config == other
+
+
 @pytest.mark.slow
 def test_measured_thresholds_keep_losses_rare_and_follow_the_table():
     thresholds = McsThresholds.measure(RAYLEIGH, num_payloads=40, payload_bytes=20, step_db=2.0)
@@ -59,6 +68,10 @@ def test_measured_thresholds_keep_losses_rare_and_follow_the_table():
         (lambda: McsThresholds.measure(RAYLEIGH, max_loss_rate=0.0), "max_loss_rate must be between 0 and 1, got 0.0"),
         (lambda: McsThresholds.measure(RAYLEIGH, num_payloads=0), "num_payloads must be above 0, got 0"),
         (lambda: EnvelopeLink(RAYLEIGH, thresholds=STEPS)([b"x"], float("nan")), "snr_db must be finite"),
+        (
+            lambda: EnvelopeLink(RAYLEIGH, thresholds=replace(STEPS, config=LinkConfig(num_tx_ant=1))),
+            "thresholds= comes from another config: channel='cdl-c' instead of 'rayleigh'",
+        ),
     ],
 )
 def test_misuse_gets_one_clear_error(make, message):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from phy import AnalogLink, LinkConfig
-from phy.channel import BLOCK
+from phy.channel import BLOCK, GENERATOR
 from phy.fade_store import FadeStore
 from tests.phy.links import fades_of, make_codes
 
@@ -53,6 +53,21 @@ def test_what_the_receiver_does_shares_fades_and_what_the_channel_does_not(tmp_p
             .h,
         )
     assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_fades_of_other_generators_are_not_taken_for_these(tmp_path, monkeypatch):
+    def folder_after(name, value):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, value)
+            fades_of(AnalogLink(LinkConfig(**FACTS), cache_dir=tmp_path), [0])
+        return len(list(tmp_path.iterdir()))
+
+    assert folder_after("phy.channel.GENERATOR", GENERATOR) == 1
+    assert folder_after("phy.channel.GENERATOR", GENERATOR + 1) == 2
+    for number, library in enumerate(("tensorflow", "numpy", "sionna"), start=3):
+        assert folder_after(f"{library}.__version__", "9.9.9") == number
+    fades_of(AnalogLink(LinkConfig(**FACTS), cache_dir=tmp_path), [0])
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 def test_a_spoilt_file_is_named(tmp_path):

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -5,15 +8,13 @@ from scipy.integrate import quad
 from scipy.special import erfc, j0
 from scipy.stats import norm
 
-from phy import LinkConfig
+from phy import LinkConfig, ccdf, evm, papr_db
 from phy.impairments import (
     Modulator,
     Receiver,
     Transmitter,
     clip,
-    evm,
     iq_imbalance,
-    papr_db,
     phase_noise_steps,
     quantize,
     quantizer_distortion,
@@ -271,6 +272,34 @@ def test_peak_of_known_waveforms():
     assert float(papr_db(modulate(tf.ones([1, 64], tf.complex128)))[0]) == pytest.approx(10 * np.log10(64))
 
 
+def test_waveform_of_codes_is_what_the_antennas_send():
+    link, codes = make_link(**{**OFF, "fft_size": 64, "num_guard_carriers": (3, 4)}), make_codes(3, 2, 100)
+    waveform = link.waveform(codes)
+    assert waveform.shape == (2, 3, 2, 4 * 64)  # 100 resource elements, 57 on a symbol
+    x = link.transmission(num_tokens=2, width=100).map_tokens(codes)
+    power, expected = (np.sum(np.abs(part) ** 2, axis=-1) for part in (waveform, x))
+    np.testing.assert_allclose(power.sum(-1) / 4, expected, rtol=1e-5)
+    back = Modulator(link.config).demodulate(waveform).numpy().reshape(2, 3, -1)
+    np.testing.assert_allclose(back[..., :100], x, atol=1e-6)
+    np.testing.assert_allclose(back[..., 100:], 0, atol=1e-6)
+    with pytest.raises(ValueError, match="codes must have shape"):
+        link.waveform(codes[0])
+
+
+def test_ccdf_is_the_share_above():
+    np.testing.assert_allclose(ccdf([[3.0, 1.0], [2.0, 2.0]], [0.0, 1.0, 2.0, 2.5, 3.0]), [1, 0.75, 0.25, 0.25, 0])
+
+
+def test_the_readme_example_meters_waveform_and_codes():
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    (example,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "papr_db" in block)
+    names = {"link": make_link(**OFF), "codes": make_codes(4), "papr_db": papr_db, "ccdf": ccdf, "evm": evm}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["papr"].shape == (2, 4, 10)
+    assert (np.diff(names["above"]) <= 0).all()
+    assert 0 < names["error"] < 0.5
+
+
 def test_peaks_of_gaussian_samples_follow_their_law():
     """Without oversampling the samples are independent: P(PAPR > γ) = 1 − (1 − exp(−γ))^N."""
     config, count = LinkConfig(**{**OFF, "fft_size": 256}), 4000
@@ -288,9 +317,7 @@ def test_phase_mask_takes_the_peak_from_amplitudes_with_a_mean():
     median = {}
     for mask in (False, True):
         link = make_link(**facts, channel="awgn", phase_mask=mask)
-        x = link.transmission(num_tokens=1, width=2560).map_tokens(codes)
-        waveform = Modulator(link.config)(tf.reshape(x, [20, 10, 256]))
-        median[mask] = np.median(papr_db(waveform))
+        median[mask] = np.median(papr_db(link.waveform(codes)))
     qpsk = np.exp(0.5j * np.pi * rng.integers(4, size=(200, 256)))
     quiet = np.median(papr_db(Modulator(LinkConfig(**facts))(tf.constant(qpsk))))
     assert median[False] == pytest.approx(17, abs=0.7)

@@ -136,6 +136,36 @@ def test_error_variance_holds_for_a_noisy_channel_estimate(kind, epsilon):
     assert abs(errors.mean() - variance.mean()) < 5 * errors.mean(0).std() / np.sqrt(samples)
 
 
+@pytest.mark.parametrize("kind", ["lmmse", "lmmse-unbiased"])
+@pytest.mark.parametrize(("tx", "rx"), [(3, 4), (3, 2), (1, 1)])
+def test_complex_lmmse_of_real_symbols_is_its_textbook_formula(kind, tx, rx):
+    rng, no, p = np.random.default_rng(11), 0.3, 0.25
+    h, y = complex_normal(rng, rx, tx, 1, 1), complex_normal(rng, rx, 1, 1)
+    x_hat, variance = recover(h, y, no, 2 * tx, tx, kind=kind, prior_variance=p)
+    a = h[:, :, 0, 0]
+    gain = p * a.conj().T @ np.linalg.inv(p * a @ a.conj().T + no * np.eye(rx))
+    if kind == "lmmse-unbiased":
+        gain /= np.real(np.diag(gain @ a))[:, None]
+    np.testing.assert_allclose(x_hat[:, 0, 0], np.real(gain @ y[:, 0, 0]), rtol=1e-9)
+    missed = np.real(gain @ a) - np.eye(tx)  # of amplitudes that are real, though the receiver does not know
+    expected = p * (missed**2).sum(1) + no / 2 * (np.abs(gain) ** 2).sum(1)
+    np.testing.assert_allclose(variance[:, 0, 0], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.3])
+@pytest.mark.parametrize("kind", ["lmmse", "lmmse-unbiased"])
+def test_complex_lmmse_knows_its_error_and_is_worse_than_that_of_real_symbols(kind, epsilon):
+    rng, tx, rx, samples, no = np.random.default_rng(12), 4, 4, 20_000, 0.1
+    h, x = complex_normal(rng, rx, tx, 1, samples), rng.standard_normal((tx, 1, samples)) / 2
+    h_hat = h + np.sqrt(epsilon) * complex_normal(rng, *h.shape)
+    y, facts = send(rng, h, x, no), {"err_var": epsilon, "noisy_channel": True, "kind": kind, "prior_variance": 0.25}
+    x_hat, variance = recover(h_hat, y, no, 2 * tx, tx, **facts)
+    errors = (x_hat - x) ** 2
+    assert abs(errors.mean() - variance.mean()) < 5 * errors.mean(0).std() / np.sqrt(samples)
+    widely, _ = recover(h_hat, y, no, tx, tx, **facts)
+    assert ((widely - x) ** 2).mean() < errors.mean()
+
+
 def test_unbiased_complex_lmmse_is_sionnas():
     rng = np.random.default_rng(9)
     h, y = (complex_normal(rng, *shape).astype(np.complex64) for shape in ((3, 4, 3, 20), (3, 3, 20)))

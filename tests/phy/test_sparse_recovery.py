@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from phy import CodePrior
 from phy.recovery.sparse import BlockOperator, fista, omp
-from tests.phy.links import draw, link_with
+from tests.phy.links import NUM_TOKENS, WIDTH, draw, link_with
 
 STARVED = {"num_tx_ant": 8, "num_rx_ant": 2}
 
@@ -106,6 +106,28 @@ def test_fista_meets_the_conditions_of_the_minimum():
     np.testing.assert_allclose(slope[nonzero], (np.sign(z) * penalty)[nonzero], atol=1e-6)
 
 
+def test_pylops_finds_the_same():
+    sparsity = pytest.importorskip("pylops.optimization.sparsity")
+    matrix_mult = pytest.importorskip("pylops").MatrixMult
+    matrix, _, y = problem(rows=30, terms=4)
+    y += 0.01 * np.random.default_rng(3).standard_normal(y.shape)
+    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+    step, penalty, iterations = 1 / np.linalg.norm(matrix, 2, axis=(1, 2)).max() ** 2, 0.1, 300
+    ours = {
+        "omp": omp(dense(matrix), tf.constant(y), max_terms=4)[0].numpy(),
+        "fista": fista(dense(matrix), tf.constant(y), penalty=penalty, step=step, iterations=iterations).numpy(),
+    }
+    for example in range(len(y)):
+        operator = matrix_mult(matrix[example])
+        theirs = {
+            "omp": sparsity.omp(operator, y[example], niter_outer=4, niter_inner=4, sigma=0.0)[0],
+            "fista": sparsity.fista(operator, y[example], niter=iterations, alpha=step, eps=2 * penalty, tol=0.0)[0],
+        }
+        for name, expected in theirs.items():
+            np.testing.assert_array_equal(np.abs(ours[name][example]) > 1e-3, np.abs(expected) > 1e-3)
+            np.testing.assert_allclose(ours[name][example], expected, atol=1e-3)
+
+
 def errors_of(recovery, train, test, snr_db=20.0, **facts):
     prior = None if recovery == "white" else CodePrior.fit(train)
     link = link_with(prior, recovery=recovery.replace("white", "lmmse"), **{**STARVED, **facts})
@@ -121,6 +143,24 @@ def test_antenna_starved_links_rank_as_theory_says():
     assert error["vamp"] < error["lmmse"] < 0.7 * error["white"]
     assert error["fista"] < 1.1 * error["lmmse"]
     assert error["omp"] < error["white"]
+
+
+@pytest.mark.parametrize("recovery", ["omp", "fista", "vamp"])
+def test_without_a_prior_codes_are_sought_in_their_own_coordinates(recovery):
+    """No prior is a white one; codes of few numbers are found that antennas alone could not tell apart."""
+    rng = np.random.default_rng(9)
+    codes = rng.standard_normal((256, NUM_TOKENS, WIDTH)) * (rng.random((256, NUM_TOKENS, WIDTH)) < 1 / 8) * 8**0.5
+    white = CodePrior.white(NUM_TOKENS, WIDTH)
+    facts, numbers = {**STARVED, "estimator": "perfect"}, np.arange(256)
+    out, linear = (link_with(None, recovery=kind, **facts)(codes, 20.0, numbers) for kind in (recovery, "lmmse"))
+    known = link_with(white, recovery=recovery, **facts)(codes, 20.0, numbers)
+    np.testing.assert_array_equal(out.codes_hat, known.codes_hat)
+    np.testing.assert_array_equal(out.error_var, known.error_var)
+    if recovery == "vamp":  # for one Gaussian, the linear estimate
+        np.testing.assert_allclose(out.codes_hat, linear.codes_hat, atol=0.05)
+    else:
+        errors = [float(np.mean((part.codes_hat - codes) ** 2)) for part in (out, linear)]
+        assert errors[0] < 0.8 * errors[1]
 
 
 def test_gaussian_codes_leave_nothing_to_gain_over_the_linear_estimate():

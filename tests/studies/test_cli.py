@@ -1,9 +1,12 @@
 import importlib
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from rich.table import Table
 from typer.testing import CliRunner
 
 from phy import CodePrior, selfcheck
@@ -244,6 +247,29 @@ def test_selfcheck_shows_every_row_and_fails_with_the_first_that_is_off(tokenlin
     assert "gain of the fades" in out
     assert "1.001" in out
     assert ("off" in out) == (verdict == "off")
+
+
+@pytest.mark.parametrize("missed", [[], ["the goal of 3"]])
+def test_the_command_shows_keeps_and_fails_with_a_missed_goal(tokenlink, monkeypatch, tmp_path, missed):
+    def measure(*, rounds, on_case):
+        on_case("the only case")
+        return {"rounds": rounds}
+
+    stub = SimpleNamespace(measure=measure, tables=lambda report: [Table(title="figures")], shortfalls=lambda r: missed)
+    monkeypatch.setitem(cli.BENCHMARKS, "stub", "a_stub_benchmark")
+    monkeypatch.setitem(sys.modules, "a_stub_benchmark", stub)
+    code, out, err = tokenlink("bench", "stub", "--rounds", "2")
+    assert code == (1 if missed else 0)
+    assert "the only case" in err
+    assert ("tokenlink: the goal of 3" in err) == bool(missed)
+    assert "bench-stub.json" in out
+    assert json.loads((tmp_path / "bench-stub.json").read_text()) == {"rounds": 2}
+
+
+def test_an_unknown_benchmark_is_refused(tokenlink):
+    code, _, err = tokenlink("bench", "speed")
+    assert code != 0
+    assert "there is no benchmark 'speed'; there is: phy, recovery, bridge, soak" in err
 
 
 def test_scenes_hands_its_options_on(tokenlink, monkeypatch):

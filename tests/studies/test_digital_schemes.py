@@ -10,11 +10,11 @@ from phy import LinkConfig
 from phy.digital_link import MCS
 from studies import accuracy_vs_snr
 from studies.questions import Batch
-from studies.schemes import answer_text, caption
+from studies.schemes import answer_text, caption, quantized_tokens
 from studies.schemes.caption import Text, sample_captions
 from studies.schemes.caption_error_free import ErrorFree
 from studies.schemes.digital import payload_link
-from studies.schemes.digital.payload_link import MEASURED, QPSK, make_payload_link
+from studies.schemes.digital.payload_link import MEASURED, QPSK, PayloadLink, make_payload_link
 from studies.schemes.digital.quantizers import (
     TransformQuantizer,
     VectorQuantizer,
@@ -378,6 +378,41 @@ def test_the_adapted_image_is_finer_at_a_higher_snr_and_the_fixed_one_is_not(ima
             errors[name, snr_db] = np.mean((shown.astype(float) - image) ** 2)
     assert errors["adapted", 20.0] < 0.9 * errors["adapted", 0.0]
     assert errors["fixed", 20.0] == errors["fixed", 0.0]
+
+
+class Careless(FakeDigitalLink):
+    """As the fake, but of what arrives the second third is changed on the way, and nothing says so."""
+
+    def __call__(self, payloads, snr_db, realisation):
+        received = super().__call__(payloads, snr_db, realisation)
+        changed = [number % 3 == 1 for number in realisation]
+        return [p and bytes([p[0] ^ 1]) + p[1:] if c else p for p, c in zip(received, changed, strict=True)]
+
+
+def test_errors_that_the_crc_lets_through_are_counted_apart_from_losses():
+    link, payloads = PayloadLink(Careless, lambda snr_db: (4, 0.5), 80), [bytes([i]) for i in range(12)]
+
+    def read(payload):
+        if payload[0] == 5:
+            raise ValueError("no payload starts so")
+        return payload[0]
+
+    delivered = link.send(payloads, (4, 0.5), 10.0, np.arange(12), read)
+    assert delivered == [None, 0, 2, None, None, None, None, 6, 8, None, 11, 11]  # 4 arrives as 5: noticed; 5 too
+    assert [i for i, wrong in enumerate(delivered.undetected) if wrong] == [1, 7, 10]
+
+
+def test_a_study_archives_undetected_errors(fakes, config, no_real_link, tmp_path, monkeypatch):
+    careless = PayloadLink(Careless, lambda snr_db: (4, 0.5), 80)
+    monkeypatch.setattr(quantized_tokens, "payload_link", lambda workbench: careless)
+    schemes = ["machine-tokens", "quantized-tokens", "caption", "caption-error-free"]
+    results, failed = accuracy_vs_snr.main(config.updated({"schemes": schemes}), out=tmp_path)
+    assert not failed
+    np.testing.assert_allclose(results.of("undetected_rate", "quantized-tokens"), [0, 1 / 3, 1 / 3])
+    np.testing.assert_allclose(results.of("loss_rate", "quantized-tokens"), [1, 1 / 3, 1 / 3])
+    for name in ("caption", "caption-error-free"):
+        assert (results.of("undetected_rate", name) == 0).all()
+    assert np.isnan(results.of("undetected_rate", "machine-tokens")).all()
 
 
 def test_a_study_archives_losses_and_errors_of_digital_schemes(fakes, config, no_real_link, tmp_path):

@@ -33,6 +33,21 @@ MEASURED = (
 HIGHEST_RATE = {2: 602, 4: 658, 6: 873, 8: 948}  # by bits per symbol [1/1024]; TS 38.214, table 5.1.3.1-2
 
 
+class Delivered(list[Any]):
+    """What was read of each payload; None where it was lost.
+
+    Parameters
+    ----------
+    items : sequence
+    undetected : sequence of bool
+        Which of them passed the CRC and were read, yet are not what was sent. The receiver takes them for right.
+    """
+
+    def __init__(self, items: Sequence[Any], undetected: Sequence[bool]):
+        super().__init__(items)
+        self.undetected = list(undetected)
+
+
 class PayloadLink:
     """Payloads over the digital link, in at most so many data resource elements each.
 
@@ -84,7 +99,7 @@ class PayloadLink:
         snr_db: float,
         realisation: np.ndarray,
         read: Callable[[bytes], Item],
-    ) -> list[Item | None]:
+    ) -> Delivered:
         """Send payloads, each over the fade of its number, and read what arrives.
 
         They are padded with zeros to one size: each size would be a code of its own, to be set up at both ends.
@@ -99,7 +114,7 @@ class PayloadLink:
 
         Returns
         -------
-        list
+        Delivered
             None where a payload was lost.
 
         Raises
@@ -115,7 +130,11 @@ class PayloadLink:
             )
         padded = [payload.ljust(size, b"\0") for payload in payloads]
         received = self._link_of(mcs)(padded, snr_db=snr_db, realisation=realisation)
-        return [None if payload is None else _read(read, payload) for payload in received]
+        items = [None if payload is None else _read(read, payload) for payload in received]
+        wrong = [
+            item is not None and payload != sent for item, payload, sent in zip(items, received, padded, strict=True)
+        ]
+        return Delivered(items, wrong)
 
     def ledger(self) -> "Ledger":
         """Return what one payload is charged: the whole budget, and the pilots of its slots."""

@@ -1,0 +1,143 @@
+"""What `tokenlink bench` makes of figures: tables and missed goals. None of them is measured here."""
+
+import copy
+import io
+
+import pytest
+from rich.console import Console
+
+from studies.benchmarks import bridge as bridge_benchmark
+from studies.benchmarks import phy as phy_benchmark
+from studies.benchmarks import recovery as recovery_benchmark
+
+STAGES = ("CIR", "CIR to H", "H given", "fresh realisations")
+PHY = {
+    "4x8, 64 subcarriers": {
+        "stages": {stage: {"tokenlink": 0.001, "sionna": 0.03, "sionna_xla": 0.02} for stage in STAGES},
+        "ratios": {"CIR to H": 30.0, "H given": 30.0, "fresh realisations": 30.0},
+        "goals": {"CIR to H": 15, "H given": 20, "fresh realisations": 5},
+        "products_s": 0.0005,
+        "errors": dict.fromkeys(phy_benchmark.MAX_ERRORS, 1e-7),
+    }
+}
+RECOVERY = {
+    "pylops": {
+        name: {"tokenlink_s": 0.01, "pylops_s": 0.5, "ratio": 50.0, "same_support": 1.0, "difference": 1e-5}
+        for name in ("omp", "fista")
+    },
+    "codes": {
+        "num_training": 10,
+        "num_sent": 20,
+        "nmse": {
+            "8x2": {
+                "no prior": {
+                    "ls": "recovery='ls' has no solution",
+                    "lmmse": 0.5,
+                    "omp": 2.0,
+                    "fista": 0.6,
+                    "vamp": 0.5,
+                },
+                "learned": {
+                    "ls": "recovery='ls' has no solution",
+                    "lmmse": 0.1,
+                    "omp": 0.2,
+                    "fista": 0.05,
+                    "vamp": 0.01,
+                },
+            }
+        },
+        "gini": 0.8,
+        "best_tenth_error": 0.02,
+    },
+}
+BRIDGE = {
+    "imports": {"phy": 2.0},
+    "crossing": {
+        **{"link": 0.010, "channel": 0.0101, "link and tape": 0.020, "channel and backward": 0.0203},
+        "bridge alone": 0.0001,
+    },
+    "training step": {
+        **{"white noise": 1.0, "fades met before": 1.02, "new fades": 1.2, "as in training": 1.05},
+        "cached_share": 0.9,
+    },
+    "cosines": [
+        {"recovery": recovery, "prior": False, "estimator": "perfect", "snr_db": snr_db, "cosine": 1.0, "least": least}
+        for recovery, least in (("ls", 0.9999), ("lmmse", 0.5))
+        for snr_db in bridge_benchmark.SNRS_DB
+    ],
+}
+REPORTS = [(phy_benchmark, PHY), (recovery_benchmark, RECOVERY), (bridge_benchmark, BRIDGE)]
+
+
+def changed(report, value, *path):
+    report = copy.deepcopy(report)
+    part = report
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    return report
+
+
+def shown(tables):
+    """Lines of text; titles are as wide as their tables, and wrap."""
+    file = io.StringIO()
+    Console(file=file, width=200).print(*tables)
+    return [" ".join(line.split()) for line in file.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize(("benchmark", "report"), REPORTS)
+def test_met_goals_are_not_named(benchmark, report):
+    assert benchmark.shortfalls(report) == []
+
+
+CASE = "4x8, 64 subcarriers"
+MISSED = [
+    (phy_benchmark, changed(PHY, 14.9, CASE, "ratios", "CIR to H"), "CIR to H is 14.9 times as fast, not 15"),
+    (phy_benchmark, changed(PHY, 4.0, CASE, "ratios", "fresh realisations"), "fresh realisations is 4.0 times"),
+    (phy_benchmark, changed(PHY, 2e-5, CASE, "errors", "H"), f"{CASE}: H differs by 2.0e-05"),
+    (phy_benchmark, changed(PHY, float("nan"), CASE, "errors", "H"), "H differs by nan"),
+    (recovery_benchmark, changed(RECOVERY, 19.0, "pylops", "omp", "ratio"), "omp: 19.0 times the throughput, not 20"),
+    (recovery_benchmark, changed(RECOVERY, 0.5, "pylops", "omp", "same_support"), "omp: same support in 50% of"),
+    (
+        recovery_benchmark,
+        changed(RECOVERY, 2e-3, "pylops", "fista", "difference"),
+        "fista: coefficients differ by 2.0e-03",
+    ),
+    (bridge_benchmark, changed(BRIDGE, 0.0105, "crossing", "channel"), "forward: the bridge adds 500 µs to 10000 µs"),
+    (bridge_benchmark, changed(BRIDGE, 0.03, "crossing", "channel and backward"), "forward and backward: the bridge"),
+    (
+        bridge_benchmark,
+        changed(BRIDGE, 1.11, "training step", "as in training"),
+        "takes 1.11 times as long as with white",
+    ),
+    (
+        bridge_benchmark,
+        changed(BRIDGE, 0.99, "cosines", 0, "least"),
+        "ls, channel known, 0 dB: gradients differ, 0.9900",
+    ),
+]
+
+
+@pytest.mark.parametrize(("benchmark", "report", "line"), MISSED)
+def test_a_missed_goal_is_named_alone(benchmark, report, line):
+    (found,) = benchmark.shortfalls(report)
+    assert line in found
+
+
+def test_tables_hold_the_figures_and_their_units():
+    text = " ".join(shown(phy_benchmark.tables(PHY)))
+    for words in ("processor time in ms", "bare matrix products", "fresh realisations", "XLA", "1.0e-07", "1e-05"):
+        assert words in text
+    text = " ".join(shown(bridge_benchmark.tables(BRIDGE)))
+    for words in ("in ms; memory holds 90%", "10.10", "1.050", "1.000 (0.50)"):
+        assert words in text
+
+
+def test_the_table_of_recoveries_names_its_link_and_who_wins():
+    lines = shown(recovery_benchmark.tables(RECOVERY))
+    title = "over cdl-c, estimator perfect, modulation amplitude; prior learned from 10 codes"
+    assert title in " ".join(lines)
+    assert [line for line in lines if line.startswith("8x2")] == [
+        "8x2 no prior refused -3.01 3.01 -2.22 -3.01 lmmse, vamp",
+        "8x2 learned refused -10.00 -6.99 -13.01 -20.00 vamp",
+    ]
