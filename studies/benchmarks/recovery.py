@@ -31,7 +31,7 @@ SNR_DB, ANTENNAS = 20.0, ((8, 2), (8, 3))
 RECOVERIES = ("ls", "lmmse", "omp", "fista", "vamp")
 PRIORS = ("no prior", "learned")
 TIE_DB = 0.01
-STARVED = {"channel": "cdl-c", "estimator": "perfect", "modulation": "amplitude"}
+STARVED: dict[str, Any] = {"channel": "cdl-c", "estimator": "perfect", "modulation": "amplitude"}
 
 
 class Problems:
