@@ -160,17 +160,20 @@ def main(
     rng = random.Random(seed)
     agents = build_agents(sensor, task, num_tokens=num_tokens, width=width, r=r, nested=nested)
     agents.seed = seed
-    new_words = True  # what each token says is still to be learned
+    taught = True  # what the tokens say, and how a code writes it, is still to be learned
     if init is not None:
         earlier = AgentLink.from_pretrained(init)
-        learned, new_words = earlier.sensor.state_dict(), earlier.num_tokens != num_tokens
-        if new_words:
+        learned, same_tokens = earlier.sensor.state_dict(), earlier.num_tokens == num_tokens
+        if not same_tokens:
             learned["slots"] = agents.sensor.slots
         agents.sensor.load_state_dict(learned)
+        same_code = width is None  # which has nothing to learn but scales
         if isinstance(agents.code, JTCC) and isinstance(earlier.code, JTCC) and earlier.width == agents.width:
             agents.code.start_from(earlier.code)
+            same_code = True
         elif earlier.code.settings() == agents.code.settings():
             agents.code.load_state_dict(earlier.code.state_dict())
+        taught = not (same_tokens and same_code)
     trained = [*lora_parameters(agents.sensor.model), agents.sensor.slots]
     everything = trained + list(agents.code.parameters())
     frozen_hash = hash_of({"task_agent": agents.task_agent})
@@ -210,7 +213,7 @@ def main(
         tokens_hat = received(features, descriptions, snr, torch.arange(first, first + batch), sent)
         loss, accuracy = answer_from_tokens(agents.task_agent, tokens_hat, packed)
         metrics = {"accuracy": accuracy.item()}
-        pull = max(0.0, 1 - share / 0.5) if new_words else 0.0
+        pull = max(0.0, 1 - share / 0.5) if taught else 0.0
         if pull:
             error = (normalize_tokens(tokens_hat) - teach(chosen)[:, :sent]).square().mean()
             metrics["pull"] = error.item()

@@ -283,7 +283,9 @@ def main(
         Lesson(draw_text_scenes(tokenizer, 2000, seed, 1, 2), True, {"superposed": 1.0}, 0.92, 0.03),
         Lesson(draw_text_scenes(tokenizer, 4000, seed, 1, 4), True, {"superposed": 1.0}, 0.88, 0.06),
         Lesson(whole, False, {"superposed": 0.75, "words": 0.2, "blind": 0.05}, 0.85, 0.35),
-        Lesson(whole, False, {"superposed": 0.2, "words": 0.1, "dealt": 0.56, "tokens": 0.1, "blind": 0.04}, 2.0, 1.0),
+        Lesson(
+            whole, False, {"superposed": 0.13, "words": 0.08, "dealt": 0.7, "tokens": 0.05, "blind": 0.04}, 2.0, 1.0
+        ),
     ]
     pointers = Pointers(model.config.hidden_size)
     skill = 0.0  # running accuracy at reading superposed vectors

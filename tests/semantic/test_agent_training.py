@@ -225,7 +225,8 @@ def test_training_goes_on_from_agents_with_another_number_of_tokens(pair, data, 
         assert not changed(parameters_of(first.code), agents.code) - {"power"}
         assert changed(parameters_of(first.sensor), agents.sensor) == (set() if num_tokens == 3 else {"slots"})
         assert agents.num_tokens == num_tokens
-    assert pulled == [False, True]
+    main(*args, num_tokens=3, init=tmp_path / "3", **{**options, "width": 6})
+    assert pulled == [False, True, True]  # a code of another width is learned from the start
 
 
 def test_training_refuses_a_task_agent_that_moved(pair, data, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from safetensors import safe_open
 from scipy.stats import binom
 
 from semantic import AgentLink
-from semantic.agent_link import PRETRAINED
+from semantic.agent_link import PRETRAINED, hash_of
 from semantic.data import shipped_split
 from semantic.deepjscc import DeepJSCC, to_images, to_tensor
 from semantic.endpoints.architecture import build_tokenizer
@@ -33,10 +33,10 @@ def asked():
     return [images[q.image_index] for q in chosen], [q.question for q in chosen], [q.answer for q in chosen]
 
 
-def test_shipped_weights_are_safetensors_and_json_of_less_than_30_megabytes():
+def test_shipped_weights_are_safetensors_and_json_of_less_than_33_megabytes():
     files = [path for path in PRETRAINED.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".jsonl", ".md", ".jinja"}, files
-    assert sum(path.stat().st_size for path in files) < 30e6
+    assert sum(path.stat().st_size for path in files) < 33e6
     weights = [path for path in files if path.suffix == ".safetensors"]
     assert weights
     for path in weights:
@@ -94,6 +94,29 @@ def test_the_wrong_images_tokens_are_worth_no_more_than_none(agents, asked):
     codes = agents.encode(images[1:], questions[:-1])
     count = right(agents.answer_codes(codes, questions[:-1]), answers[:-1])
     assert binom.sf(count - 1, len(codes), BLIND + 0.03) > ONCE_IN_A_THOUSAND, count
+
+
+OTHERS = {
+    "clevr-mini-1": (1, 64),
+    "clevr-mini-2": (2, 64),
+    "clevr-mini-3": (3, 64),
+    "clevr-mini-seed-0": (5, 64),
+    "clevr-mini-seed-1": (5, 64),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_pairs_for_the_other_studies_are_what_their_names_say_and_know_the_image(name, agents, asked):
+    pair = AgentLink.from_pretrained(name)
+    assert (pair.num_tokens, pair.width) == OTHERS[name]
+    assert hash_of({"task_agent": pair.task_agent}) == hash_of({"task_agent": agents.task_agent})
+    if "seed" in name:
+        assert pair.seed == int(name[-1])
+    images, questions, answers = (part[:200] for part in asked)
+    codes = pair.encode(images, questions)
+    assert codes.square().mean().item() == pytest.approx(1, abs=0.1)  # the power that the link takes them to have
+    count = right(pair.answer_codes(codes, questions), answers)
+    assert binom.sf(count - 1, len(answers), BLIND) < (0.05 if name == "clevr-mini-1" else ONCE_IN_A_THOUSAND), count
 
 
 def test_the_uncompressed_pair_is_shipped_as_well():
