@@ -30,7 +30,7 @@ class BitChannel(nn.Module):
         self.link = link
 
     @torch.compiler.disable
-    def forward(
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         payloads: torch.Tensor,
         snr_db: float | Sequence[float] | np.ndarray | torch.Tensor = 10.0,
