@@ -1,10 +1,11 @@
+import itertools
 import pickle
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from phy import AnalogLink
+from phy import AnalogLink, CodePrior
 from phy.channel import BLOCK
 from phy.scenarios import SCENARIOS
 from tests.phy.links import ALL_CHANNELS, make_codes, make_link
@@ -116,6 +117,19 @@ def test_no_nan_at_square_channels_and_any_snr(channel, tx, rx, estimator):
     for snr_db in (-10.0, 0.0, 40.0):
         for part in link(codes, snr_db, np.arange(64)):
             assert np.isfinite(part).all()
+
+
+@pytest.mark.parametrize("recovery", ["lmmse", "lmmse-unbiased", "complex-lmmse-unbiased"])
+@pytest.mark.parametrize("estimator", ["perfect", "ls-linear", "lmmse"])
+def test_no_nan_from_linear_estimates_with_square_and_starved_channels(recovery, estimator):
+    codes = make_codes(64)
+    prior = CodePrior.fit(make_codes(200)) if recovery == "lmmse" else None
+    for num_rx_ant in (4, 1):
+        link = make_link(channel="cdl-c", num_tx_ant=4, num_rx_ant=num_rx_ant, estimator=estimator, recovery=recovery)
+        links = [link] if prior is None else [link, AnalogLink(link.config, prior=prior)]
+        for each, snr_db in itertools.product(links, (-10.0, 40.0)):
+            for part in each(codes, snr_db, np.arange(64)):
+                assert np.isfinite(part).all()
 
 
 def test_double_precision_meets_the_same_fades():

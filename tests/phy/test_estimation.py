@@ -45,6 +45,21 @@ def test_error_variance_is_the_mean_squared_error(channel, estimator, snr_db, sp
     assert abs(error.mean() - expected) < 5 * error.std() / np.sqrt(len(error)) + 0.02 * expected
 
 
+def test_interpolated_estimates_fall_with_the_noise_to_the_floor_of_their_interpolation():
+    """Without noise what is left of the error is what straight lines between pilots miss of a channel that curves."""
+    nmse = {}
+    for estimator in ("ls-nearest", "ls-linear", "lmmse"):
+        link = make_link(channel="tdl-a", estimator=estimator, speed=60.0, delay_spread=300e-9, cyclic_prefix_length=9)
+        for snr_db in (0.0, 10.0, 60.0, 80.0):
+            h, h_hat, _ = estimate(link, batch=256, snr_db=snr_db, width=150)
+            nmse[estimator, snr_db] = (np.abs(h_hat - h) ** 2).mean() / (np.abs(h) ** 2).mean()
+        assert nmse[estimator, 0.0] > nmse[estimator, 10.0] > nmse[estimator, 60.0]
+        assert nmse[estimator, 60.0] == pytest.approx(nmse[estimator, 80.0], rel=0.05)
+    assert nmse["ls-nearest", 80.0] > nmse["ls-linear", 80.0] > nmse["lmmse", 80.0]
+    no_noise = [nmse["ls-linear", snr_db] - nmse["ls-linear", 80.0] for snr_db in (0.0, 10.0)]
+    assert no_noise[0] == pytest.approx(10 * no_noise[1], rel=0.1)  # the noise's own part is in proportion to it
+
+
 def test_lmmse_estimate_is_its_textbook_formula():
     link = make_link(estimator="lmmse", channel="tdl-a", speed=30.0, num_tx_ant=2, num_rx_ant=1, fft_size=16)
     transmission = link.transmission(num_tokens=5, width=16)
