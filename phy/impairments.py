@@ -125,9 +125,8 @@ class Receiver:
         if not self.active:
             return y
         config = self._config
-        waveform = self._modulator(
-            ofdm_symbols(y, config.num_subcarriers)
-        )  # [num_rx_ant, batch, num_symbols, fft_size]
+        # [num_rx_ant, batch, num_symbols, fft_size]
+        waveform = self._modulator(ofdm_symbols(y, config.num_subcarriers))
         if self._oscillates:
             turn = tf.constant(self._turn, no.dtype)
             if config.phase_noise_linewidth > 0:
