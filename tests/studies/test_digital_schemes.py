@@ -26,6 +26,7 @@ from studies.schemes.digital.quantizers import (
 )
 from studies.schemes.digital.text_code import TextCode
 from studies.schemes.jpeg_ldpc import JpegLdpc, compress, decompress
+from studies.workbench import ModelsConfig
 from tests.studies.fakes import FakeDataset, FakeDigitalLink, fake_link
 
 # --- words ---------------------------------------------------------------------------------------------------------
@@ -281,7 +282,7 @@ def batch():
 
 def make(name, agents, batch):
     bench = SimpleNamespace(
-        config=SimpleNamespace(models=SimpleNamespace(machine_tokens="pair"), link=LinkConfig()),
+        config=SimpleNamespace(models=ModelsConfig(machine_tokens="pair"), link=LinkConfig()),
         agents=lambda name: agents,
         channel=SimpleNamespace(link=SimpleNamespace(ledger=lambda num_tokens, width: SimpleNamespace(data_res=80))),
         question_facts=lambda: {"image_index": np.array([q.image_index for q in batch.questions])},
