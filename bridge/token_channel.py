@@ -7,8 +7,10 @@ import numpy as np
 import tensorflow as tf
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 
 from bridge.autograd import Exact, StraightThrough
+from bridge.tensors import to_tf, to_torch
 from phy import AnalogLink
 
 _GRADIENTS = {"straight-through": StraightThrough, "exact": Exact}
@@ -83,9 +85,10 @@ class TokenChannel(nn.Module):
             return self.link(sent, **facts).codes_hat
 
         precise = codes.to(_PRECISIONS[self.link.config.precision])
-        wanted = torch.is_grad_enabled() and codes.requires_grad
-        function = _GRADIENTS[self.gradient] if wanted else StraightThrough  # no tape that nobody will play back
-        return function.apply(precise, send).to(codes.dtype)
+        if (torch.is_grad_enabled() and codes.requires_grad) or forward_ad.unpack_dual(codes).tangent is not None:
+            return _GRADIENTS[self.gradient].apply(precise, send).to(codes.dtype)
+        # no tape that nobody will play back, and no node of PyTorch's graph, which costs more than crossing twice
+        return to_torch(send(to_tf(precise)), device=codes.device, dtype=codes.dtype)
 
     def extra_repr(self) -> str:
         """The facts of the link that a printed model should show."""

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.utils.checkpoint import checkpoint
 
 from bridge.autograd import Exact
@@ -321,3 +322,12 @@ def test_bad_arguments_are_refused_at_once():
         make_channel("magic")
     with pytest.raises(TypeError, match="link must be an AnalogLink, got LinkConfig"):
         TokenChannel(LinkConfig())
+
+
+@pytest.mark.parametrize("gradient", KINDS)
+def test_a_tangent_is_not_dropped_in_silence(gradient):
+    codes = torch.randn(2, 1, 8)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(codes, torch.ones_like(codes))
+        with pytest.raises(RuntimeError, match="jvp"):
+            make_channel(gradient)(dual, realisation=[0, 1])
