@@ -166,7 +166,7 @@ def make_channel(link: LinkConfig, prior: str | None = None) -> "TokenChannel":
     from bridge import TokenChannel  # before phy: it fixes the order in which the two frameworks are loaded
     from phy import AnalogLink, CodePrior
 
-    return TokenChannel(AnalogLink(link, prior=None if prior is None else CodePrior.load(Path(prior).expanduser())))
+    return TokenChannel(AnalogLink(link, prior=None if prior is None else CodePrior.load(prior)))
 
 
 def without_place(name: str | None) -> str | None:

@@ -78,4 +78,4 @@ def build(workbench: Workbench) -> MachineTokens:
     if not path.is_file():
         raise FileNotFoundError(f"models.code_prior: there is no file {path}; `tokenlink train prior` writes one")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return MachineTokens(agents, workbench.channel_with_prior(models.code_prior), digest)
+    return MachineTokens(agents, workbench.channel_with_prior(str(path)), digest)
