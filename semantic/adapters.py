@@ -42,6 +42,31 @@ def lora_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
     return parameters
 
 
+@torch.no_grad()
+def start_lora(model: PreTrainedModel, earlier: PreTrainedModel) -> None:
+    """Make a model's LoRA compute what an earlier one of the same or a lower rank computes.
+
+    What rank is new starts as LoRA does, from a random A and a B of zeros.
+
+    Raises
+    ------
+    ValueError
+        If the earlier rank is higher, or its ``lora_alpha / r`` is another.
+    """
+    new, old = model.peft_config["default"], earlier.peft_config["default"]
+    if old.r > new.r or old.lora_alpha * new.r != new.lora_alpha * old.r:
+        raise ValueError(
+            f"LoRA of rank {new.r} and lora_alpha {new.lora_alpha} cannot start from rank {old.r} and lora_alpha "
+            f"{old.lora_alpha}; give r={old.r} or more, and the same lora_alpha / r"
+        )
+    learned = dict(earlier.named_parameters())
+    for name, parameter in model.named_parameters():
+        if "lora_A" in name:  # [r, in]
+            parameter[: old.r] = learned[name]
+        elif "lora_B" in name:  # [out, r]
+            parameter[:, : old.r] = learned[name]
+
+
 @contextmanager
 def without_lora(model: PreTrainedModel) -> Iterator[None]:
     """Switch a model's LoRA off within the block: the model as it was pretrained."""

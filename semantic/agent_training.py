@@ -24,7 +24,7 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from semantic.adapters import add_lora, lora_parameters
+from semantic.adapters import add_lora, lora_parameters, start_lora
 from semantic.agent_link import AgentLink, hash_of
 from semantic.data.clevr import ClevrDataset
 from semantic.data.packing import Packed, answer_loss, attention_mask, pack
@@ -151,8 +151,11 @@ def main(
         Real numbers per token; None sends the tokens uncompressed.
     snr_db : (low, high)
         Each example's SNR is drawn uniformly between the two.
+    r : int
+        Rank of LoRA; its `lora_alpha` is twice that.
     init : Path, optional
-        Trained agents to go on from: LoRA, slots where they are as many, and the code where it has the same width.
+        Trained agents to go on from: LoRA of this rank or a lower one, slots where they are as many, and the code where
+        it has the same width.
     nested : bool
         Train a code whose first tokens suffice; `num_tokens` is the largest number.
     """
@@ -163,10 +166,10 @@ def main(
     taught = True  # what the tokens say, and how a code writes it, is still to be learned
     if init is not None:
         earlier = AgentLink.from_pretrained(init)
-        learned, same_tokens = earlier.sensor.state_dict(), earlier.num_tokens == num_tokens
-        if not same_tokens:
-            learned["slots"] = agents.sensor.slots
-        agents.sensor.load_state_dict(learned)
+        same_tokens = earlier.num_tokens == num_tokens
+        start_lora(agents.sensor.model, earlier.sensor.model)
+        if same_tokens:
+            agents.sensor.slots.data.copy_(earlier.sensor.slots.data)
         same_code = width is None  # which has nothing to learn but scales
         if isinstance(agents.code, JTCC) and isinstance(earlier.code, JTCC) and earlier.width == agents.width:
             agents.code.start_from(earlier.code)

@@ -6,25 +6,27 @@ from peft import PeftConfig
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, GPT2Config, GPT2LMHeadModel
 
-from semantic.adapters import add_lora, load_lora, lora_parameters, save_lora, without_lora
+from semantic.adapters import add_lora, load_lora, lora_parameters, save_lora, start_lora, without_lora
 from tests.semantic.models import HIDDEN, build_sensor_model, changed, parameters_of
 
 RANK, BLOCKS = 2, 2
 
 
-def adapted(seed=3):
+def adapted(seed=3, r=RANK, lora_alpha=4):
     """A tiny LLaVA whose LoRA has moved away from zero."""
     model = build_sensor_model()
     torch.manual_seed(seed)
-    for parameter in add_lora(model, r=RANK, lora_alpha=4):
+    for parameter in add_lora(model, r=r, lora_alpha=lora_alpha):
         torch.nn.init.normal_(parameter, std=0.5)
     return model
 
 
-@torch.no_grad()
-def hidden(model):
+def hidden_with_gradient(model):
     embeds = torch.randn(2, 6, HIDDEN, generator=torch.Generator().manual_seed(0))
     return model.get_decoder()(inputs_embeds=embeds, use_cache=False).last_hidden_state
+
+
+hidden = torch.no_grad()(hidden_with_gradient)
 
 
 def test_lora_sits_on_the_language_models_keys_and_values_and_nowhere_else():
@@ -49,6 +51,25 @@ def test_as_many_parameters_are_trained_as_lora_has():
     assert sum(p.numel() for p in parameters) == BLOCKS * 2 * 2 * RANK * HIDDEN
     assert {id(p) for p in parameters} == {id(p) for p in model.parameters() if p.requires_grad}
     assert {id(p) for p in parameters} == {id(p) for p in lora_parameters(model)}
+
+
+@pytest.mark.parametrize("r", [RANK, RANK + 3])
+def test_a_higher_rank_starts_with_what_a_lower_one_has_learned(r):
+    learned = adapted()
+    model = build_sensor_model()
+    add_lora(model, r=r, lora_alpha=2 * r)
+    before = hidden(model)
+    start_lora(model, learned)
+    assert (hidden(model) - hidden(learned)).abs().max() < 1e-5 < (hidden(model) - before).abs().max()
+    hidden_with_gradient(model).sum().backward()
+    ups = {name: p for name, p in model.named_parameters() if "lora_B" in name}
+    assert all(p.grad.abs().amin(0).gt(0).all() for name, p in ups.items()), "what is new would never move"
+
+
+@pytest.mark.parametrize(("r", "lora_alpha"), [(RANK - 1, 2), (RANK, 5)])
+def test_lora_starts_from_no_higher_rank_and_no_other_scale(r, lora_alpha):
+    with pytest.raises(ValueError, match=f"rank {r} and lora_alpha {lora_alpha} cannot start from rank 2 and lora_alpha 4"):
+        start_lora(adapted(r=r, lora_alpha=lora_alpha), adapted())
 
 
 def test_a_fresh_lora_changes_nothing():
