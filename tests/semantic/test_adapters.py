@@ -68,7 +68,9 @@ def test_a_higher_rank_starts_with_what_a_lower_one_has_learned(r):
 
 @pytest.mark.parametrize(("r", "lora_alpha"), [(RANK - 1, 2), (RANK, 5)])
 def test_lora_starts_from_no_higher_rank_and_no_other_scale(r, lora_alpha):
-    with pytest.raises(ValueError, match=f"rank {r} and lora_alpha {lora_alpha} cannot start from rank 2 and lora_alpha 4"):
+    with pytest.raises(
+        ValueError, match=f"rank {r} and lora_alpha {lora_alpha} cannot start from rank 2 and lora_alpha 4"
+    ):
         start_lora(adapted(r=r, lora_alpha=lora_alpha), adapted())
 
 
