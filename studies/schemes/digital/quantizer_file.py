@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from semantic.data.clevr import ClevrDataset
 
 FILE, CARD = "quantizer.safetensors", "quantizer.md"
+LARGE = ("codebooks", "basis")  # in half precision, whose error is far below any quantiser's
 KINDS = {"transform": TransformQuantizer, "vector": VectorQuantizer}
 Tables = dict[str, np.ndarray]
 
@@ -48,7 +49,7 @@ def load_tables(name_or_folder: str, kind: str, agents: "AgentLink") -> Tables:
 def save_tables(folder: Path, codes: np.ndarray, model_hash: str) -> Path:
     """Learn every kind's tables from codes, [num_examples, num_tokens, width], and write them."""
     tables = {
-        f"{kind}.{name}": np.ascontiguousarray(table, dtype=np.float16 if name.startswith("codebooks") else np.float32)
+        f"{kind}.{name}": np.ascontiguousarray(table, dtype=np.float16 if name.startswith(LARGE) else np.float32)
         for kind, quantizer in KINDS.items()
         for name, table in quantizer.learn(codes).items()
     }
