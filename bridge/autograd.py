@@ -9,7 +9,9 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from bridge.tensors import to_tf, to_torch
 
-Send = Callable[[tf.Tensor], tf.Tensor]  # over the same fades and noise each time
+# over the same fades and noise each time
+Send = Callable[[tf.Tensor], tf.Tensor]
+SendForGradient = Callable[[tf.Tensor], tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor | None]]]
 
 
 class StraightThrough(torch.autograd.Function):
@@ -17,7 +19,7 @@ class StraightThrough(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, codes: torch.Tensor, send: Send) -> torch.Tensor:
-        """Send without a tape."""
+        """Send and forget."""
         return to_torch(send(to_tf(codes)), device=codes.device)
 
     @staticmethod
@@ -27,42 +29,34 @@ class StraightThrough(torch.autograd.Function):
 
 
 class Exact(torch.autograd.Function):
-    """Send the codes under TensorFlow's tape and play it back for their gradient.
+    """Send the codes, and pull the gradient back through the link.
 
-    The tape hangs on the memory of an empty tensor that PyTorch saves, so that PyTorch frees it with everything else
-    that it saved, and drops it for the time being under gradient checkpointing. A tape plays once; where another pass
-    needs it (`retain_graph=True`), or hooks on saved tensors have made copies, the codes are sent once more. They are
-    saved too, so that a change of them in place is noticed.
+    What pulls it back holds codes and fades. It hangs on the memory of an empty tensor that PyTorch saves, so that
+    PyTorch frees it with everything else that it saved, and drops it for the time being under gradient checkpointing.
+    Where hooks on saved tensors have made copies, the codes are sent once more. They are saved too, so that a change of
+    them in place is noticed.
     """
 
     @staticmethod
-    def forward(ctx: Any, codes: torch.Tensor, send: Send) -> torch.Tensor:
-        """Send and keep the tape."""
-        received, play = _record(codes, send)
+    def forward(ctx: Any, codes: torch.Tensor, send: SendForGradient) -> torch.Tensor:
+        """Send and keep what pulls the gradient back."""
+        received, pull_back = send(to_tf(codes))
         peg = torch.empty(0)
-        peg.untyped_storage().play = play  # pyright: ignore[reportAttributeAccessIssue]
+        peg.untyped_storage().pull_back = pull_back  # pyright: ignore[reportAttributeAccessIssue]
         ctx.send = send
         ctx.save_for_backward(codes, peg)
-        return to_torch(received, device=codes.device).clone()  # what the tape keeps may not change in place
+        return to_torch(received, device=codes.device)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Gradient of the real numbers sent, from the tape."""
+        """Gradient of the real numbers sent."""
         codes, peg = ctx.saved_tensors
-        play = vars(peg.untyped_storage()).pop("play", None) or _record(codes, ctx.send)[1]
-        grad = play(to_tf(grad_outputs[0]))
+        pull_back = getattr(peg.untyped_storage(), "pull_back", None) or ctx.send(to_tf(codes))[1]
+        grad = pull_back(to_tf(grad_outputs[0]))
         if grad is None:
             raise RuntimeError(
                 "TensorFlow finds no derivative on the way from codes_hat to codes, a rounding perhaps; take "
                 "gradient='straight-through'"
             )
         return to_torch(grad, device=codes.device), None
-
-
-def _record(codes: torch.Tensor, send: Send) -> tuple[tf.Tensor, Callable[[Any], Any]]:
-    sent = to_tf(codes)
-    with tf.GradientTape() as tape:  # not persistent: that makes TensorFlow keep what second derivatives need
-        tape.watch(sent)
-        received = send(sent)
-    return received, lambda grad: tape.gradient(received, sent, output_gradients=grad)

@@ -1,6 +1,6 @@
 """TensorFlow's link as a PyTorch module."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from bridge.autograd import Exact, StraightThrough
 from bridge.tensors import to_tf, to_torch
 from phy import AnalogLink
 
-_GRADIENTS = {"straight-through": StraightThrough, "exact": Exact}
+_GRADIENTS = ("straight-through", "exact")
 _PRECISIONS = {"single": torch.float32, "double": torch.float64}
 
 
@@ -24,8 +24,8 @@ class TokenChannel(nn.Module):
     ----------
     link : AnalogLink
     gradient : {"straight-through", "exact"}
-        `straight-through` hands the gradient of the recovered codes to the codes unchanged. `exact` runs TensorFlow's
-        tape. They agree for least squares with the perfect channel.
+        `straight-through` hands the gradient of the recovered codes to the codes unchanged. `exact` pulls it back
+        through the link (`AnalogLink.vjp`). They agree for least squares with the perfect channel.
 
     Notes
     -----
@@ -84,10 +84,16 @@ class TokenChannel(nn.Module):
         def send(sent: tf.Tensor) -> tf.Tensor:
             return self.link(sent, **facts).codes_hat
 
+        def send_for_gradient(sent: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor | None]]:
+            output, pull_back = self.link.vjp(sent, **facts)
+            return output.codes_hat, pull_back
+
         precise = codes.to(_PRECISIONS[self.link.config.precision])
         if (torch.is_grad_enabled() and codes.requires_grad) or forward_ad.unpack_dual(codes).tangent is not None:
-            return _GRADIENTS[self.gradient].apply(precise, send).to(codes.dtype)
-        # no tape that nobody will play back, and no node of PyTorch's graph, which costs more than crossing twice
+            if self.gradient == "exact":
+                return Exact.apply(precise, send_for_gradient).to(codes.dtype)
+            return StraightThrough.apply(precise, send).to(codes.dtype)
+        # no node of PyTorch's graph, which costs more than crossing twice
         return to_torch(send(to_tf(precise)), device=codes.device, dtype=codes.dtype)
 
     def extra_repr(self) -> str:

@@ -117,6 +117,7 @@ def crossing(rounds: int, batch: int = 32) -> dict[str, float]:
         },
         {
             "link and tape": taped,
+            "link and pull_back": lambda: link.vjp(theirs, SNR_DB, numbers)[1](their_grad),
             "channel and backward": lambda: exact(wanting, SNR_DB, numbers).backward(grad),
         },
         {"bridge alone": lambda: alone(codes, SNR_DB, numbers)},
@@ -283,7 +284,8 @@ def _pairs(report: dict[str, Any]) -> list[tuple[str, float, float, float]]:
     times = report["crossing"]
     rows = [
         ("forward", times["channel"], times["link"]),
-        ("forward and backward", times["channel and backward"], times["link and tape"]),
+        ("forward and backward, link under a tape", times["channel and backward"], times["link and tape"]),
+        ("forward and backward, link.vjp", times["channel and backward"], times["link and pull_back"]),
     ]
     return [(name, ours, theirs, EXTRA_SHARE * theirs + EXTRA_S) for name, ours, theirs in rows]
 

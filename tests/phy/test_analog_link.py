@@ -211,6 +211,35 @@ def test_gradient_through_tensorflow_is_the_linear_map():
     np.testing.assert_allclose(tape.gradient(total, codes), make_codes(2, seed=3), rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"recovery": "lmmse"},
+        {"recovery": "ls", "clipping_db": 1.0},
+        {"recovery": "complex-ls", "estimator": "lmmse"},
+        {"recovery": "fista", "num_rx_ant": 1},
+    ],
+    ids=str,
+)
+def test_vjp_is_what_the_tape_finds(facts):
+    link, codes, upstream = make_link(channel="rayleigh", **facts), tf.constant(make_codes(2)), make_codes(2, seed=3)
+    with tf.GradientTape() as tape:
+        tape.watch(codes)
+        output = link(codes, 5.0, [0, 1])
+    expected = tape.gradient(output.codes_hat, codes, upstream)
+    again, pull_back = link.vjp(codes, 5.0, [0, 1])
+    for ours, theirs in zip(again, output, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for _ in range(2):
+        np.testing.assert_allclose(pull_back(upstream), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_vjp_counts_realisations_as_a_call_does():
+    link, codes = make_link(channel="rayleigh"), make_codes(2)
+    link.vjp(codes)
+    np.testing.assert_array_equal(link(codes).codes_hat, make_link(channel="rayleigh")(codes, 10.0, [2, 3]).codes_hat)
+
+
 def test_the_default_link_is_the_default_config():
     assert AnalogLink().config == make_link().config
 
