@@ -105,8 +105,12 @@ class Pointers(nn.Module):
         save_file({name: weight.half() for name, weight in self.state_dict().items()}, Path(folder) / FILE)
 
     def load(self, folder: Path) -> None:
-        """Read what `save` wrote."""
-        self.load_state_dict(load_file(Path(folder) / FILE))
+        """Read what `save` wrote; a model that came without it (the shipped ones do) gets heads that start anew."""
+        path = Path(folder) / FILE
+        if path.exists():
+            self.load_state_dict(load_file(path))
+        else:
+            print(f"{folder} has no {FILE}: the heads that point start anew", flush=True)
 
     def forward(self, hidden: Sequence[Tensor], embeds: Tensor, is_object: Tensor, targets: Tensor) -> Tensor:
         """Return the cross-entropy of pointing and counting.

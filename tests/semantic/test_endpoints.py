@@ -31,7 +31,16 @@ from semantic.endpoints.vision import augment, load_images, normalize, patch_lab
 from semantic.sensor_agent import SensorAgent
 from semantic.task_agent import TaskAgent
 from semantic.tasks import ATTRIBUTES
-from tests.semantic.models import HIDDEN, QUESTIONS, build_sensor_model, build_task_model, pictures, write_split
+from tests.semantic.models import (
+    HIDDEN,
+    QUESTIONS,
+    build_sensor_model,
+    build_task_model,
+    changed,
+    parameters_of,
+    pictures,
+    write_split,
+)
 from tests.semantic.worlds import Reader as Pupil
 from tests.semantic.worlds import asked, drawn_scenes, reflected
 
@@ -401,6 +410,17 @@ def test_pointing_is_perfect_where_states_tell_the_objects():
     assert losses[-1] < 0.05 * losses[0]
     wrong = torch.where(targets == NO_POINTER, NO_POINTER, 15 - targets)
     assert pointers(states, embeds, is_object, wrong) > 10 * losses[-1]
+
+
+def test_pointers_are_kept_and_start_anew_beside_a_model_that_has_none(tmp_path, capsys):
+    torch.manual_seed(0)
+    pointers, again = Pointers(HIDDEN), Pointers(HIDDEN)
+    pointers.half().float().save(tmp_path)
+    again.load(tmp_path)
+    assert not changed(parameters_of(pointers), again)
+    again.load(tmp_path / "shipped")
+    assert not changed(parameters_of(pointers), again)
+    assert "the heads that point start anew" in capsys.readouterr().out
 
 
 def test_position_words_are_as_many_as_bins():
