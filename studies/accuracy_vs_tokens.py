@@ -21,6 +21,7 @@ class Config(pairs.PairsConfig, frozen=True):
         "clevr-mini-2",
         "clevr-mini-3",
         "clevr-mini",
+        "clevr-mini-8",
     )
 
 

@@ -16,12 +16,7 @@ class Config(pairs.PairsConfig, frozen=True):
     """What can be set: `tokenlink run accuracy-vs-width -s KEY=VALUE`, or a YAML file with the same keys."""
 
     schemes: Annotated[tuple[pairs.SchemeName, ...], Distinct] = ("machine-tokens", "raw-image", "question-only")
-    pairs: Annotated[tuple[str, ...], Distinct] = (
-        "clevr-mini-width-16",
-        "clevr-mini-width-32",
-        "clevr-mini",
-        "clevr-mini-width-128",
-    )
+    pairs: Annotated[tuple[str, ...], Distinct] = ("clevr-mini-width-16", "clevr-mini")
 
 
 TINY = {"num_questions": 24, "batch_size": 12, "pairs": ["clevr-mini-width-16", "clevr-mini"]}
