@@ -101,11 +101,9 @@ OTHERS = {
     "clevr-mini-2": (2, 64),
     "clevr-mini-3": (3, 64),
     "clevr-mini-8": (8, 64),
-    "clevr-mini-width-16": (5, 16),
     "clevr-mini-adaptive": (5, 64),
     "clevr-mini-seed-0": (5, 64),
     "clevr-mini-seed-1": (5, 64),
-    "clevr-mini-seed-2": (5, 64),
 }
 
 
