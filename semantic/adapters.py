@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
@@ -53,7 +54,7 @@ def start_lora(model: PreTrainedModel, earlier: PreTrainedModel) -> None:
     ValueError
         If the earlier rank is higher, or its ``lora_alpha / r`` is another.
     """
-    new, old = model.peft_config["default"], earlier.peft_config["default"]
+    new, old = (cast(LoraConfig, m.peft_config["default"]) for m in (model, earlier))
     if old.r > new.r or old.lora_alpha * new.r != new.lora_alpha * old.r:
         raise ValueError(
             f"LoRA of rank {new.r} and lora_alpha {new.lora_alpha} cannot start from rank {old.r} and lora_alpha "
