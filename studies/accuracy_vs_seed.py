@@ -16,7 +16,7 @@ class Config(pairs.PairsConfig, frozen=True):
     """What can be set: `tokenlink run accuracy-vs-seed -s KEY=VALUE`, or a YAML file with the same keys."""
 
     schemes: Annotated[tuple[pairs.SchemeName, ...], Distinct] = ("machine-tokens", "raw-image", "question-only")
-    pairs: Annotated[tuple[str, ...], Distinct] = ("clevr-mini-seed-0", "clevr-mini-seed-1")
+    pairs: Annotated[tuple[str, ...], Distinct] = ("clevr-mini-seed-0", "clevr-mini-seed-1", "clevr-mini-seed-2")
     snr_db: SnrAxis = (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 
 

@@ -104,6 +104,7 @@ OTHERS = {
     "clevr-mini-adaptive": (5, 64),
     "clevr-mini-seed-0": (5, 64),
     "clevr-mini-seed-1": (5, 64),
+    "clevr-mini-seed-2": (5, 64),
 }
 
 
