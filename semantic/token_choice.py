@@ -21,6 +21,7 @@ from semantic.tasks import normalize_answer
 FILE = "num_tokens.json"
 ANY = "any"  # the kind of a description that the table does not know, or knows too little of
 MIN_QUESTIONS = 200  # of a kind: with fewer, the best of several accuracies is a matter of luck
+_DIGITS = 9  # behind which accuracies that differ are rounding errors
 _ATTRIBUTE = re.compile(r"\b(?:color|shape|size|material)\b")
 _KIND = re.compile(r"this is a question about (.*) \.")
 
@@ -34,30 +35,55 @@ class TokenChoice:
     snr_db : rising
     accuracy : for each kind, [num_snr][num_tokens - 1]
     num_questions : for each kind, how many each accuracy was measured on
-    tolerance : how much accuracy may be given up for fewer tokens
+    price : how much accuracy another token has to bring, or it is not sent
     model_hash : of the agents that it was measured with
     """
 
     snr_db: list[float]
     accuracy: dict[str, list[list[float]]]
     num_questions: dict[str, int]
-    tolerance: float
+    price: float
     model_hash: str
 
-    def num_tokens(self, snr_db: float, description: str) -> int:
-        """Return the smallest number whose accuracy is within the tolerance of the best at that SNR.
+    def num_tokens(self, snr_db: float, description: str, *, budget: float | None = None) -> int:
+        """Return the number of tokens for one vague description of the task; see `numbers`."""
+        numbers = self.numbers(snr_db, budget=budget)
+        return numbers.get(kind_of(description), numbers[ANY])
+
+    def numbers(self, snr_db: float, *, budget: float | None = None) -> dict[str, int]:
+        r"""Return the number for every kind of task that has one of its own, and for any other.
+
+        .. math:: n_k = \arg\max_n \; a_k(n) - p\,n
+
+        where a is the table's accuracy and p the price. A budget raises the price, the same for all kinds, until their
+        mean number, in the proportions of the table's questions, is within it: no other choice of that mean has a
+        higher mean accuracy in the table (Everett, "Generalized Lagrange multiplier method", Operations Research 1963).
 
         Parameters
         ----------
         snr_db : float
             Rounded down to the table's; below them all, their lowest.
-        description : str
-            The vague description of the task.
+        budget : float, optional
+            Tokens on average.
+
+        Raises
+        ------
+        ValueError
+            If the budget is below one token.
         """
+        if budget is not None and not budget >= 1:
+            raise ValueError(f"budget must be one token at least, got {budget!r}")
         row = max((i for i, at in enumerate(self.snr_db) if at <= snr_db), default=0)
-        kind = kind_of(description)
-        accuracy = self.accuracy[kind if self.num_questions.get(kind, 0) >= MIN_QUESTIONS else ANY][row]
-        return 1 + next(i for i, value in enumerate(accuracy) if value >= max(accuracy) - self.tolerance)
+        weights = {k: n for k, n in self.num_questions.items() if k != ANY and n >= MIN_QUESTIONS}
+        weights[ANY] = self.num_questions[ANY] - sum(weights.values())
+        accuracy = {kind: self.accuracy[kind][row] for kind in weights}
+        if budget is None:
+            return _best(accuracy, self.price)
+        steps = {(b - a) / (j - i) for v in accuracy.values() for i, a in enumerate(v) for j, b in enumerate(v) if j > i}
+        prices = [self.price, *sorted(step for step in steps if step > self.price)]
+        found = (_best(accuracy, price) for price in prices)
+        within = sum(weights.values()) * budget
+        return next(numbers for numbers in found if sum(weights[k] * n for k, n in numbers.items()) <= within)
 
     def save(self, folder: Path) -> Path:
         """Write the table next to the agents' weights."""
@@ -86,6 +112,12 @@ class TokenChoice:
         return choice
 
 
+def _best(accuracy: dict[str, list[float]], price: float) -> dict[str, int]:
+    """Return the number that is worth most at a price, the lowest of equals."""
+    worth = {kind: [round(a - price * n, _DIGITS) for n, a in enumerate(row, 1)] for kind, row in accuracy.items()}
+    return {kind: 1 + row.index(max(row)) for kind, row in worth.items()}
+
+
 def kind_of(description: str) -> str:
     """Name the kind of a vague description: what it asks for, whichever the attribute. Anything else is `ANY`."""
     match = _KIND.fullmatch(description)
@@ -101,7 +133,7 @@ def measure(
     snr_db: Sequence[float],
     first_realisation: int,
     num_questions: int,
-    tolerance: float,
+    price: float,
     batch_size: int = 100,
 ) -> TokenChoice:
     """Measure the table: every question once for each SNR and number of tokens, over the same fades each time.
@@ -116,20 +148,20 @@ def measure(
     first_realisation : int
         Question i meets this fade plus i; no study may meet them.
     num_questions : int
-    tolerance : float
+    price : float
     batch_size : int
     """
     questions = dataset.questions[:num_questions]
     kinds = [kind_of(obfuscate(q.question)) for q in questions]
-    places = [(i, number) for i in range(len(snr_db)) for number in range(1, agents.num_tokens + 1)]
+    places = [(number, at) for number in range(1, agents.num_tokens + 1) for at in snr_db]
     right = torch.zeros(len(places), len(questions), dtype=torch.bool)
     for start in range(0, len(questions), batch_size):
         part = questions[start : start + batch_size]
         images = {index: dataset.image(index) for index in {q.image_index for q in part}}
         codes = agents.encode([images[q.image_index] for q in part], [q.question for q in part])
         fades = first_realisation + start + torch.arange(len(part))
-        for place, (i, number) in enumerate(places):
-            received = channel(agents.first(codes, number), snr_db=snr_db[i], realisation=fades)
+        for place, (number, at) in enumerate(places):
+            received = channel(agents.first(codes, number), snr_db=at, realisation=fades)
             answers = agents.answer_codes(received, [q.question for q in part])
             outcome = [normalize_answer(a) == normalize_answer(q.answer) for a, q in zip(answers, part, strict=True)]
             right[place, start : start + len(part)] = torch.tensor(outcome)
@@ -137,13 +169,13 @@ def measure(
     members[ANY] = torch.ones(len(questions), dtype=torch.bool)
 
     def table(chosen: Tensor) -> list[list[float]]:
-        means = right[:, chosen].double().mean(1).reshape(len(snr_db), agents.num_tokens)
+        means = right[:, chosen].double().mean(1).reshape(agents.num_tokens, len(snr_db)).T
         return [[round(value, 4) for value in row] for row in means.tolist()]
 
     return TokenChoice(
         snr_db=[float(at) for at in snr_db],
         accuracy={kind: table(chosen) for kind, chosen in members.items()},
         num_questions={kind: int(chosen.sum()) for kind, chosen in members.items()},
-        tolerance=tolerance,
+        price=price,
         model_hash=agents.model_hash,
     )

@@ -151,28 +151,22 @@ def _draw_scheme(axes: Axes, results: Results, axis: str, scheme: str) -> None:
         at = "".join(
             f", {_named(name, float(values[i]))}" for i, (name, values) in zip(place, others.items(), strict=True)
         )
-        where = _where(results, axis, scheme, place)
-        bars = np.maximum([accuracy - low, high - accuracy], 0)
-        drawn = slice(None) if len(where) > 1 else slice(1)
         axes.errorbar(
-            where,
-            accuracy[drawn],
-            yerr=bars[:, drawn],
+            _where(results, axis, scheme, place),
+            accuracy,
+            yerr=np.maximum([accuracy - low, high - accuracy], 0),
             elinewidth=0.8,
             **{**style, **change, "label": style["label"] + at},
         )
 
 
 def _where(results: Results, axis: str, scheme: str, place: tuple[int, ...]) -> np.ndarray:
-    """Return where a curve's points stand on the axis.
-
-    Of the adaptive scheme that is one place, unless it follows the axis: where the proposal takes as much on the air.
-    """
+    """Return where a curve's points stand: those of the adaptive scheme where the proposal takes as much on the air."""
     along = results.coordinates[axis]
-    if scheme != "machine-tokens-adaptive" or axis == "snr_db" or "machine-tokens" not in results.schemes:
+    if scheme != "machine-tokens-adaptive" or axis != "num_tokens" or "machine-tokens" not in results.schemes:
         return along
     spent, proposal = (results.along("data_res", name)[:, *place] for name in (scheme, "machine-tokens"))
-    return np.interp(spent[:1], proposal, along)
+    return np.interp(spent, proposal, along)
 
 
 def _named(axis: str, value: float) -> str:

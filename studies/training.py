@@ -89,7 +89,7 @@ def train_adaptive(
     data: Path,
     split: str = "val",
     num_questions: int = 3000,
-    tolerance: float = 0.01,
+    price: Annotated[float, typer.Option(help="accuracy that another token has to bring, or it is not sent")] = 0.01,
     snr_db: list[float] = [-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0],  # noqa: B006 -- typer's own way; never changed
     assign: Annotated[list[str] | None, typer.Option("-s", help="a key of the link, e.g. -s num_rx_ant=4")] = None,
 ) -> None:
@@ -107,7 +107,7 @@ def train_adaptive(
         snr_db=sorted(snr_db),
         first_realisation=TRAINING_REALISATIONS + NUM_FADES,
         num_questions=num_questions,
-        tolerance=tolerance,
+        price=price,
     )
     for kind, table in choice.accuracy.items():
         print(f"{kind} ({choice.num_questions[kind]} questions)")

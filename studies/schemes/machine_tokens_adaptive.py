@@ -1,7 +1,8 @@
 """The proposal with as many tokens as SNR and task call for, of one code whose first tokens suffice.
 
 How many, a table says that was measured on other questions (`semantic/token_choice.py`). It takes the mean SNR, which
-the transmitter is assumed to know, and the kind of the vague description; the receiver knows both as well.
+the transmitter is assumed to know, and the kind of the vague description; the receiver knows both as well. On average
+they are never more than those of `machine-tokens`.
 """
 
 from collections import Counter
@@ -35,17 +36,21 @@ class MachineTokensAdaptive(Scheme):
     choice : TokenChoice
     descriptions : sequence of str
         The vague description of each question of the study.
+    budget : float
+        Tokens per question, on average over the table's questions.
     """
 
     crosses_link: ClassVar[bool] = True
-    ignores: ClassVar[frozenset[str]] = frozenset({"num_tokens", "width", "seed"})  # of other weights
+    ignores: ClassVar[frozenset[str]] = frozenset({"width", "seed"})  # of other weights
 
-    def __init__(self, proposal: MachineTokens, choice: "TokenChoice", descriptions: Sequence[str]):
-        self.proposal, self.choice, self.descriptions = proposal, choice, list(descriptions)
+    def __init__(self, proposal: MachineTokens, choice: "TokenChoice", descriptions: Sequence[str], budget: float):
+        self.proposal, self.choice, self.descriptions, self.budget = proposal, choice, list(descriptions), budget
 
     def num_tokens(self, snr_db: float) -> np.ndarray:
         """Return the number of tokens that each question of the study gets: int64 [num_questions]."""
-        return np.array([self.choice.num_tokens(snr_db, text) for text in self.descriptions], dtype=np.int64)
+        texts, places = np.unique(self.descriptions, return_inverse=True)
+        numbers = [self.choice.num_tokens(snr_db, text, budget=self.budget) for text in texts.tolist()]
+        return np.array(numbers, dtype=np.int64)[places]
 
     def determined_by(self) -> dict[str, Any]:
         """Return the hash of the agents' weights, and what the table says."""
@@ -110,8 +115,9 @@ def build(workbench: Workbench) -> MachineTokensAdaptive:
     """Build the scheme from a run's configuration."""
     from semantic.obfuscation import obfuscate
 
-    name = workbench.config.models.machine_tokens_adaptive
+    models = workbench.config.models
+    name, budget = models.machine_tokens_adaptive, workbench.agents(models.machine_tokens).num_tokens
     descriptions = [obfuscate(workbench.dataset.questions[index].question) for index in workbench.chosen]
     return MachineTokensAdaptive(
-        MachineTokens(workbench.agents(name), workbench.channel), workbench.token_choice(name), descriptions
+        MachineTokens(workbench.agents(name), workbench.channel), workbench.token_choice(name), descriptions, budget
     )

@@ -1,3 +1,6 @@
+import itertools
+
+import numpy as np
 import pytest
 import torch
 
@@ -17,17 +20,47 @@ def choice(**changes):
         "snr_db": [-5.0, 5.0],
         "accuracy": {"the number of things": [[0.3, 0.5, 0.6], [0.595, 0.6, 0.5]], ANY: [[0.5, 0.5, 0.5]] * 2},
         "num_questions": {"the number of things": 300, ANY: 400},
-        "tolerance": 0.01,
+        "price": 0.01,
         "model_hash": "",
     }
     return TokenChoice(**{**facts, **changes})
 
 
-def test_the_smallest_number_within_the_tolerance_of_the_best_is_chosen():
+def test_a_token_is_sent_if_it_brings_more_than_its_price():
     assert choice().num_tokens(-5.0, COUNT) == 3
     assert choice().num_tokens(5.0, COUNT) == 1
-    assert choice(tolerance=0.0).num_tokens(5.0, COUNT) == 2
-    assert choice(tolerance=0.1).num_tokens(-5.0, COUNT) == 2
+    assert choice(price=0.0).num_tokens(5.0, COUNT) == 2
+    assert choice(price=0.1).num_tokens(-5.0, COUNT) == 2  # the third would bring just that
+
+
+def test_a_budget_is_spent_where_tokens_bring_most():
+    accuracy = {"two numbers": [[0.5, 0.51, 0.6, 0.62]], ANY: [[0.3, 0.6, 0.65, 0.66]]}
+    table = choice(snr_db=[0.0], accuracy=accuracy, num_questions={"two numbers": 300, ANY: 600}, price=0.001)
+    assert table.numbers(0.0) == {"two numbers": 4, ANY: 4}
+    assert table.numbers(0.0, budget=4) == {"two numbers": 4, ANY: 4}
+    assert table.numbers(0.0, budget=3) == {"two numbers": 3, ANY: 3}
+    assert table.numbers(0.0, budget=2) == {"two numbers": 1, ANY: 2}  # one more of either brings as much
+    assert table.numbers(0.0, budget=1) == {"two numbers": 1, ANY: 1}
+    assert table.num_tokens(0.0, "what ?", budget=2) == 2
+    with pytest.raises(ValueError, match=r"budget must be one token at least, got 0\.5"):
+        table.numbers(0.0, budget=0.5)
+
+
+@pytest.mark.parametrize("budget", [1, 1.5, 2, 2.4, 3, 4])
+def test_no_other_choice_of_that_mean_has_a_higher_accuracy(budget):
+    rng = np.random.default_rng(5)
+    kinds, weights = ("two numbers", "the number of things", ANY), np.array([250, 300, 450])
+    accuracy = {kind: [rng.random(4).tolist()] for kind in kinds}
+    table = choice(snr_db=[0.0], accuracy=accuracy, num_questions=dict(zip(kinds, (250, 300, 1000), strict=True)))
+    numbers = [table.numbers(0.0, budget=budget)[kind] for kind in kinds]
+
+    def mean_accuracy(chosen):
+        return weights @ [accuracy[kind][0][n - 1] for kind, n in zip(kinds, chosen, strict=True)]
+
+    spent = weights @ numbers
+    assert spent <= budget * weights.sum()
+    others = [o for o in itertools.product((1, 2, 3, 4), repeat=3) if weights @ o <= spent]
+    assert mean_accuracy(numbers) >= max(map(mean_accuracy, others)) - table.price * weights.sum() * 4
 
 
 def test_the_snr_is_rounded_down_to_the_tables_and_an_unknown_kind_is_any():
@@ -56,7 +89,7 @@ def nested(pair):
 def test_the_table_holds_the_accuracy_of_each_number_over_the_same_fades(nested, tmp_path):
     write_split(tmp_path, "val", 5)
     dataset, channel = ClevrDataset(tmp_path, "val"), NoisyChannel()
-    options = {"snr_db": [0.0, 20.0], "first_realisation": 70, "num_questions": 5, "tolerance": 0.02}
+    options = {"snr_db": [0.0, 20.0], "first_realisation": 70, "num_questions": 5, "price": 0.02}
     found = measure(nested, dataset, channel, batch_size=2, **options)
     assert found.num_questions == {"the number of things": 5, ANY: 5}
     assert found.accuracy[ANY] == found.accuracy["the number of things"]

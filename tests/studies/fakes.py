@@ -67,7 +67,7 @@ FAKE_CHOICE = TokenChoice(
     snr_db=[-10.0, 10.0],
     accuracy={ANY: [[0.1, 0.9], [0.9, 0.905]]},  # one token or two, at each SNR
     num_questions={ANY: 100},
-    tolerance=0.01,
+    price=0.01,
     model_hash=FakeAgents.model_hash,
 )
 
