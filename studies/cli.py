@@ -23,6 +23,7 @@ from studies.engines import StudyError, parse_shard, prepare_process
 STUDIES = {
     "accuracy-vs-snr": "studies.accuracy_vs_snr",
     "accuracy-vs-tokens": "studies.accuracy_vs_tokens",
+    "accuracy-vs-width": "studies.accuracy_vs_width",
     "accuracy-vs-seed": "studies.accuracy_vs_seed",
 }
 BENCHMARKS = {name: f"studies.benchmarks.{name}" for name in ("phy", "recovery", "bridge", "soak")}

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from studies.statistics import Comparison, compare, wilson_interval
 
 BOUNDS = ("accuracy", "accuracy_low", "accuracy_high")
 PROPOSAL = "machine-tokens"
+MOST_COLUMNS = 7  # of schemes that stand side by side
 TABLE_SNR_DB = (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 
 # Pairs worth a test, at the end of the axis.
@@ -39,28 +40,26 @@ def accuracy_table(results: Results) -> Table:
     """Accuracy of every scheme along the study's axes, in percent."""
     num_questions = len(results.coordinates["question"])
     title = f"Accuracy [%] ± half of the 95 % Wilson interval, {num_questions} questions per point"
-    bounds = [results.variables[name] for name in ("accuracy", "accuracy_low", "accuracy_high")]
-    rows = []
+    bounds = [results.variables[name] for name in BOUNDS]
+    rows = {}
     for place in np.ndindex(*map(len, results.axes.values())):
-        cells = zip(*(bound[:, *place] for bound in bounds), strict=True)
         at = [f"{values[i]:g}" for i, values in zip(place, results.axes.values(), strict=True)]
-        rows.append([", ".join(at), *(_percent(*cell) for cell in cells)])
-    return _table(title, [", ".join(results.axes), *map(_words, results.schemes)], rows)
+        rows[", ".join(at)] = list(zip(*(bound[:, *place] for bound in bounds), strict=True))
+    return _scheme_table(title, ", ".join(results.axes), results.schemes, rows)
 
 
 def family_table(results: Results) -> Table:
     """Accuracy of every scheme by family of questions, at the end of the axis."""
     families = results.variables["family"]
-    rows = []
+    rows = {}
     for name in sorted(set(families)):
-        row = [f"{name} ({np.sum(families == name)})"]
+        cells = rows[f"{name} ({np.sum(families == name)})"] = []
         for scheme in results.schemes:
             correct = at_end(results, scheme)[families == name]
             accuracy = np.nan if (correct == MISSING).any() else correct.mean()
-            row.append(_percent(accuracy, *wilson_interval(np.sum(correct == 1), len(correct))))
-        rows.append(row)
+            cells.append((accuracy, *wilson_interval(np.sum(correct == 1), len(correct))))
     title = f"Accuracy [%] by family of questions (how many), at {_end(results)}"
-    return _table(title, ["family", *map(_words, results.schemes)], rows)
+    return _scheme_table(title, "family", results.schemes, rows)
 
 
 def comparison_table(results: Results) -> Table:
@@ -128,6 +127,21 @@ def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], gap
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _scheme_table(
+    title: str,
+    corner: str,
+    schemes: Sequence[str],
+    rows: Mapping[str, Sequence[tuple[ArrayLike, ArrayLike, ArrayLike]]],
+) -> Table:
+    """A column for each scheme; where they would be too many, a row for each, and intervals in whole numbers."""
+    if len(schemes) <= MOST_COLUMNS:
+        lines = [[name, *(_percent(*cell) for cell in cells)] for name, cells in rows.items()]
+        return _table(title, [corner, *map(_words, schemes)], lines)
+    columns = zip(*rows.values(), strict=True)
+    lines = [[s, *(_percent(*cell, digits=0) for cell in column)] for s, column in zip(schemes, columns, strict=True)]
+    return _table(title, [f"scheme / {corner}", *rows], lines)
 
 
 def _words(scheme: str) -> str:

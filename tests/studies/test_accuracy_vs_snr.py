@@ -224,9 +224,10 @@ def test_the_tables_say_what_the_archive_holds(fakes, config, tmp_path):
 TABLES = [tables.accuracy_table, tables.family_table, tables.comparison_table, tables.ledger_table]
 
 
+@pytest.mark.parametrize("names", [accuracy_vs_snr.Config().schemes, tuple(accuracy_vs_snr.SCHEMES)])
 @pytest.mark.parametrize("make", TABLES)
-def test_the_tables_of_a_default_run_fit_80_columns(make):
-    config = accuracy_vs_snr.Config()
+def test_the_tables_of_a_run_fit_80_columns_with_all_schemes_as_well(make, names):
+    config = accuracy_vs_snr.Config(schemes=names)
     schemes, shape = list(config.schemes), (len(config.schemes), len(config.snr_db))
     correct = (np.random.default_rng(0).random((*shape, 2000)) < 0.7).astype(np.uint8)
     low, high = wilson_interval(correct.sum(-1), 2000)
@@ -245,6 +246,8 @@ def test_the_tables_of_a_default_run_fit_80_columns(make):
     lines = console.file.getvalue().splitlines()
     assert not [line for line in lines if "…" in line.replace(" … ", "")]  # nothing was cut off
     assert not [line for line in lines[1:] if re.search(r"±(?![\d.]+( |$))", line)]  # no cell was broken
+    if len(schemes) > tables.MOST_COLUMNS and make is tables.accuracy_table:  # a scheme in each row
+        assert cells(make(results))["deepjscc", "20"].startswith(f"{100 * results.of('accuracy', 'deepjscc')[-1]:.1f}±")
 
 
 @pytest.mark.parametrize("name", list(accuracy_vs_snr.SCHEMES))

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from semantic.token_choice import ANY
-from studies import accuracy_vs_seed, accuracy_vs_tokens, archive, plots, tables, workbench
+from studies import accuracy_vs_seed, accuracy_vs_tokens, accuracy_vs_width, archive, plots, tables, workbench
 from studies.config import ConfigError, resolve
 from tests.studies.fakes import FAKE_CHOICE, FakeAgents
 
-STUDIES = [accuracy_vs_tokens, accuracy_vs_seed]
+STUDIES = [accuracy_vs_tokens, accuracy_vs_width, accuracy_vs_seed]
 SCHEMES = tuple(accuracy_vs_tokens.pairs.SCHEMES)
 CHOICE = replace(FAKE_CHOICE, accuracy={ANY: [[0.1, 0.2, 0.9], [0.9, 0.9, 0.905]]})
 
@@ -21,6 +21,7 @@ SHIPPED = {
     "clevr-mini": "2x3",
     "clevr-mini-1": "1x3",
     "clevr-mini-adaptive": "3x3",
+    "clevr-mini-width-16": "2x1",
     "clevr-mini-seed-0": "2x3x0",
     "clevr-mini-seed-1": "2x3x1",
 }
@@ -55,6 +56,7 @@ def pairs(fakes, monkeypatch):
 def small(study, **changes):
     names = {
         accuracy_vs_tokens: {"pairs": ("4x3", "1x3", "2x3"), "schemes": SCHEMES},
+        accuracy_vs_width: {"pairs": ("2x5", "2x3")},
         accuracy_vs_seed: {"pairs": ("2x3x7", "2x3x1", "2x3x4")},
     }[study]
     models = workbench.ModelsConfig(machine_tokens="blind", machine_tokens_adaptive="3x3")

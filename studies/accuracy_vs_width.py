@@ -1,0 +1,31 @@
+"""Figure: task accuracy against the width of the code, the real numbers sent for each token.
+
+Each width has agents of its own, trained with it. Every number has the same power: half the width takes half of the
+resource elements, and half of the energy; the CSV has what each takes on the air.
+"""
+
+from functools import partial
+from typing import Annotated
+
+from studies import pairs
+from studies.config import Distinct, SnrAxis
+
+NAME, AXIS = "accuracy-vs-width", "width"
+
+
+class Config(pairs.PairsConfig, frozen=True):
+    """What can be set: `tokenlink run accuracy-vs-width -s KEY=VALUE`, or a YAML file with the same keys."""
+
+    schemes: Annotated[tuple[pairs.SchemeName, ...], Distinct] = ("machine-tokens", "raw-image", "question-only")
+    pairs: Annotated[tuple[str, ...], Distinct] = (
+        "clevr-mini-width-8",
+        "clevr-mini-width-16",
+        "clevr-mini-width-32",
+        "clevr-mini",
+        "clevr-mini-width-128",
+    )
+    snr_db: SnrAxis = (-5.0, 0.0, 15.0)
+
+
+TINY = {"num_questions": 24, "batch_size": 12, "pairs": ["clevr-mini-width-16", "clevr-mini"], "snr_db": [0, 15]}
+plan, main = partial(pairs.plan, NAME, AXIS), partial(pairs.main, NAME, AXIS)
