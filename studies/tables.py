@@ -141,7 +141,7 @@ def _scheme_table(
         return _table(title, [corner, *map(_words, schemes)], lines)
     columns = zip(*rows.values(), strict=True)
     lines = [[s, *(_percent(*cell, digits=0) for cell in column)] for s, column in zip(schemes, columns, strict=True)]
-    return _table(title, [f"scheme / {corner}", *rows], lines)
+    return _table(title, [f"scheme / {corner}", *rows], lines, gap=0)
 
 
 def _words(scheme: str) -> str:
