@@ -4,6 +4,7 @@ The table belongs to agents with a nested code and lies next to their weights. B
 SNR and the vague description, so that the number needs no side information.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -79,7 +80,8 @@ class TokenChoice:
         accuracy = {kind: self.accuracy[kind][row] for kind in weights}
         if budget is None:
             return _best(accuracy, self.price)
-        steps = {(b - a) / (j - i) for v in accuracy.values() for i, a in enumerate(v) for j, b in enumerate(v) if j > i}
+        pairs = [pair for row in accuracy.values() for pair in itertools.combinations(enumerate(row), 2)]
+        steps = {(b - a) / (j - i) for (i, a), (j, b) in pairs}  # the prices at which one number gives way to another
         prices = [self.price, *sorted(step for step in steps if step > self.price)]
         found = (_best(accuracy, price) for price in prices)
         within = sum(weights.values()) * budget

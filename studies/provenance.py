@@ -14,6 +14,7 @@ DETERMINING = (
     "semantic/**/*.py",
     "bridge/**/*.py",
     "studies/schemes/**/*.py",
+    "studies/schemes/**/*.json",
     "studies/questions.py",
     "studies/workbench.py",
     "studies/accuracy_vs_snr.py",

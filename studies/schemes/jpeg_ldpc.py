@@ -2,7 +2,7 @@
 
 The noiseless image in two slots of resource elements (19 times those of machine tokens with the shipped weights and
 grid), as good as fits: at each of four sizes the best quality, and of these four what differs least from the image.
-The MCS is, at each SNR, the most efficient one that gets through, so that a higher SNR brings a finer image.
+The MCS is, at each SNR, that with which coarseness and losses cost least, so that a higher SNR brings a finer image.
 
 What all images have in common is not sent: of the JPEG file only the entropy-coded part is. A byte in front of it names
 size and quality, from which the receiver writes the rest of the file. It knows the camera's format.
@@ -22,6 +22,7 @@ from studies.workbench import Workbench
 
 DATA_RES = 1536  # budget: two slots of twelve data symbols of 64 subcarriers
 QUALITIES = (*range(1, 33), *range(34, 97, 2))  # 64 of them
+NUM_SAMPLES = 16  # images that tell what a byte is worth
 SHRINKS = (1, 2, 3, 4)  # of width and height; with the qualities they fill a byte
 SCAN = 0xDA  # marker behind whose segment the entropy-coded part begins
 
@@ -76,10 +77,17 @@ def compress(image: np.ndarray, num_bytes: int) -> bytes:
             continue
         name = SHRINKS.index(shrink) * len(QUALITIES) + fits
         payload = bytes([name]) + _scan(_jpeg(small, QUALITIES[fits]))
-        error = np.mean((decompress(payload, original.size).astype(float) - image) ** 2)
+        error = _error(image, payload)
         if error < least:
             best, least = payload, error
     return best
+
+
+def _error(image: np.ndarray, payload: bytes) -> float:
+    """Return the mean squared error of an image's rendition; infinite where there is none."""
+    if not payload:
+        return np.inf
+    return float(np.mean((decompress(payload, (image.shape[1], image.shape[0])).astype(float) - image) ** 2))
 
 
 def decompress(payload: bytes, size: tuple[int, int]) -> np.ndarray:
@@ -135,5 +143,21 @@ def _shrunk(size: tuple[int, int], shrink: int) -> tuple[int, int]:
 
 def build(workbench: Workbench) -> JpegLdpc:
     """Build the scheme with the MCS of each SNR."""
-    link = payload_link(workbench, DATA_RES)
-    return JpegLdpc(workbench.agents(workbench.config.models.machine_tokens), link, link.adapted)
+    link, error = payload_link(workbench, DATA_RES), sample_error(workbench)
+    agents = workbench.agents(workbench.config.models.machine_tokens)
+    return JpegLdpc(agents, link, lambda snr_db: link.adapted(snr_db, error))
+
+
+def sample_error(workbench: Workbench) -> Callable[[int], float]:
+    """Return the mean share of an image's variance that so many bytes leave out, in a sample of the data's images."""
+    dataset = workbench.dataset
+    indices = np.unique([question.image_index for question in dataset.questions])
+    images = [dataset.image(index) for index in indices[:: -(-len(indices) // NUM_SAMPLES)].tolist()]
+    variance = np.var(np.stack(images).astype(float), axis=0).mean()  # around the mean image, which the receiver knows
+
+    @functools.cache
+    def error(num_bytes: int) -> float:
+        missing = [_error(image, compress(image, num_bytes)) for image in images]
+        return float(np.mean(np.minimum(missing, variance)) / variance)
+
+    return error

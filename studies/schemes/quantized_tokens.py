@@ -1,8 +1,8 @@
 """The proposal's own codes as bits: quantised, over the digital link, in the resource elements of machine tokens.
 
 It isolates what analog transmission brings: sensor, code, task agent, grid, pilots and fades are those of the proposal.
-It is as strong as a separate design gets without training anything anew: transform coding, with as many bits per
-question as the most efficient MCS carries that gets through at the mean SNR, which the transmitter is assumed to know.
+It is as strong as a separate design gets without training anything anew: transform coding, and at each mean SNR, which
+the transmitter is assumed to know, the MCS with which bits that are too few and payloads that are lost cost least.
 
 The quantiser is learned once, from codes of training images; its file lies next to the weights
 (`digital/quantizer_file.py`).
@@ -41,6 +41,10 @@ class QuantizerKind(Protocol):
 
     def __call__(self, tables: Tables, num_bytes: int) -> Quantizer:
         """Make the quantiser."""
+        ...
+
+    def error(self, tables: Tables, num_bytes: int) -> float:
+        """Return the share of the codes' variance that so many bytes leave out."""
         ...
 
     def most_bytes(self, shape: tuple[int, ...]) -> int:
@@ -87,7 +91,7 @@ class QuantizedTokens(DigitalScheme):
     def deliver(self, sent: np.ndarray | None, snr_db: float, realisation: np.ndarray) -> list[np.ndarray | None]:
         """Quantise, send, and return the codes that arrive."""
         assert sent is not None
-        mcs = self.link.adapted(snr_db)
+        mcs = self.link.adapted(snr_db, functools.partial(self._kind.error, self._tables))
         most = self._kind.most_bytes(sent.shape[1:])
         if most < self.link.capacity(mcs):  # what is left of the budget goes into robustness
             mcs = self.link.most_robust(most)

@@ -123,6 +123,6 @@ class FakeDigitalLink:
         return [payload if ok else None for payload, ok in zip(payloads, arrives, strict=True)]
 
 
-def fake_link(data_res=80, adapt=lambda snr_db: (4, 0.5)):
-    """Put a budget in front of it."""
-    return PayloadLink(FakeDigitalLink, adapt, data_res)
+def fake_link(data_res=80, kind=FakeDigitalLink):
+    """Put a budget in front of it; one MCS is all that is worth taking."""
+    return PayloadLink(kind, data_res, lambda snr_db: {(4, 0.5): 0.3})

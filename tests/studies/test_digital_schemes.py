@@ -1,5 +1,7 @@
+import functools
 import zlib
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ from studies.questions import Batch
 from studies.schemes import answer_text, caption, quantized_tokens
 from studies.schemes.caption import Text, sample_captions
 from studies.schemes.caption_error_free import ErrorFree
-from studies.schemes.digital import payload_link
-from studies.schemes.digital.payload_link import MEASURED, QPSK, PayloadLink, make_payload_link
+from studies.schemes.digital import mcs_losses, payload_link
+from studies.schemes.digital.mcs_losses import kept_loss_rates, loss_rates
+from studies.schemes.digital.payload_link import QPSK, PayloadLink, make_payload_link
 from studies.schemes.digital.quantizers import (
     TransformQuantizer,
     VectorQuantizer,
@@ -221,18 +224,62 @@ def test_bytes_cross_the_real_link_or_are_lost():
     assert link.send(payloads, mcs, -25.0, np.array([0, 1]), bytes) == [None, None]
 
 
+TABLE = ((2, 0.25), (2, 0.5), (4, 0.5), (4, 0.75), (6, 0.75))
+LOST = {(2, 0.25): (0, 0), (2, 0.5): (0, 0), (4, 0.5): (0.75, 0), (4, 0.75): (0.8, 0.3), (6, 0.75): (1, 0.6)}
+
+
+class Rated(FakeDigitalLink):
+    """Loses the first payloads, as many as its MCS loses at 0 dB or at 10 dB."""
+
+    sent: ClassVar[list] = []
+
+    def __init__(self, mcs):
+        super().__init__(mcs)
+        self.mcs = mcs
+
+    def __call__(self, payloads, snr_db, realisation):
+        self.sent.append((self.mcs, {len(payload) for payload in payloads}, min(realisation)))
+        gone = round(LOST[self.mcs][snr_db >= 10] * len(payloads))
+        return [None] * gone + list(payloads[gone:])
+
+
+def test_loss_rates_are_those_of_full_payloads_from_the_fastest_that_loses_none():
+    link = fake_link(kind=Rated)
+    assert loss_rates(Rated, TABLE, link.capacity, 0.0, num_payloads=20) == {(2, 0.5): 0.0}
+    found = loss_rates(Rated, TABLE, link.capacity, 10.0, num_payloads=20)
+    assert found == {(4, 0.75): 0.3, (4, 0.5): 0.0}
+    assert loss_rates(Rated, TABLE[-1:], link.capacity, 10.0, num_payloads=20) == {(6, 0.75): 0.6}  # there is no better
+    assert all(sizes == {link.capacity(mcs)} for mcs, sizes, _ in Rated.sent)
+    assert {first for *_, first in Rated.sent} == {mcs_losses.FIRST_REALISATION}
+
+
+def test_the_mcs_weighs_what_is_lost_against_what_a_byte_is_worth():
+    link = PayloadLink(Rated, 80, lambda snr_db: {(4, 0.75): 0.3, (4, 0.5): 0.02, (2, 0.5): 0.0})
+    small, middle, large = (link.capacity(mcs) for mcs in ((2, 0.5), (4, 0.5), (4, 0.75)))
+    assert link.adapted(10.0, lambda num_bytes: 0.1) == (2, 0.5)  # more bytes bring nothing
+    assert link.adapted(10.0, lambda num_bytes: {small: 0.1, middle: 0.05, large: 0.04}[num_bytes]) == (4, 0.5)
+    assert link.adapted(10.0, lambda num_bytes: {small: 0.9, middle: 0.8, large: 0.1}[num_bytes]) == (4, 0.75)
+
+
+def test_the_default_link_brings_its_loss_rates_and_others_are_measured(monkeypatch):
+    for data_res in (80, 1536):
+        for snr_db in accuracy_vs_snr.Config().snr_db:
+            kept = kept_loss_rates(LinkConfig(), data_res, snr_db)
+            assert set(kept) <= set(MCS)
+            assert list(kept.values()) == sorted(kept.values(), reverse=True)
+            assert make_payload_link(LinkConfig(), data_res).adapted(snr_db, lambda num_bytes: 0.5) in kept
+    assert kept_loss_rates(LinkConfig(num_rx_ant=4), 80, 0.0) is None
+    assert kept_loss_rates(LinkConfig(), 80, 0.5) is None
+    other = make_payload_link(LinkConfig(channel="awgn", num_tx_ant=1, num_rx_ant=1, estimator="perfect"), 60)
+    monkeypatch.setattr(payload_link, "loss_rates", functools.partial(loss_rates, num_payloads=8))
+    assert list(other.measure(6.0).values())[-1] == 0.0
+    with pytest.raises(ValueError, match="2 data resource elements hold not a byte, whatever the MCS"):
+        make_payload_link(LinkConfig(num_tx_ant=1), 2).measure(0.0)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("index", [0, 4, 9])
-def test_the_shipped_thresholds_are_where_a_tenth_is_lost(index):
-    config, number = LinkConfig(), 200
-    link, mcs = make_payload_link(config, 1536), MCS[index]
-    assert link.adapted(MEASURED[index]) == mcs
-    payloads = [np.random.default_rng(i).bytes(100) for i in range(number)]
-    lost = {
-        off: link.send(payloads, mcs, MEASURED[index] + off, np.arange(1000, 1000 + number), bytes).count(None) / number
-        for off in (-3.0, 0.0)
-    }
-    assert lost[0.0] < 0.2 < lost[-3.0]  # 64 fades of the measurement, 200 others here
+def test_the_kept_loss_rates_are_those_of_the_link():
+    assert make_payload_link(LinkConfig(), 80).measure(5.0) == kept_loss_rates(LinkConfig(), 80, 5.0)
 
 
 # --- schemes -------------------------------------------------------------------------------------------------------
@@ -285,6 +332,7 @@ def make(name, agents, batch):
         config=SimpleNamespace(models=ModelsConfig(machine_tokens="pair"), link=LinkConfig()),
         agents=lambda name: agents,
         channel=SimpleNamespace(link=SimpleNamespace(ledger=lambda num_tokens, width: SimpleNamespace(data_res=80))),
+        dataset=batch.dataset,
         question_facts=lambda: {"image_index": np.array([q.image_index for q in batch.questions])},
     )
     return accuracy_vs_snr.SCHEMES[name](bench)
@@ -391,7 +439,7 @@ class Careless(FakeDigitalLink):
 
 
 def test_errors_that_the_crc_lets_through_are_counted_apart_from_losses():
-    link, payloads = PayloadLink(Careless, lambda snr_db: (4, 0.5), 80), [bytes([i]) for i in range(12)]
+    link, payloads = fake_link(kind=Careless), [bytes([i]) for i in range(12)]
 
     def read(payload):
         if payload[0] == 5:
@@ -404,7 +452,7 @@ def test_errors_that_the_crc_lets_through_are_counted_apart_from_losses():
 
 
 def test_a_study_archives_undetected_errors(fakes, config, no_real_link, tmp_path, monkeypatch):
-    careless = PayloadLink(Careless, lambda snr_db: (4, 0.5), 80)
+    careless = fake_link(kind=Careless)
     monkeypatch.setattr(quantized_tokens, "payload_link", lambda workbench: careless)
     schemes = ["machine-tokens", "quantized-tokens", "caption", "caption-error-free"]
     results, failed = accuracy_vs_snr.main(config.updated({"schemes": schemes}), out=tmp_path)

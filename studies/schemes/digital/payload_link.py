@@ -12,24 +12,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 
 from studies.questions import Batch
+from studies.schemes.digital.mcs_losses import Mcs, kept_loss_rates, loss_rates
 from studies.schemes.scheme import Scheme, weights_hash
 from studies.workbench import Workbench
 
 if TYPE_CHECKING:
-    from phy import DigitalLink, Ledger, LinkConfig, McsThresholds
+    from phy import DigitalLink, Ledger, LinkConfig
     from semantic import AgentLink
 
 Item = TypeVar("Item")
-Mcs = tuple[int, float]
 QPSK: Mcs = (2, 0.5)
-# What `McsThresholds.measure(LinkConfig())` gave, a threshold for each MCS of NR's table [dB]. It only decides which
-# MCS is taken at an SNR: were it off, the adapted schemes would lose more, or send less, than they could.
-MEASURED = (
-    *(-1.0, 1.0, 4.0, 6.0, 9.0),
-    *(11.0, 12.0, 13.0, 15.0, 16.0, 17.0),
-    *(17.0, 19.0, 20.0, 21.0, 21.0, 22.0, 23.0, 25.0, 26.0),
-    *(27.0, 27.0, 28.0, 29.0, 30.0, 31.0, 32.0, 34.0),
-)
 HIGHEST_RATE = {2: 602, 4: 658, 6: 873, 8: 948}  # by bits per symbol [1/1024]; TS 38.214, table 5.1.3.1-2
 
 
@@ -54,15 +46,48 @@ class PayloadLink:
     Parameters
     ----------
     link_of : the `DigitalLink` of a modulation and coding scheme (MCS): bits per symbol, code rate
-    adapt : the most efficient MCS of NR's table that gets through at a mean SNR, all that the transmitter knows
     data_res : int
         The budget. It is reserved, and charged, whatever a payload leaves of it.
+    known : loss rates at a mean SNR as `loss_rates` returns them, where they are known; None where they are not
     """
 
-    def __init__(self, link_of: "Callable[[Mcs], DigitalLink]", adapt: Callable[[float], Mcs], data_res: int):
-        self._link_of, self.adapted, self.data_res = link_of, adapt, data_res
+    def __init__(
+        self,
+        link_of: "Callable[[Mcs], DigitalLink]",
+        data_res: int,
+        known: Callable[[float], dict[Mcs, float] | None] = lambda snr_db: None,
+    ):
+        self._link_of, self.data_res = link_of, data_res
+        self._loss_rates = functools.cache(lambda snr_db: known(snr_db) or self.measure(snr_db))
         self.capacity = functools.cache(self._capacity)
         self.most_robust = functools.cache(self._most_robust)
+
+    def measure(self, snr_db: float) -> dict[Mcs, float]:
+        """Measure how often the MCS of NR's table lose a payload that fills the budget."""
+        from phy.digital_link import MCS
+
+        table = [mcs for mcs in MCS if self.capacity(mcs)]
+        if not table:
+            raise ValueError(
+                f"{self.data_res} data resource elements hold not a byte, whatever the MCS; send more tokens"
+            )
+        return loss_rates(self._link_of, table, self.capacity, snr_db)
+
+    def adapted(self, snr_db: float, error: Callable[[int], float]) -> Mcs:
+        r"""Return the MCS that the transmitter takes, which knows the mean SNR and what a byte is worth.
+
+        .. math:: \arg\min_m \; P_m + (1 - P_m) \, e(C_m)
+
+        with the loss rate P, the capacity C in bytes and the error e: everything of a lost payload is missing, of one
+        that arrives what its size leaves out.
+
+        Parameters
+        ----------
+        snr_db : float, [dB]
+        error : the share of a source's variance that is missing when it is given so many bytes
+        """
+        lost = self._loss_rates(snr_db)
+        return min(lost, key=lambda mcs: lost[mcs] + (1 - lost[mcs]) * error(self.capacity(mcs)))
 
     def _capacity(self, mcs: Mcs) -> int:
         """Bytes of the largest payload within the budget; 0 if the overhead alone exceeds it."""
@@ -192,7 +217,8 @@ def payload_link(workbench: Workbench, data_res: int | None = None) -> PayloadLi
 @functools.cache
 def make_payload_link(config: "LinkConfig", data_res: int) -> PayloadLink:
     """Put a budget in front of the digital links of a configuration, which share their fades."""
-    return PayloadLink(functools.partial(_digital_link, config), functools.partial(_adapted, config), data_res)
+    known = functools.partial(kept_loss_rates, config, data_res)
+    return PayloadLink(functools.partial(_digital_link, config), data_res, known)
 
 
 @functools.cache
@@ -201,20 +227,6 @@ def _digital_link(config: "LinkConfig", mcs: Mcs) -> "DigitalLink":
 
     channel = _digital_link(config, QPSK).channel if mcs != QPSK else None
     return DigitalLink(config, bits_per_symbol=mcs[0], code_rate=mcs[1], channel=channel)
-
-
-def _adapted(config: "LinkConfig", snr_db: float) -> Mcs:
-    from phy.digital_link import MCS
-
-    return MCS[_thresholds(config).choose(snr_db)]
-
-
-@functools.cache
-def _thresholds(config: "LinkConfig") -> "McsThresholds":
-    """From which SNR on each MCS loses a tenth at most; measured once per process, two minutes of a core."""
-    from phy import LinkConfig, McsThresholds
-
-    return McsThresholds(snr_db=MEASURED) if config == LinkConfig() else McsThresholds.measure(config)
 
 
 def _read(read: Callable[[bytes], Item], payload: bytes) -> Item | None:

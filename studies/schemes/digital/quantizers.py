@@ -46,8 +46,21 @@ class TransformQuantizer:
         used = variance > NO_VARIANCE * variance.max()
         pooled = ((flat - mean) @ basis[:, used] / np.sqrt(variance[used])).ravel()
         pooled = pooled[:: max(1, len(pooled) // _LEVEL_SAMPLES)]
-        levels = {f"levels_{bits}": lloyd_max(pooled, 2**bits) for bits in range(1, MAX_BITS + 1)}
-        return {"mean": mean.reshape(training.shape[1:]), "variance": variance, "basis": basis, **levels}
+        levels = [np.zeros(1), *(lloyd_max(pooled, 2**bits) for bits in range(1, MAX_BITS + 1))]
+        quantised = [level[np.searchsorted((level[1:] + level[:-1]) / 2, pooled)] for level in levels]
+        return {
+            "mean": mean.reshape(training.shape[1:]),
+            "variance": variance,
+            "basis": basis,
+            "distortion": np.mean((pooled - np.stack(quantised)) ** 2, axis=1),  # by number of bits
+            **{f"levels_{bits}": level for bits, level in enumerate(levels) if bits},
+        }
+
+    @staticmethod
+    def error(tables: dict[str, np.ndarray], num_bytes: int) -> float:
+        """Return the share of the codes' variance that so many bytes leave out, as it was in training."""
+        variance = tables["variance"]
+        return float(variance @ tables["distortion"][allocate_bits(variance, 8 * num_bytes)] / variance.sum())
 
     def __init__(self, tables: dict[str, np.ndarray], num_bytes: int):
         self._shape, self.num_bytes = tables["mean"].shape, num_bytes
@@ -96,11 +109,24 @@ class VectorQuantizer:
         """Return codebooks, [num_tokens, num_codewords, width], for codes like these, [num_examples, …, width]."""
         places = np.moveaxis(training, 1, 0).astype(np.float64)
         sizes = range(min(MAX_INDEX_BITS, int(np.log2(len(training)))) + 1)
-        return {f"codebooks_{bits}": np.stack([k_means(place, 2**bits) for place in places]) for bits in sizes}
+        books = [np.stack([k_means(place, 2**bits) for place in places]) for bits in sizes]
+        error = [
+            sum(np.sum((place - part[nearest(place, part)]) ** 2) for place, part in zip(places, book, strict=True))
+            for book in books
+        ]
+        return {
+            "distortion": np.divide(error, error[0]),
+            **{f"codebooks_{bits}": book for bits, book in enumerate(books)},
+        }
+
+    @staticmethod
+    def error(tables: dict[str, np.ndarray], num_bytes: int) -> float:
+        """Return the share of the codes' variance that so many bytes leave out, as it was in training."""
+        return float(tables["distortion"][_index_bits(tables, num_bytes)])
 
     def __init__(self, tables: dict[str, np.ndarray], num_bytes: int):
         num_tokens, self.num_bytes = len(tables["codebooks_0"]), num_bytes
-        bits = min(8 * num_bytes // num_tokens, len(tables) - 1)
+        bits = _index_bits(tables, num_bytes)
         self._widths = np.full(num_tokens, bits)
         self._codebooks = tables[f"codebooks_{bits}"]
 
@@ -113,6 +139,11 @@ class VectorQuantizer:
         """Return the codes of one example, float32 [num_tokens, width]."""
         indices = unpack(payload, self._widths)
         return np.stack([book[i] for book, i in zip(self._codebooks, indices, strict=True)]).astype(np.float32)
+
+
+def _index_bits(tables: dict[str, np.ndarray], num_bytes: int) -> int:
+    """Return how many bits of a payload each token's index gets."""
+    return min(8 * num_bytes // len(tables["codebooks_0"]), len(tables["distortion"]) - 1)
 
 
 def allocate_bits(variance: np.ndarray, num_bits: int) -> np.ndarray:
