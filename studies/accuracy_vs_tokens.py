@@ -1,7 +1,7 @@
 """Figure: task accuracy against the number of tokens, at a low and a high SNR (the paper's figure 7).
 
-Each number has agents of its own, trained with it. The adaptive scheme, one code whose first tokens suffice, stands
-where its mean number is; the CSV has what each point takes on the air.
+Each number has agents of its own, trained with it. The adaptive scheme is one code whose first tokens suffice: it has a
+point for the same number on average, drawn at the mean that is sent. The CSV has what each point takes on the air.
 """
 
 from functools import partial

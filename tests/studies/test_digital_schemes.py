@@ -12,7 +12,7 @@ from phy import LinkConfig
 from phy.digital_link import MCS
 from studies import accuracy_vs_snr
 from studies.questions import Batch
-from studies.schemes import answer_text, caption, quantized_tokens
+from studies.schemes import answer_text, caption, jpeg_ldpc, quantized_tokens
 from studies.schemes.caption import Text, sample_captions
 from studies.schemes.caption_error_free import ErrorFree
 from studies.schemes.digital import mcs_losses, payload_link
@@ -171,6 +171,22 @@ def test_an_image_that_does_not_fit_is_no_image(image):
     for payload in (b"", bytes(5), b"\xff\xd9 no image"):
         with pytest.raises(ValueError, match="the payload is"):
             decompress(payload, (96, 64))
+
+
+def test_what_a_byte_is_worth_is_learned_from_the_datas_images(image):
+    dataset = SimpleNamespace(
+        questions=[SimpleNamespace(image_index=i // 2) for i in range(80)],
+        image=lambda index: np.roll(image, 3 * index, axis=1),
+    )
+    error = jpeg_ldpc.sample_error(SimpleNamespace(dataset=dataset))
+    errors = [error(num_bytes) for num_bytes in (5, 60, 200, 1000)]
+    assert errors[0] == pytest.approx(1)  # nothing fits
+    assert errors == sorted(errors, reverse=True)
+    images = np.stack([dataset.image(index) for index in range(0, 40, 3)]).astype(float)
+    size = (image.shape[1], image.shape[0])
+    shown = [decompress(compress(shot.astype(np.uint8), 200), size).astype(float) for shot in images]
+    variance = ((images - images.mean(0)) ** 2).mean()
+    assert errors[2] == pytest.approx(np.mean((np.stack(shown) - images) ** 2) / variance)
 
 
 # --- budget and link -----------------------------------------------------------------------------------------------

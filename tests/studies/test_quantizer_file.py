@@ -36,6 +36,10 @@ def test_tables_come_back_and_quantise_codes_that_they_have_not_seen(folder):
         stored, fresh = (error(KINDS[kind], tables, unseen, num_bytes) for tables in (found, expected))
         assert stored == pytest.approx(fresh, rel=0.02)  # half precision costs nothing that counts
         assert stored < 0.5
+        power, variance = np.sum(learned**2), np.sum((learned - learned.mean(0)) ** 2)
+        in_training = error(KINDS[kind], found, learned, num_bytes) * power / variance
+        assert KINDS[kind].error(found, num_bytes) == pytest.approx(in_training, rel=0.2)  # levels fit all alike
+        assert KINDS[kind].error(found, 0) == pytest.approx(1)
     tables = load_tables(str(folder), "transform", AGENTS)
     errors = [error(KINDS["transform"], tables, unseen, num_bytes) for num_bytes in (1, 2, 4, 8)]
     assert errors == sorted(errors, reverse=True)
