@@ -126,7 +126,7 @@ def plot(folder: Annotated[Path, typer.Argument(help="run folder")]) -> None:
 @app.command()
 def report(
     folders: Annotated[
-        list[Path], typer.Argument(help="run folders of accuracy-vs-snr, accuracy-vs-tokens, accuracy-vs-seed")
+        list[Path], typer.Argument(help="run folders of accuracy-vs-snr, accuracy-vs-tokens, -width and -seed")
     ],
 ) -> None:
     """Compare the schemes of run folders, and judge the paper's claims: tables, comparison.csv, claims.json and .md."""
@@ -148,6 +148,9 @@ def report(
                 console.print(make(snr))
             paths.append(folders[0] / "comparison.csv")
             archive.write_atomically(paths[-1], tables.comparison_csv(snr).encode())
+        for name in ("accuracy-vs-tokens", "accuracy-vs-width"):
+            if name in runs:
+                console.print(tables.uses_table(runs[name]))
         if seeds := runs.get("accuracy-vs-seed"):
             console.print(tables.spread_table(seeds))
         console.print(tables.claims_table(found))
@@ -314,6 +317,8 @@ def _show_results(results: Any, folder: Path) -> None:
         console.print(quality)
     if "seed" in results.axes:
         console.print(tables.spread_table(results))
+    elif len(results.axes) > 1:
+        console.print(tables.uses_table(results))
     if missing := results.attributes["num_missing_points"]:
         console.print(f"{missing} points are missing so far")
     console.print(f"{folder / 'results.h5'}, {folder / 'figures'}")

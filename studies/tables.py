@@ -101,6 +101,25 @@ def spread_table(results: Results, scheme: str = PROPOSAL) -> Table:
     return _table(title, ["snr_db", "mean", "standard deviation", "lowest", "highest"], rows)
 
 
+def uses_table(results: Results) -> Table:
+    """Accuracy against mean channel uses: of each scheme that spends them, at each place of the first axis and SNR."""
+    axis, snr_db = next(iter(results.axes)), results.coordinates["snr_db"]
+    rows = []
+    for scheme in results.schemes:
+        spent = results.along("data_res", scheme)
+        bounds = [results.along(name, scheme) for name in BOUNDS]
+        for i, value in enumerate(results.coordinates[axis] if np.isfinite(spent).any() else []):
+            cells = [
+                text
+                for j in range(len(snr_db))
+                for text in (f"{spent[i, j]:.0f}", _percent(*(bound[i, j] for bound in bounds)))
+            ]
+            rows.append([f"{scheme}, {value:g}", *cells])
+    header = [text for at in snr_db for text in ("REs", f"{at:g} dB")]
+    title = f"Accuracy [%] against mean REs of codes per question, by scheme and {axis}"
+    return _table(title, ["scheme", *header], rows)
+
+
 def ledger_table(results: Results) -> Table:
     """What one question costs on the air."""
     rows = []

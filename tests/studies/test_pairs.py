@@ -136,6 +136,19 @@ def test_questions_of_different_kinds_get_different_numbers(pairs, monkeypatch, 
     assert scheme.cost(60.0)["data_res"] == pytest.approx((3 + 9) / 2)
 
 
+def test_accuracy_is_told_against_mean_channel_uses(pairs, tmp_path):
+    results, _ = accuracy_vs_tokens.main(small(accuracy_vs_tokens), out=tmp_path)
+    table = tables.uses_table(results)
+    rows = list(zip(*(column.cells for column in table.columns), strict=True))
+    assert [column.header for column in table.columns] == ["scheme", "REs", "0 dB", "REs", "15 dB"]
+    assert [row[0] for row in rows] == [
+        f"machine-tokens{kind}, {n}" for kind in ("", "-adaptive") for n in (1, 2, 4)
+    ]  # fmt: skip
+    assert [row[1] for row in rows] == ["3", "6", "12", "3", "3", "9"]
+    accuracy = 100 * results.of("accuracy", "machine-tokens-adaptive")[2]
+    assert [float(cell.split("±")[0]) for cell in rows[-1][2::2]] == pytest.approx(accuracy, abs=0.05)
+
+
 @pytest.mark.parametrize("study", STUDIES)
 def test_the_figure_has_a_curve_for_each_snr_and_the_table_a_row_for_each_place(pairs, study, tmp_path):
     results, _ = study.main(small(study), out=tmp_path)
