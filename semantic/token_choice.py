@@ -8,7 +8,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
@@ -102,13 +102,16 @@ class TokenChoice:
         FileNotFoundError
             If the agents have none.
         ValueError
-            If it was measured with other weights.
+            If it was measured with other weights, or by another version.
         """
         path = shipped_folder(name_or_folder) / FILE
         remedy = f"`tokenlink train adaptive --out {name_or_folder} --data SCENES` measures it"
         if not path.exists():
             raise FileNotFoundError(f"{name_or_folder} has no {FILE}, which says how many tokens to send; {remedy}")
-        choice = cls(**json.loads(path.read_text()))
+        content = json.loads(path.read_text())
+        if content.keys() != {field.name for field in fields(cls)}:
+            raise ValueError(f"{FILE} of {name_or_folder} comes from another version; {remedy} anew")
+        choice = cls(**content)
         if choice.model_hash != agents.model_hash:
             raise ValueError(f"{FILE} of {name_or_folder} was measured with other weights; {remedy} anew")
         return choice

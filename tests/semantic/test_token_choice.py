@@ -115,3 +115,6 @@ def test_a_table_comes_back_from_its_folder_and_is_refused_beside_other_weights(
     choice(model_hash="of others").save(tmp_path)
     with pytest.raises(ValueError, match="measured with other weights"):
         TokenChoice.from_pretrained(tmp_path, nested)
+    (tmp_path / "num_tokens.json").write_text('{"tolerance": 0.01}')
+    with pytest.raises(ValueError, match=r"comes from another version; `tokenlink train adaptive"):
+        TokenChoice.from_pretrained(tmp_path, nested)

@@ -284,6 +284,7 @@ def test_the_default_link_brings_its_loss_rates_and_others_are_measured(monkeypa
             assert set(kept) <= set(MCS)
             assert list(kept.values()) == sorted(kept.values(), reverse=True)
             assert make_payload_link(LinkConfig(), data_res).adapted(snr_db, lambda num_bytes: 0.5) in kept
+    assert kept_loss_rates(LinkConfig(seed=5), 80, 0.0) == kept_loss_rates(LinkConfig(), 80, 0.0)
     assert kept_loss_rates(LinkConfig(num_rx_ant=4), 80, 0.0) is None
     assert kept_loss_rates(LinkConfig(), 80, 0.5) is None
     other = make_payload_link(LinkConfig(channel="awgn", num_tx_ant=1, num_rx_ant=1, estimator="perfect"), 60)

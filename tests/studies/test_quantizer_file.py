@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from semantic import agent_link
 from studies.schemes.digital import quantizer_file
@@ -51,6 +52,11 @@ def test_tables_of_other_weights_and_none_are_refused(folder):
         load_tables(str(folder), "vector", AGENTS)
     save_tables(folder, codes(), "of others")
     with pytest.raises(ValueError, match="learned from the codes of other weights"):
+        load_tables(str(folder), "vector", AGENTS)
+    save_file(
+        {"vector.codebooks_0": np.zeros((5, 1, 6))}, folder / quantizer_file.FILE, {"model_hash": "of these weights"}
+    )
+    with pytest.raises(ValueError, match=r"comes from another version; `tokenlink train quantizer"):
         load_tables(str(folder), "vector", AGENTS)
 
 

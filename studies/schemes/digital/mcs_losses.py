@@ -9,6 +9,7 @@ import functools
 import json
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,7 +69,8 @@ def kept_loss_rates(config: "LinkConfig", data_res: int, snr_db: float) -> dict[
     from phy import LinkConfig
     from phy.digital_link import MCS
 
-    kept = _kept().get(str(data_res), {}).get(f"{snr_db:g}", {}) if config == LinkConfig() else {}
+    default = replace(config, seed=LinkConfig().seed) == LinkConfig()  # rates do not depend on the draw
+    kept = _kept().get(str(data_res), {}).get(f"{snr_db:g}", {}) if default else {}
     return {MCS[int(index)]: rate for index, rate in kept.items()} or None
 
 

@@ -31,7 +31,7 @@ def load_tables(name_or_folder: str, kind: str, agents: "AgentLink") -> Tables:
     FileNotFoundError
         If the pair has none.
     ValueError
-        If they were learned from codes of other weights.
+        If they were learned from codes of other weights, or by another version.
     """
     from semantic.agent_link import shipped_folder
 
@@ -43,7 +43,10 @@ def load_tables(name_or_folder: str, kind: str, agents: "AgentLink") -> Tables:
         if file.metadata()["model_hash"] != agents.model_hash:
             raise ValueError(f"{FILE} of {name_or_folder} was learned from the codes of other weights; {remedy} anew")
         names = [name for name in file.keys() if name.startswith(f"{kind}.")]
-        return {name.partition(".")[2]: file.get_tensor(name).astype(np.float64) for name in names}
+        tables = {name.partition(".")[2]: file.get_tensor(name).astype(np.float64) for name in names}
+    if "distortion" not in tables:
+        raise ValueError(f"{FILE} of {name_or_folder} comes from another version; {remedy} anew")
+    return tables
 
 
 def save_tables(folder: Path, codes: np.ndarray, model_hash: str) -> Path:
