@@ -46,6 +46,9 @@ class DigitalLink:
         Below 1/5 by repetition. `MCS` lists the pairs that NR uses.
     num_iterations : int
         Of the LDPC decoder.
+    length_header : bool
+        Three bytes in front of each payload that tell the receiver its size; without them it has to know it, as where
+        a scheduler tells both ends.
     cache_bytes : int
         Memory for fades that were used before.
     channel : Channel, optional
@@ -64,6 +67,7 @@ class DigitalLink:
         bits_per_symbol: int = 2,
         code_rate: float = 0.5,
         num_iterations: int = 20,
+        length_header: bool = True,
         cache_bytes: int = CACHE_BYTES,
         channel: Channel | None = None,
     ):
@@ -79,6 +83,7 @@ class DigitalLink:
         self.channel = Channel(self.config, cache_bytes=cache_bytes) if channel is None else channel
         self.bits_per_symbol, self.code_rate = bits_per_symbol, code_rate
         self._num_iterations, self._cache_bytes = num_iterations, cache_bytes
+        self._length_header = length_header
         self._transmissions = {}
 
     def __call__(self, payloads: list[bytes], snr_db=10.0, realisation=None) -> list[bytes | None]:
@@ -87,7 +92,7 @@ class DigitalLink:
         Parameters
         ----------
         payloads : list of bytes
-            Of any sizes, which a header tells the receiver; empty ones too.
+            Of any sizes; empty ones too.
         snr_db : float or array of shape [len(payloads)], [dB]
         realisation : array of shape [len(payloads)], int, optional
             As for `AnalogLink`: the same numbers meet the same fades.
@@ -136,6 +141,7 @@ class DigitalLink:
             "bits_per_symbol": self.bits_per_symbol,
             "code_rate": self.code_rate,
             "num_iterations": self._num_iterations,
+            "length_header": self._length_header,
             "cache_bytes": self._cache_bytes,
         }
         return _rebuild, (type(self), self.config, facts, self.channel.next_realisation)
@@ -145,7 +151,12 @@ class DigitalLink:
             raise ValueError(
                 f"payload_bytes must be a whole number from 0 to {MAX_PAYLOAD_BYTES}, got {payload_bytes!r}"
             )
-        return TransportFormat.of(payload_bytes, bits_per_symbol=self.bits_per_symbol, code_rate=self.code_rate)
+        return TransportFormat.of(
+            payload_bytes,
+            bits_per_symbol=self.bits_per_symbol,
+            code_rate=self.code_rate,
+            length_header=self._length_header,
+        )
 
     def _grid(self, form):
         return ResourceGrid(self.config, -(-form.coded_bits // (self.bits_per_symbol * _num_streams(self.config))))

@@ -30,6 +30,8 @@ class TransportFormat:
         Bits that enter the LDPC encoder, for a code block.
     mother_bits, n : int
         Bits that leave the encoder, and bits on the air: more, by repetition, below the lowest rate of the code.
+    payload_bytes : int or None
+        Of every payload, where the receiver knows it; None: a header says it.
     """
 
     block_bits: int
@@ -38,14 +40,17 @@ class TransportFormat:
     k: int
     mother_bits: int
     n: int
+    payload_bytes: int | None = None
 
     @classmethod
-    def of(cls, num_bytes: int, *, bits_per_symbol: int, code_rate: float) -> "TransportFormat":
+    def of(
+        cls, num_bytes: int, *, bits_per_symbol: int, code_rate: float, length_header: bool = True
+    ) -> "TransportFormat":
         """Find the format for a payload; sizes come in steps of a sixteenth to an eighth, coarser than those of NR.
 
         Source: 3GPP TS 38.212, sections 5.1, 5.2.2, 7.2.1 and 7.2.2; TS 38.214, section 5.1.3.2, for sizes in steps.
         """
-        wanted = HEADER_BITS + 8 * num_bytes
+        wanted = HEADER_BITS + 8 * num_bytes if length_header else max(8, 8 * num_bytes)
         step = 2 ** max(3, int(math.log2(wanted)) - 3)
         wanted = -(-wanted // step) * step
         crc_bits = 16 if wanted <= 3824 else 24
@@ -64,6 +69,7 @@ class TransportFormat:
             k=k,
             mother_bits=mother_bits,
             n=n,
+            payload_bytes=None if length_header else num_bytes,
         )
 
     @property
@@ -98,7 +104,8 @@ class TransportCoder:
         form = self._form
         bits = np.zeros((len(payloads), form.block_bits), np.uint8)
         for row, payload in zip(bits, payloads, strict=True):
-            sent = np.unpackbits(np.frombuffer(len(payload).to_bytes(HEADER_BITS // 8, "big") + payload, np.uint8))
+            header = len(payload).to_bytes(HEADER_BITS // 8, "big") if form.payload_bytes is None else b""
+            sent = np.unpackbits(np.frombuffer(header + payload, np.uint8))
             row[: len(sent)] = sent
         blocks = tf.reshape(self._crc(tf.constant(bits, tf.float32)), [len(payloads), form.num_blocks, -1])
         if form.num_blocks > 1:
@@ -133,7 +140,8 @@ class TransportCoder:
             blocks = blocks[:, :, :-BLOCK_CRC_BITS]  # the CRC of the whole decides
         bits, valid = self._check(tf.reshape(blocks, [-1, form.block_bits + form.crc_bits]))
         octets = np.packbits(bits.numpy().astype(np.uint8)[:, : form.block_bits // 8 * 8], axis=1)
-        return [_payload(row) if ok else None for row, ok in zip(octets, valid.numpy().ravel(), strict=True)]
+        size = form.payload_bytes
+        return [_payload(row, size) if ok else None for row, ok in zip(octets, valid.numpy().ravel(), strict=True)]
 
 
 def _second_graph(num_bits, code_rate):
@@ -141,7 +149,9 @@ def _second_graph(num_bits, code_rate):
     return num_bits <= 292 or (num_bits <= 3824 and code_rate <= 0.67) or code_rate <= 0.25
 
 
-def _payload(octets):
+def _payload(octets, size):
+    if size is not None:
+        return octets[:size].tobytes()
     header = HEADER_BITS // 8
     length = int.from_bytes(octets[:header].tobytes(), "big")
     return octets[header : header + length].tobytes()

@@ -18,9 +18,9 @@ from phy.digital_link import MCS, BitTransmission
 from phy.transport_block import HEADER_BITS, TransportCoder, TransportFormat
 
 
-def make_link(bits_per_symbol=2, code_rate=0.5, **facts):
+def make_link(bits_per_symbol=2, code_rate=0.5, length_header=True, **facts):
     config = LinkConfig(**{"channel": "rayleigh", **facts})
-    return DigitalLink(config, bits_per_symbol=bits_per_symbol, code_rate=code_rate)
+    return DigitalLink(config, bits_per_symbol=bits_per_symbol, code_rate=code_rate, length_header=length_header)
 
 
 def payloads_of(*sizes, seed=0):
@@ -33,10 +33,12 @@ def payloads_of(*sizes, seed=0):
     num_bytes=st.integers(0, 20_000),
     bits_per_symbol=st.sampled_from([2, 4, 6, 8]),
     code_rate=st.floats(0.05, 0.95),
+    length_header=st.booleans(),
 )
-def test_a_format_holds_its_payload_and_adds_up(num_bytes, bits_per_symbol, code_rate):
-    form = TransportFormat.of(num_bytes, bits_per_symbol=bits_per_symbol, code_rate=code_rate)
-    needed = HEADER_BITS + 8 * num_bytes
+def test_a_format_holds_its_payload_and_adds_up(num_bytes, bits_per_symbol, code_rate, length_header):
+    facts = {"bits_per_symbol": bits_per_symbol, "code_rate": code_rate}
+    form = TransportFormat.of(num_bytes, **facts, length_header=length_header)
+    needed = (HEADER_BITS if length_header else 0) + 8 * num_bytes
     assert needed <= form.block_bits <= 1.13 * needed + 8 + form.num_blocks
     block_crc = 24 if form.num_blocks > 1 else 0
     assert form.num_blocks * (form.k - block_crc) == form.block_bits + form.crc_bits
@@ -46,9 +48,10 @@ def test_a_format_holds_its_payload_and_adds_up(num_bytes, bits_per_symbol, code
     assert form.k / form.mother_bits >= (1 / 5 if form.k <= 3824 or code_rate <= 0.25 else 1 / 3)
 
 
+@pytest.mark.parametrize("length_header", [True, False])
 @pytest.mark.parametrize(("num_bytes", "rate"), [(0, 0.5), (10, 0.5), (400, 0.75), (1200, 0.3), (30, 0.1), (500, 0.22)])
-def test_coding_is_undone_without_noise(num_bytes, rate):
-    form = TransportFormat.of(num_bytes, bits_per_symbol=4, code_rate=rate)
+def test_coding_is_undone_without_noise(num_bytes, rate, length_header):
+    form = TransportFormat.of(num_bytes, bits_per_symbol=4, code_rate=rate, length_header=length_header)
     coder = TransportCoder(form, bits_per_symbol=4, num_iterations=20)
     payloads = payloads_of(num_bytes, num_bytes)
     bits = coder.encode(payloads)
@@ -118,6 +121,15 @@ def test_noise_is_never_taken_for_a_payload():
 def test_payloads_of_all_sizes_arrive_in_their_places(facts):
     payloads = payloads_of(7, 0, 40, 7, 3)
     assert make_link(**facts)(payloads, 40.0, np.arange(5)) == payloads
+
+
+def test_a_receiver_that_knows_the_size_needs_no_header():
+    link = pickle.loads(pickle.dumps(make_link(length_header=False)))
+    payloads = payloads_of(7, 0, 40, 7, 3)
+    assert link(payloads, 40.0, np.arange(5)) == payloads
+    ledger, with_header = (made.ledger(payload_bytes=7) for made in (link, make_link()))
+    assert with_header.overhead_bits - ledger.overhead_bits == HEADER_BITS
+    assert ledger.data_res < with_header.data_res
 
 
 def test_error_of_the_channel_estimate_is_noise_to_the_soft_bits(monkeypatch):

@@ -226,7 +226,8 @@ def _digital_link(config: "LinkConfig", mcs: Mcs) -> "DigitalLink":
     from phy import DigitalLink
 
     channel = _digital_link(config, QPSK).channel if mcs != QPSK else None
-    return DigitalLink(config, bits_per_symbol=mcs[0], code_rate=mcs[1], channel=channel)
+    # payloads of a point have one size, which both ends know
+    return DigitalLink(config, bits_per_symbol=mcs[0], code_rate=mcs[1], length_header=False, channel=channel)
 
 
 def _read(read: Callable[[bytes], Item], payload: bytes) -> Item | None:
