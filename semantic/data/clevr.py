@@ -1,7 +1,7 @@
 """Reader of CLEVR's file layout: the real data set's folders and those that `tokenlink scenes` writes.
 
-Expected below the folder: ``images/SPLIT/*``, ``questions/CLEVR_SPLIT_questions.json`` and, for training the embedded
-pair, ``scenes/CLEVR_SPLIT_scenes.json``. CLEVR's public test split has no answers; use ``val`` there.
+Expected below the folder: ``images/SPLIT/*`` and ``questions/CLEVR_SPLIT_questions.json``. Training on scenes also
+reads ``scenes/CLEVR_SPLIT_scenes.json``. CLEVR's public test split has no answers; use ``val`` there.
 """
 
 import hashlib
@@ -16,6 +16,8 @@ from PIL import Image
 
 from semantic.tasks import FAMILIES, family, normalize_answer
 
+NO_PROGRAM = "no program"  # family of the questions that come without a functional program
+
 
 @dataclass(frozen=True)
 class Question:
@@ -27,7 +29,7 @@ class Question:
     question: str
     answer: str
     family: str
-    program: tuple[dict[str, Any], ...]
+    program: tuple[dict[str, Any], ...]  # empty where the file has none
 
 
 class ClevrDataset:
@@ -37,14 +39,14 @@ class ClevrDataset:
     ----------
     folder : Path or str
     split : str
-        As in the file names: train, val, test.
+        Name of the split in the file names: train, val, test.
 
     Raises
     ------
     FileNotFoundError
         If the split's question file is absent.
     ValueError
-        If a question has no answer or program.
+        If the file holds no questions, or if a question lacks a key or is of an unknown family.
     """
 
     def __init__(self, folder: Path | str, split: str = "test") -> None:
@@ -57,16 +59,21 @@ class ClevrDataset:
             )
         content = path.read_bytes()
         self._hash = hashlib.sha256(content)
-        self.questions = [self._question(i, record) for i, record in enumerate(json.loads(content)["questions"])]
+        self.questions = [self._question(i, record) for i, record in enumerate(_list_in(path, content, "questions"))]
 
     def _question(self, index: int, record: dict[str, Any]) -> Question:
-        if "answer" not in record or "program" not in record:
+        missing = [key for key in ("image_index", "image_filename", "question", "answer") if key not in record]
+        if missing:
+            way_out = "; CLEVR's public test split has no answers: use split='val'" if missing == ["answer"] else ""
+            raise ValueError(f"question {index} of the {self.split} split has no {' and no '.join(missing)}{way_out}")
+        program = record.get("program") or ()
+        try:
+            name = family(program) if program else NO_PROGRAM
+        except (KeyError, TypeError) as error:
             raise ValueError(
-                f"question {index} of the {self.split} split has no answer or program; CLEVR's public test split has "
-                "none: use split='val'"
-            )
-        name = family(record["program"])
-        if name not in FAMILIES:
+                f"the program of question {index} of the {self.split} split has a node without a function"
+            ) from error
+        if name not in (*FAMILIES, NO_PROGRAM):
             raise ValueError(f"question {index} of the {self.split} split is of unknown family {name!r}")
         return Question(
             index=index,
@@ -75,7 +82,7 @@ class ClevrDataset:
             question=record["question"],
             answer=normalize_answer(str(record["answer"])),
             family=name,
-            program=tuple(record["program"]),
+            program=tuple(program),
         )
 
     def __len__(self) -> int:
@@ -93,13 +100,40 @@ class ClevrDataset:
 
     @cached_property
     def scenes(self) -> list[dict[str, Any]]:
-        """Return the scenes, in CLEVR's layout."""
-        return json.loads((self.folder / "scenes" / f"CLEVR_{self.split}_scenes.json").read_text())["scenes"]
+        """The scenes, in CLEVR's layout.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the split has no scene file. Questions can be asked without one; training on scenes needs it.
+        """
+        path = self.folder / "scenes" / f"CLEVR_{self.split}_scenes.json"
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{path} does not exist. Training on CLEVR scenes draws its own questions from the scenes' objects, so "
+                "it needs this file; questions can be asked without it"
+            )
+        return _list_in(path, path.read_bytes(), "scenes")
+
+    @property
+    def data_hash(self) -> str:
+        """SHA-256 of the question file and, in order, of every image that a question refers to."""
+        return self._data_hash
 
     @cached_property
-    def data_hash(self) -> str:
-        """Return the SHA-256 of the question file and, in order, of every image that a question refers to."""
+    def _data_hash(self) -> str:
         digest = self._hash.copy()
         for index in sorted(self._filenames):
             digest.update((self.folder / "images" / self.split / self._filenames[index]).read_bytes())
         return digest.hexdigest()
+
+
+def _list_in(path: Path, content: bytes, key: str) -> list[dict[str, Any]]:
+    """Return the list that a file of CLEVR's holds under a key."""
+    try:
+        records = json.loads(content)[key]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not in CLEVR's layout: no JSON object with a list {key!r}") from error
+    if not isinstance(records, list):
+        raise ValueError(f"{path} is not in CLEVR's layout: {key!r} is no list")
+    return records

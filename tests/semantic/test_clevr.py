@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semantic.data.clevr import ClevrDataset
+from semantic.data.clevr import NO_PROGRAM, ClevrDataset
 
 SCENE_NODE = {"inputs": [], "function": "scene", "value_inputs": []}
 COUNT = [SCENE_NODE, {"inputs": [0], "function": "count", "value_inputs": []}]
@@ -71,12 +71,45 @@ def test_a_folder_without_the_split_is_refused_with_the_way_out(folder):
         ClevrDataset(folder, split="train")
 
 
-@pytest.mark.parametrize("missing", ["answer", "program"])
-def test_a_split_without_answers_is_refused_with_the_way_out(folder, missing):
+def test_a_split_without_answers_is_refused_with_the_way_out(folder):
     questions = read(folder)
-    del questions[1][missing]
+    del questions[1]["answer"], questions[1]["program"]
     write(folder, questions)
-    with pytest.raises(ValueError, match=r"question 1 of the val split has no answer or program.*use split='val'"):
+    with pytest.raises(ValueError, match=r"question 1 of the val split has no answer; .*use split='val'"):
+        ClevrDataset(folder, split="val")
+
+
+@pytest.mark.parametrize("missing", ["image_index", "image_filename", "question"])
+def test_a_key_that_a_question_lacks_is_named(folder, missing):
+    questions = read(folder)
+    del questions[2][missing]
+    write(folder, questions)
+    with pytest.raises(ValueError, match=f"question 2 of the val split has no {missing}$"):
+        ClevrDataset(folder, split="val")
+
+
+def test_questions_without_a_program_are_a_family_of_their_own(folder):
+    questions = read(folder)
+    del questions[0]["program"]
+    questions[1]["program"] = []
+    write(folder, questions)
+    dataset = ClevrDataset(folder, split="val")
+    assert [q.family for q in dataset.questions] == [NO_PROGRAM, NO_PROGRAM, "exist"]
+    assert dataset.questions[0].program == ()
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", '{"questions": 3}'])
+def test_a_file_that_holds_no_questions_is_named(folder, content):
+    (folder / "questions" / "CLEVR_val_questions.json").write_text(content)
+    with pytest.raises(ValueError, match=r"CLEVR_val_questions.json is not in CLEVR's layout"):
+        ClevrDataset(folder, split="val")
+
+
+def test_a_program_without_functions_is_refused(folder):
+    questions = read(folder)
+    questions[1]["program"] = [{"inputs": []}]
+    write(folder, questions)
+    with pytest.raises(ValueError, match="the program of question 1 of the val split has a node without a function"):
         ClevrDataset(folder, split="val")
 
 
@@ -107,7 +140,7 @@ def test_the_data_hash_moves_with_every_byte_of_questions_and_images(folder):
 
 def test_scenes_are_read_from_their_own_file_only_when_asked_for(folder):
     dataset = ClevrDataset(folder, split="val")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"CLEVR_val_scenes.json does not exist. Training on CLEVR scenes"):
         _ = dataset.scenes
     (folder / "scenes").mkdir()
     (folder / "scenes" / "CLEVR_val_scenes.json").write_text(json.dumps({"scenes": [{"image_index": 3}]}))
