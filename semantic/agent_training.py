@@ -32,7 +32,6 @@ from semantic.endpoints.language import Reader, TextScene, normalize_tokens
 from semantic.endpoints.sensor import SceneTurns
 from semantic.endpoints.vision import normalize
 from semantic.jtcc import JTCC, build_code
-from semantic.obfuscation import obfuscate
 from semantic.sensor_agent import SensorAgent
 from semantic.task_agent import TaskAgent, input_embeddings
 from semantic.training import Metrics, fit, mixed_precision, write_card
@@ -69,14 +68,14 @@ def build_agents(
 class CachedTurns:
     """A split's image tokens, computed once by the frozen tower, and its questions grouped by vague description."""
 
-    def __init__(self, turns: SceneTurns, sensor: SensorAgent, mirrored: bool) -> None:
-        self.turns, self.sensor = turns, sensor
+    def __init__(self, turns: SceneTurns, agents: AgentLink, mirrored: bool) -> None:
+        self.turns, self.sensor = turns, agents.sensor
         self.image_tokens = {m: self._features(turns.images, m) for m in ((False, True) if mirrored else (False,))}
         self.groups: list[dict[str, list[int]]] = []
         for records in turns.records:
             groups: dict[str, list[int]] = {}
-            for k, record in enumerate(records):
-                groups.setdefault(obfuscate(record["question"]), []).append(k)
+            for k, description in enumerate(agents.describe([record["question"] for record in records])):
+                groups.setdefault(description, []).append(k)
             self.groups.append(groups)
 
     @torch.no_grad()
@@ -185,8 +184,8 @@ def main(
         f"{sum(p.numel() for p in agents.parameters()):,}"
     )
     tokenizer = agents.sensor.processor.tokenizer
-    train = CachedTurns(SceneTurns(ClevrDataset(data, "train"), tokenizer, 4, max_images), agents.sensor, mirrored=True)
-    val = CachedTurns(SceneTurns(ClevrDataset(data, "val"), tokenizer, 2, max_images), agents.sensor, mirrored=False)
+    train = CachedTurns(SceneTurns(ClevrDataset(data, "train"), tokenizer, 4, max_images), agents, mirrored=True)
+    val = CachedTurns(SceneTurns(ClevrDataset(data, "val"), tokenizer, 2, max_images), agents, mirrored=False)
     teacher = Reader(cast(LlamaForCausalLM, agents.task_agent.model), tokenizer)
 
     def received(

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from semantic.agent_link import AgentLink, shipped_folder
-from semantic.data.clevr import ClevrDataset
-from semantic.obfuscation import obfuscate
+from semantic.data.dataset import Dataset
 from semantic.tasks import normalize_answer
 
 FILE = "num_tokens.json"
@@ -132,7 +131,7 @@ def kind_of(description: str) -> str:
 @torch.no_grad()
 def measure(
     agents: AgentLink,
-    dataset: ClevrDataset,
+    dataset: Dataset,
     channel: Callable[..., Tensor],
     *,
     snr_db: Sequence[float],
@@ -146,7 +145,7 @@ def measure(
     Parameters
     ----------
     agents : AgentLink with a nested code
-    dataset : ClevrDataset
+    dataset : Dataset
         Of which the first `num_questions` questions are asked; no study may ask them.
     channel : callable
     snr_db : sequence of float
@@ -157,7 +156,7 @@ def measure(
     batch_size : int
     """
     questions = dataset.questions[:num_questions]
-    kinds = [kind_of(obfuscate(q.question)) for q in questions]
+    kinds = [kind_of(description) for description in agents.describe([q.question for q in questions])]
     places = [(number, at) for number in range(1, agents.num_tokens + 1) for at in snr_db]
     right = torch.zeros(len(places), len(questions), dtype=torch.bool)
     for start in range(0, len(questions), batch_size):

@@ -28,7 +28,7 @@ def data(tmp_path_factory):
 @pytest.fixture
 def turns(agents, data):
     dataset = ClevrDataset(data, "train")
-    return CachedTurns(SceneTurns(dataset, agents.sensor.processor.tokenizer, 2), agents.sensor, mirrored=True)
+    return CachedTurns(SceneTurns(dataset, agents.sensor.processor.tokenizer, 2), agents, mirrored=True)
 
 
 def tokens_hat(agents, turns, chosen, channel):

@@ -7,7 +7,6 @@ from PIL import Image
 from semantic.data import DATASETS, ClevrDataset, Dataset, Question, load_dataset, shipped_split
 from tests.semantic.models import write_split
 
-
 WRITERS = {"clevr": write_split}  # a new layout adds the function that writes a small split of it
 
 
