@@ -7,15 +7,15 @@ point for the same number on average, drawn at the mean that is sent. The CSV ha
 from functools import partial
 from typing import Annotated
 
-from studies import pairs
-from studies.config import Distinct
+from studies import agents_axis
+from studies.study import Study
+from studies.study_config import Curves, Distinct
 
-NAME, AXIS = "accuracy-vs-tokens", "num_tokens"
 
-
-class Config(pairs.PairsConfig, frozen=True):
+class Config(agents_axis.PairsConfig, frozen=True):
     """What can be set: `tokenlink run accuracy-vs-tokens -s KEY=VALUE`, or a YAML file with the same keys."""
 
+    schemes: Curves = ("machine-tokens", "machine-tokens-adaptive", "raw-image", "question-only")
     pairs: Annotated[tuple[str, ...], Distinct] = (
         "clevr-mini-1",
         "clevr-mini-2",
@@ -25,5 +25,11 @@ class Config(pairs.PairsConfig, frozen=True):
     )
 
 
-TINY = {"num_questions": 24, "batch_size": 12, "pairs": ["clevr-mini-1", "clevr-mini"]}
-plan, main = partial(pairs.plan, NAME, AXIS), partial(pairs.main, NAME, AXIS)
+STUDY = Study(
+    name="accuracy-vs-tokens",
+    Config=Config,
+    axes=partial(agents_axis.axes, "num_tokens"),
+    configure=partial(agents_axis.configure, "num_tokens"),
+    tiny={"num_questions": 24, "batch_size": 12, "pairs": ["clevr-mini-1", "clevr-mini"]},
+)
+main = STUDY.main

@@ -7,16 +7,14 @@ resource elements, and half of the energy; the CSV has what each takes on the ai
 from functools import partial
 from typing import Annotated
 
-from studies import pairs
-from studies.config import Distinct, SnrAxis
+from studies import agents_axis
+from studies.study import Study
+from studies.study_config import Distinct, SnrAxis
 
-NAME, AXIS = "accuracy-vs-width", "width"
 
-
-class Config(pairs.PairsConfig, frozen=True):
+class Config(agents_axis.PairsConfig, frozen=True):
     """What can be set: `tokenlink run accuracy-vs-width -s KEY=VALUE`, or a YAML file with the same keys."""
 
-    schemes: Annotated[tuple[pairs.SchemeName, ...], Distinct] = ("machine-tokens", "raw-image", "question-only")
     pairs: Annotated[tuple[str, ...], Distinct] = (
         "clevr-mini-width-8",
         "clevr-mini-width-16",
@@ -27,5 +25,11 @@ class Config(pairs.PairsConfig, frozen=True):
     snr_db: SnrAxis = (-5.0, 0.0, 15.0)
 
 
-TINY = {"num_questions": 24, "batch_size": 12, "pairs": ["clevr-mini-width-16", "clevr-mini"], "snr_db": [0, 15]}
-plan, main = partial(pairs.plan, NAME, AXIS), partial(pairs.main, NAME, AXIS)
+STUDY = Study(
+    name="accuracy-vs-width",
+    Config=Config,
+    axes=partial(agents_axis.axes, "width"),
+    configure=partial(agents_axis.configure, "width"),
+    tiny={"num_questions": 24, "batch_size": 12, "pairs": ["clevr-mini-width-16", "clevr-mini"], "snr_db": [0, 15]},
+)
+main = STUDY.main

@@ -18,21 +18,20 @@ from typing import Any
 import h5py
 import numpy as np
 
+from studies.axes import AXES, AxisValue
 from studies.config import content_hash
+from studies.schemes.scheme import LEDGER
 from studies.statistics import wilson_interval
 
 POINT_SCHEMA = "tokenlink-point"
 RESULTS_SCHEMA = "tokenlink-results"
 SCHEMA_VERSION = 1
 MISSING = 255  # in `correct`: this point has not been computed yet
-QUESTION_FACTS = ("question", "image_index", "family", "realisation")  # the same in every point of a run
+QUESTION_COLUMNS = ("question", "image_index", "family", "realisation")  # the same in every point of a run
 
 MEANINGS = {
     "scheme": "what is sent, and who answers",
     "question": "number of the question in the data set's split",
-    "num_tokens": "machine-language tokens that are sent for each question",
-    "width": "real numbers that are sent for each token",
-    "snr_db": "average received signal power per resource element and receive antenna over noise variance [dB]",
     "correct": f"1: answered right, 0: not, {MISSING}: not computed yet",
     "realisation": "number of the fade and noise draw each question met, the same for every scheme and SNR",
     "image_index": "number of the image each question is about",
@@ -40,9 +39,10 @@ MEANINGS = {
     "accuracy": "share of right answers",
     "accuracy_low": "lower end of the 95 % Wilson interval",
     "accuracy_high": "upper end of the 95 % Wilson interval",
-    "code_nmse": "E|codes_hat - codes|^2 / E|codes|^2; NaN where no codes arrive",
-    "psnr": "mean peak signal-to-noise ratio of the images that arrive [dB]; NaN where none do",
-    "ssim": "mean structural similarity of the images that arrive; NaN where none do",
+    "code_nmse": "E|codes_hat - codes|^2 / E|codes|^2 of the real numbers that arrive; NaN where none do",
+    "code_nmse_declared": "code_nmse as the link declares it, from its error variances; NaN where it declares none",
+    "psnr": "mean peak signal-to-noise ratio of the images that cross the link [dB]; NaN where none do",
+    "ssim": "mean structural similarity of the images that cross the link; NaN where none do",
     "loss_rate": "share of declared losses; NaN for schemes that cannot declare one",
     "undetected_rate": "share of payloads that were taken for right and are not what was sent; NaN where loss_rate is",
     "resource_elements": "resource elements of the slots one question occupies, everything included; NaN where nothing "
@@ -51,9 +51,9 @@ MEANINGS = {
     "pilot_res": "of these, elements of pilots",
     "payload_bits": "information bits per question; NaN for analog schemes",
     "duration_s": "time on the air per question [s]; NaN where nothing crosses the link",
+    **{name: axis.meaning for name, axis in AXES.items()},
 }
-SCALARS = ("code_nmse", "loss_rate", "undetected_rate", "psnr", "ssim")  # per point
-LEDGER = ("resource_elements", "data_res", "pilot_res", "payload_bits", "duration_s")  # along what changes one of them
+SCALARS = ("code_nmse", "code_nmse_declared", "loss_rate", "undetected_rate", "psnr", "ssim")  # per point
 
 
 @dataclass(frozen=True)
@@ -160,17 +160,15 @@ def is_done(folder: Path, key: Mapping[str, Any]) -> bool:
 
 
 def build_results(
-    path: Path,
     points: Sequence[tuple[Mapping[str, Any], Point | None]],
     schemes: Sequence[str],
-    axes: Mapping[str, Sequence[float | str]],
+    axes: Mapping[str, Sequence[AxisValue]],
     attributes: Mapping[str, str | int | float],
-) -> None:
-    """Write `results.h5` from points.
+) -> bytes:
+    """Return the content of `results.h5`, made from points.
 
     Parameters
     ----------
-    path : the file to write; an older one is replaced in one step
     points : each with its coordinates (`scheme` and some of `axes`); a coordinate left out means "the same along that
         axis". A point that is None has not been computed yet: it is `MISSING` in `correct`, NaN elsewhere.
     schemes, axes : the coordinates in order
@@ -183,8 +181,8 @@ def build_results(
     """
     done = [point for _, point in points if point is not None]
     if not done:
-        raise ValueError(f"no point of {path.parent.name} is done yet; run the study first")
-    questions = {name: done[0].arrays[name] for name in QUESTION_FACTS}
+        raise ValueError("no point is done yet; run the study first")
+    questions = {name: done[0].arrays[name] for name in QUESTION_COLUMNS}
     for point in done:
         for name, values in questions.items():
             if not np.array_equal(point.arrays[name], values):
@@ -198,15 +196,15 @@ def build_results(
         if point is None:
             continue
         scheme = list(schemes).index(str(coordinates["scheme"]))
-        place = (
+        index = (
             scheme,
             *(list(axes[axis]).index(coordinates[axis]) if axis in coordinates else slice(None) for axis in axes),
         )
-        correct[place] = point.arrays["correct"]
+        correct[index] = point.arrays["correct"]
         for name, values in scalars.items():
-            values[place] = point.scalars.get(name, np.nan)  # what older points do not say
+            values[index] = point.scalars.get(name, np.nan)  # older points do not have it
         for name, values in ledger.items():
-            values[place] = point.scalars[name]
+            values[index] = point.scalars[name]
 
     num_questions = np.where((correct == MISSING).any(-1), 0, correct.shape[-1])
     num_correct = np.where(num_questions > 0, np.where(correct == MISSING, 0, correct).sum(-1), 0)
@@ -222,7 +220,7 @@ def build_results(
         "accuracy_high": (over, high),
         **{name: (over, values) for name, values in scalars.items()},
         **{name: (ledger_over, values) for name, values in ledger.items()},
-        **{name: (("question",), questions[name]) for name in QUESTION_FACTS if name != "question"},
+        **{name: (("question",), questions[name]) for name in QUESTION_COLUMNS if name != "question"},
     }
     coordinates = {"scheme": np.asarray(schemes), **{axis: np.asarray(values) for axis, values in axes.items()}}
     coordinates["question"] = questions["question"]
@@ -243,7 +241,7 @@ def build_results(
         file.attrs["num_missing_points"] = len(points) - len(done)
         for name, value in attributes.items():
             file.attrs[name] = value
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _without_constant_axes(
@@ -251,8 +249,8 @@ def _without_constant_axes(
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """Drop the axes, behind the first, along which none of the variables changes; NaN is no change."""
     for axis in over[:0:-1]:
-        place = over.index(axis)
-        ends = {name: (np.fmin.reduce(v, axis=place), np.fmax.reduce(v, axis=place)) for name, v in variables.items()}
+        index = over.index(axis)
+        ends = {name: (np.fmin.reduce(v, axis=index), np.fmax.reduce(v, axis=index)) for name, v in variables.items()}
         if all(np.array_equal(low, high, equal_nan=True) for low, high in ends.values()):
             over = tuple(name for name in over if name != axis)
             variables = {name: low for name, (low, _) in ends.items()}
@@ -282,8 +280,8 @@ class Results:
         """Return a variable of one scheme over all axes, whether they change it or not: [*axes]."""
         values = self.of(variable, scheme)
         dimensions = self.dimensions.get(variable, ("scheme", *self.axes))[1 : 1 + values.ndim]
-        shape = [len(place) if axis in dimensions else 1 for axis, place in self.axes.items()]
-        return np.broadcast_to(values.reshape(shape), [len(place) for place in self.axes.values()])
+        shape = [len(along) if axis in dimensions else 1 for axis, along in self.axes.items()]
+        return np.broadcast_to(values.reshape(shape), [len(along) for along in self.axes.values()])
 
     @property
     def schemes(self) -> list[str]:
@@ -300,27 +298,32 @@ def read_results(path: Path) -> Results:
         If it is something else, or of another version.
     """
     try:
-        with h5py.File(io.BytesIO(path.read_bytes()), "r") as file:
-            attributes = {
-                name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()
-            }
-            found = (attributes.get("schema"), attributes.get("schema_version"))
-            if found != (RESULTS_SCHEMA, SCHEMA_VERSION):
-                raise ValueError(f"it stores {found}, this version reads {(RESULTS_SCHEMA, SCHEMA_VERSION)}")
-            scales = {name for name, dataset in file.items() if dataset.is_scale}
-            content = {name: _read_array(dataset) for name, dataset in file.items()}
-            dimensions = {
-                name: tuple(dim[0].name.lstrip("/") for dim in dataset.dims)
-                for name, dataset in file.items()
-                if not dataset.is_scale
-            }
+        return parse_results(path.read_bytes())
     except OSError as error:
         raise ValueError(
             f"{path.name} cannot be read: {error}. `tokenlink plot` rebuilds it from the points."
         ) from error
+
+
+def parse_results(content: bytes) -> Results:
+    """Read the content of a `results.h5`; raises as `read_results` does, OSError for anything that is no HDF5."""
+    with h5py.File(io.BytesIO(content), "r") as file:
+        attributes = {
+            name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()
+        }
+        schema = (attributes.get("schema"), attributes.get("schema_version"))
+        if schema != (RESULTS_SCHEMA, SCHEMA_VERSION):
+            raise ValueError(f"it stores {schema}, this version reads {(RESULTS_SCHEMA, SCHEMA_VERSION)}")
+        scales = {name for name, dataset in file.items() if dataset.is_scale}
+        arrays = {name: _read_array(dataset) for name, dataset in file.items()}
+        dimensions = {
+            name: tuple(dim[0].name.lstrip("/") for dim in dataset.dims)
+            for name, dataset in file.items()
+            if not dataset.is_scale
+        }
     return Results(
-        {name: value for name, value in content.items() if name in scales},
-        {name: value for name, value in content.items() if name not in scales},
+        {name: value for name, value in arrays.items() if name in scales},
+        {name: value for name, value in arrays.items() if name not in scales},
         attributes,
         dimensions,
     )

@@ -1,8 +1,6 @@
 """The command `tokenlink`. What a command needs is imported when it runs: `--help` loads neither framework."""
 
-import ast
 import importlib
-import importlib.util
 import json
 import os
 import sys
@@ -10,22 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from studies.config import ConfigError, resolve
-from studies.engines import StudyError, parse_shard, prepare_process
+from studies.engines import StudyError, num_cores, parse_shard, prepare_process
 
-STUDIES = {
-    "accuracy-vs-snr": "studies.accuracy_vs_snr",
-    "accuracy-vs-tokens": "studies.accuracy_vs_tokens",
-    "accuracy-vs-width": "studies.accuracy_vs_width",
-    "accuracy-vs-seed": "studies.accuracy_vs_seed",
-}
+if TYPE_CHECKING:
+    from studies.study import Study
+
 BENCHMARKS = {name: f"studies.benchmarks.{name}" for name in ("phy", "recovery", "bridge", "soak")}
 app = typer.Typer(
     name="tokenlink",
@@ -44,6 +40,9 @@ def refusals() -> Iterator[None]:
     """Turn errors a user can mend into one clear message; anything else keeps its traceback."""
     try:
         yield
+    except KeyboardInterrupt:
+        typer.echo("tokenlink: stopped; what is done is kept, and the same command resumes", err=True)
+        raise typer.Exit(130) from None
     except (ValueError, FileNotFoundError, StudyError) as error:
         if os.environ.get("TOKENLINK_TRACEBACK"):
             raise
@@ -53,7 +52,9 @@ def refusals() -> Iterator[None]:
 
 @app.command()
 def run(
-    study: Annotated[str, typer.Argument(help="which study; `tokenlink list` names them")],
+    study: Annotated[
+        str, typer.Argument(help="which study; `tokenlink list` names them. One of your own: MODULE:ATTRIBUTE")
+    ],
     config: Annotated[Path | None, typer.Option(help="YAML file with some of the keys")] = None,
     assign: Annotated[list[str] | None, typer.Option("-s", help="set one key, e.g. -s link.num_rx_ant=8")] = None,
     out: Annotated[
@@ -78,36 +79,45 @@ def run(
             )
             raise ConfigError(f"--engine {engine!r} is neither 'process' nor 'inline'.{more}")
         part = parse_shard(shard)
-        module = _study(study)
-        resolved = resolve(module.Config, file=config, layers=[module.TINY] if tiny else [], assignments=assign or [])
+        chosen = _study(study)
+        resolved = resolve(chosen.Config, file=config, layers=[chosen.tiny] if tiny else [], assignments=assign or [])
         if print_config:
             typer.echo(resolved.to_yaml(), nl=False)
             return
-        prepare_process(resolved.num_threads)
+        prepare_process(resolved.num_threads, ["bridge"])
         if dry_run:
-            _show_plan(module.plan(resolved, out), part)
+            _show_plan(chosen.plan(resolved, out), part)
             return
-        count = workers or min(8, os.cpu_count() or 1)
-        with _progress() as hooks:
-            results, failed = module.main(resolved, out=out, engine=engine, workers=count, shard=part, **hooks)
-        _show_results(results, module.plan(resolved, out).folder)
-    if failed:
-        typer.echo(f"tokenlink: {len(failed)} job(s) failed; the same command repeats only these", err=True)
+        count = 1 if engine == "inline" else workers or min(8, num_cores())
+        with _progress(count) as hooks:
+            finished = chosen.main(resolved, out=out, engine=engine, workers=count, shard=part, **hooks)
+        _show_results(finished.results, finished.folder)
+    if finished.failed:
+        typer.echo(f"tokenlink: {len(finished.failed)} job(s) failed; the same command repeats only these", err=True)
         raise typer.Exit(1)
 
 
 @app.command("list")
 def list_studies() -> None:
-    """Name the studies, and the schemes that they compare."""
-    table = Table(title="Studies: tokenlink run NAME", title_justify="left", box=None)
-    for name, module in STUDIES.items():
-        table.add_row(f"  {name}", _caption(module))
-    console.print(table)
-    table = Table(title="Schemes", title_justify="left", box=None)
-    for path in sorted(Path(__file__).with_name("schemes").glob("*.py")):
-        if path.stem not in ("__init__", "scheme"):
-            table.add_row(f"  {path.stem.replace('_', '-')}", _caption(f"studies.schemes.{path.stem}"))
-    console.print(table)
+    """Name the studies, and the curves that they compare."""
+    from studies import study
+    from studies.curves import CURVES
+
+    with refusals():
+        table = Table(title="Studies: tokenlink run NAME", title_justify="left", box=None, show_header=False)
+        for name in study.STUDIES:
+            paragraph = importlib.import_module(study.STUDIES[name]).__doc__ or ""
+            table.add_row(f"  {name}", Text(paragraph.partition("\n")[0]))
+        console.print(table)
+        table = Table(
+            title="Curves: -s schemes='[NAME, …]'; those with * run by default",
+            title_justify="left",
+            box=None,
+            show_header=False,
+        )
+        for curve in CURVES.values():
+            table.add_row(f"{'*' if curve.default else ' '} {curve.name}", Text(curve.about))
+        console.print(table)
 
 
 @app.command()
@@ -117,9 +127,7 @@ def plot(folder: Annotated[Path, typer.Argument(help="run folder")]) -> None:
 
     with refusals():
         results = run_folder.collect(folder)
-        name = str(results.attributes["study"])
-        axis = next(iter(run_folder.read_plan(folder)["axes"]))
-        plots.draw_accuracy(results, axis=axis, folder=folder / "figures", name=name)
+        plots.draw_accuracy(results, folder=folder / "figures", name=str(results.attributes["study"]))
         _show_results(results, folder)
 
 
@@ -140,9 +148,9 @@ def report(
             if name in runs:
                 raise ConfigError(f"{folder} holds another run of {name}; give one folder of each study")
             runs[name] = results
-        found = claims.judge(runs.get("accuracy-vs-snr"), runs.get("accuracy-vs-tokens"))
+        judged = claims.judge(runs.get("accuracy-vs-snr"), runs.get("accuracy-vs-tokens"))
         origin = {name: f"configuration {results.attributes['config_hash']}" for name, results in runs.items()}
-        paths = claims.write(folders[0], found, origin)
+        paths = claims.write(folders[0], judged, origin)
         if snr := runs.get("accuracy-vs-snr"):
             for make in (tables.compared_table, tables.mcnemar_table):
                 console.print(make(snr))
@@ -153,8 +161,8 @@ def report(
                 console.print(tables.uses_table(runs[name]))
         if seeds := runs.get("accuracy-vs-seed"):
             console.print(tables.spread_table(seeds))
-        console.print(tables.claims_table(found))
-        console.print(", ".join(map(str, paths)))
+        console.print(tables.claims_table(judged))
+        _say(", ".join(map(str, paths)))
 
 
 @app.command()
@@ -163,11 +171,33 @@ def check(folder: Annotated[Path, typer.Argument(help="run folder")]) -> None:
     from studies import run_folder
 
     with refusals():
-        found = run_folder.check(folder)
-    for line in found.problems:
+        state = run_folder.check(folder)
+    for line in state.problems:
         typer.echo(f"tokenlink: {line}", err=True)
-    console.print(f"{found.num_done} of {found.num_points} points done, {len(found.problems)} problem(s)")
-    if found.problems or found.num_done < found.num_points:
+    _say(f"{state.num_done} of {state.num_points} points done, {len(state.problems)} problem(s)")
+    if state.problems or state.num_done < state.num_points:
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="run folder, or its results.h5")],
+    second: Annotated[Path, typer.Argument(help="another one")],
+) -> None:
+    """Compare two runs variable by variable, bit by bit; the exit status is 1 if anything differs."""
+    from studies import tables
+    from studies.compare import compare as compare_results
+    from studies.compare import load
+
+    with refusals():
+        differences = compare_results(load(first), load(second))
+        console.print(tables.difference_table(differences))
+        for difference in differences:
+            for remark in difference.remarks:
+                _say(f"{difference.name}: {remark}")
+    num_different = sum(not difference.equal for difference in differences)
+    _say(f"{num_different} of {len(differences)} variables differ" if num_different else "everything is equal")
+    if num_different:
         raise typer.Exit(1)
 
 
@@ -177,7 +207,7 @@ HANDED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opt
 
 @app.command(context_settings=HANDED_ON)
 def train(context: typer.Context) -> None:
-    """Train vision, task, sensor, agents, adaptive, quantizer, prior or deepjscc; `… STAGE --help` has the options."""
+    """Train a stage, or measure a table that ships; `tokenlink train --help` names them."""
     from studies.training import build_app
 
     with refusals():
@@ -209,7 +239,7 @@ def probe(
     from studies import archive, obfuscation_leak
 
     with refusals():
-        dataset = shipped_split() if data is None else ClevrDataset(data, split)
+        dataset = shipped_split() if data is None else ClevrDataset(data.expanduser(), split)
         leaks = obfuscation_leak.probe(dataset.questions, obfuscate)
         console.print(obfuscation_leak.table(leaks))
         if out is not None:
@@ -219,18 +249,18 @@ def probe(
 @app.command()
 def selfcheck() -> None:
     """Measure the closed forms that a correct link obeys."""
-    prepare_process(os.cpu_count() or 1, ["phy.selfcheck"])
+    prepare_process(num_cores(), ["phy.startup", "phy.selfcheck"])
     from phy.selfcheck import rows
 
-    found = rows()
+    checked = rows()
     table = Table(box=None)
     for column in ("", "check", "at", "expected", "measured"):
         table.add_column(column, justify="right" if column in ("expected", "measured") else "left")
-    for row in found:
+    for row in checked:
         verdict = "[green]ok[/]" if row.verdict == "ok" else "[red]off[/]"
-        table.add_row(verdict, row.name, row.requested, f"{row.expected:.4g}", f"{row.measured:.4g}")
+        table.add_row(verdict, Text(row.name), Text(row.requested), f"{row.expected:.4g}", f"{row.measured:.4g}")
     console.print(table)
-    if any(row.verdict != "ok" for row in found):
+    if any(row.verdict != "ok" for row in checked):
         raise typer.Exit(1)
 
 
@@ -264,7 +294,7 @@ def bench(
         console.print(table)
     path = out or Path(f"bench-{what}.json")
     write_json(path, report)
-    console.print(str(path))
+    _say(str(path))
     missed = benchmark.shortfalls(report)
     for line in missed:
         typer.echo(f"tokenlink: {line}", err=True)
@@ -280,32 +310,28 @@ def doctor() -> None:
     findings = diagnose()
     table = Table(box=None, show_header=False)
     for finding in findings:
-        table.add_row("[green]ok[/]" if finding.fine else "[red]mend[/]", finding.subject, finding.text)
+        table.add_row("[green]ok[/]" if finding.fine else "[red]mend[/]", Text(finding.subject), Text(finding.text))
     console.print(table)
     if not all(finding.fine for finding in findings):
         raise typer.Exit(1)
 
 
-def _study(name: str) -> Any:
-    if name not in STUDIES:
-        raise ConfigError(f"there is no study {name!r}; there is: {', '.join(STUDIES)}")
-    prepare_process(1, ["bridge"])  # one thread unless the configuration says otherwise, which it can only when loaded
-    return importlib.import_module(STUDIES[name])
+def _study(name: str) -> "Study[Any]":
+    from studies import study
+
+    return study.find(name)
 
 
-def _caption(module: str) -> str:
-    spec = importlib.util.find_spec(module)
-    assert spec is not None
-    assert spec.origin is not None
-    docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
-    return docstring.partition("\n")[0]
+def _say(text: str) -> None:
+    """Print a line as it is: paths are no markup, and are not broken."""
+    console.print(text, markup=False, soft_wrap=True)
 
 
 def _show_plan(plan: Any, part: tuple[int, int]) -> None:
     pending = plan.pending(part)
-    console.print(f"{len(plan.points)} points; {len(pending)} jobs to run in {plan.folder}")
+    _say(f"{len(plan.points)} points; {len(pending)} jobs to run in {plan.folder}")
     for job in pending:
-        console.print(f"  {job.label}")
+        _say(f"  {job.label}")
 
 
 def _show_results(results: Any, folder: Path) -> None:
@@ -313,34 +339,44 @@ def _show_results(results: Any, folder: Path) -> None:
 
     for make in (tables.accuracy_table, tables.family_table, tables.comparison_table, tables.ledger_table):
         console.print(make(results))
-    if (quality := tables.quality_table(results)).row_count:
+    if (quality := tables.quality_table(results)).rows and len(results.axes) == 1:
         console.print(quality)
     if "seed" in results.axes:
         console.print(tables.spread_table(results))
-    elif len(results.axes) > 1:
+    elif list(results.axes)[1:] == ["snr_db"]:
         console.print(tables.uses_table(results))
     if missing := results.attributes["num_missing_points"]:
-        console.print(f"{missing} points are missing so far")
-    console.print(f"{folder / 'results.h5'}, {folder / 'figures'}")
+        _say(f"{missing} points are missing so far")
+    _say(f"{folder / 'results.h5'}, {folder / 'figures'}")
 
 
 @contextmanager
-def _progress() -> Iterator[dict[str, Any]]:
-    """Show a bar on standard error; on a pipe, a line per job instead."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+def _progress(workers: int) -> Iterator[dict[str, Any]]:
+    """Show a bar with the time left on standard error; on a pipe, a line per job instead."""
+    from studies.progress import TimeLeft, in_words
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    left: TimeLeft | None = None
     with bar:
         task = bar.add_task("starting", total=None)
 
-        def on_start(num_jobs: int) -> None:
-            bar.update(task, total=num_jobs)
-            typer.echo(f"{num_jobs} jobs to run", err=True)
+        def on_start(folder: Path, jobs: Any) -> None:
+            nonlocal left
+            left = TimeLeft(jobs, workers)
+            bar.update(task, total=len(jobs))
+            resume = "; Ctrl-C stops, the same command resumes" if jobs else ""
+            typer.echo(f"{folder}: {len(jobs)} jobs to run{resume}", err=True)
 
         def on_outcome(outcome: Any) -> None:
-            bar.update(task, advance=1, description=outcome.job.label)
+            assert left is not None
+            left.add(outcome)
+            seconds = left.seconds()
+            rest = "" if seconds is None else f", about {in_words(seconds)} left"
+            bar.update(task, advance=1, description=f"{outcome.job.label}{rest}")
             if outcome.error or bar.disable:
-                state = f"failed: {outcome.error}" if outcome.error else f"{outcome.seconds:.1f} s"
-                bar.console.print(f"{outcome.job.label}: {state}", soft_wrap=True, markup=False)
+                state = f"failed: {outcome.error}" if outcome.error else f"{outcome.seconds:.1f} s{rest}"
+                bar.console.print(f"{outcome.job.label}: {state}", soft_wrap=True, markup=False, highlight=False)
 
         yield {"on_start": on_start, "on_outcome": on_outcome}
 

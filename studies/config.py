@@ -5,10 +5,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 
 class ConfigError(ValueError):
@@ -31,20 +31,6 @@ class Record(BaseModel, frozen=True, extra="forbid", validate_default=True, allo
         return validate(type(self), merge(self.plain(), changes))
 
 
-def distinct(values: tuple) -> tuple:
-    """Refuse an axis without a place, or with one twice."""
-    if not values or len(set(values)) < len(values):
-        raise ValueError("give at least one value, and none twice")
-    return values
-
-
-def rising(values: tuple) -> tuple:
-    """Return the places of an axis in their order."""
-    return tuple(sorted(values))
-
-
-Distinct = AfterValidator(distinct)
-SnrAxis = Annotated[tuple[Annotated[float, Field(ge=-100, le=100)], ...], Distinct, AfterValidator(rising)]
 RecordType = TypeVar("RecordType", bound=Record)
 
 

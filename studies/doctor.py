@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from studies.engines import num_cores
 from studies.provenance import PACKAGES, code_version, package_versions
 
 CROSSING = (
@@ -30,9 +31,8 @@ def diagnose() -> list[Finding]:
     found = [*_machine(), *_libraries(), *_clashes()]
     try:
         return [*found, *_frameworks(), *_memory()]
-    except (
-        Exception
-    ) as error:  # whatever a broken library raises while it loads: what is known so far is needed most now
+    except Exception as error:
+        # A broken library may raise anything while it loads; the findings so far are needed most now.
         return [*found, Finding("loading", f"{type(error).__name__}: {error}", False)]
 
 
@@ -40,7 +40,7 @@ def _machine() -> Iterator[Finding]:
     version = platform.python_version_tuple()
     fine = (3, 11) <= (int(version[0]), int(version[1])) < (3, 13)
     yield Finding("python", platform.python_version() + ("" if fine else "; take 3.11 or 3.12"), fine)
-    yield Finding("cores", f"{_num_cores()}; `tokenlink run` starts one worker each, up to 8")
+    yield Finding("cores", f"{num_cores()}; `tokenlink run` starts one worker each, up to 8")
     free = shutil.disk_usage(".").free / 2**30
     yield Finding("disk", f"{free:.1f} GiB free here" + ("" if free > 1 else "; a run needs more"), free > 1)
 
@@ -103,12 +103,10 @@ def _frameworks() -> Iterator[Finding]:
     threads = {
         "torch": torch.get_num_threads(),
         "tensorflow": tf.config.threading.get_intra_op_parallelism_threads()
-        or int(os.environ.get("TF_NUM_INTRAOP_THREADS") or _num_cores()),
+        or int(os.environ.get("TF_NUM_INTRAOP_THREADS") or num_cores()),
     }
-    crowded = [name for name, count in threads.items() if count > _num_cores()]
-    text = (
-        ", ".join(f"{name} {count}" for name, count in threads.items()) + f" on {_num_cores()} cores; they take turns"
-    )
+    crowded = [name for name, count in threads.items() if count > num_cores()]
+    text = ", ".join(f"{name} {count}" for name, count in threads.items()) + f" on {num_cores()} cores; they take turns"
     if crowded:
         text += f"; too many for {' and '.join(crowded)}: set OMP_NUM_THREADS and TF_NUM_INTRAOP_THREADS"
     yield Finding("threads", text, not crowded)
@@ -125,10 +123,6 @@ def _memory() -> Iterator[Finding]:
     yield Finding("shared memory", ", ".join(shared) or "nothing", {"float32", "complex64"} <= set(shared))
     copied = [name for name in CROSSING if name not in shared]
     yield Finding("copied", ", ".join([*copied, "slices that start off a 64-byte boundary, whatever is on a GPU"]))
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _installed() -> set[str]:

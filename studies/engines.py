@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -31,12 +30,24 @@ class StudyError(RuntimeError):
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work: what `execute` is called with, and the jobs whose files it reads."""
+    """One piece of work.
+
+    Attributes
+    ----------
+    id, label : str
+    task : Any
+        Argument of `execute`.
+    needs : frozenset of str
+        Jobs whose files it reads.
+    kind : str
+        Jobs of one kind take about equally long.
+    """
 
     id: str
     label: str
     task: Any
     needs: frozenset[str] = field(default_factory=frozenset)
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,11 @@ class Outcome:
     seconds: float
     error: str = ""
     details: str = ""
+
+
+def num_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def limit_threads(num_threads: int) -> None:
@@ -63,27 +79,10 @@ def limit_threads(num_threads: int) -> None:
 
 
 def prepare_process(num_threads: int, preload: Sequence[str] = ()) -> None:
-    """Fix the number of threads, then import modules without what TensorFlow prints while it loads.
-
-    It writes some lines to the file descriptor itself, below everything that could be asked to be quiet. They are kept
-    back, and shown if the import fails.
-    """
+    """Fix the number of threads, then import modules; a run's processes import what loads both frameworks."""
     limit_threads(num_threads)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
-        try:
-            for module in preload:
-                importlib.import_module(module)
-        except BaseException:
-            kept.seek(0)
-            os.write(stderr, kept.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
+    for module in preload:
+        importlib.import_module(module)
 
 
 def run_jobs(

@@ -1,34 +1,104 @@
-"""What determines numbers beside the configuration: our source code and the libraries under it."""
+"""What determines numbers beside the configuration: the source code that they depend on, and the libraries under it.
 
+A point depends on the parts of its curve and on all that these import, inside functions as well: their import closure
+among the project's own files. Adding a curve, or editing one that a point does not use, leaves the point valid.
+"""
+
+import ast
 import functools
 import hashlib
 import importlib.metadata
+import importlib.util
 import subprocess
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+PROJECT = ("phy", "semantic", "bridge", "studies")
 PACKAGES = ("numpy", "scipy", "tensorflow", "sionna", "torch", "transformers", "peft", "h5py")
-# Everything that can change an outcome. Figures, tables, the command line and the archive's layout cannot.
-DETERMINING = (
-    "phy/**/*.py",
-    "semantic/**/*.py",
-    "bridge/**/*.py",
-    "studies/schemes/**/*.py",
-    "studies/schemes/**/*.json",
-    "studies/questions.py",
-    "studies/workbench.py",
-    "studies/accuracy_vs_snr.py",
-)
 
 
 @functools.cache
-def source_hash() -> str:
-    """SHA-256 (first 32 digits) of the source files that determine outcomes: after an edit, old points do not count."""
+def source_hash(modules: tuple[str, ...]) -> str:
+    """SHA-256 (first 32 digits) of the files in the import closure of modules, and of JSON tables beside them."""
     digest = hashlib.sha256()
-    for path in sorted({path for pattern in DETERMINING for path in ROOT.glob(pattern)}):
+    files = import_closure(modules)
+    tables = {
+        f"{name}/{table.name}": table
+        for name, path in files.items()
+        if path.name != "__init__.py"
+        for table in path.parent.glob("*.json")
+    }
+    for name, path in sorted({**files, **tables}.items()):
         content = path.read_bytes()
-        digest.update(f"{path.relative_to(ROOT).as_posix()}\0{len(content)}\0".encode() + content)
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()[:32]
+
+
+def import_closure(modules: Iterable[str]) -> dict[str, Path]:
+    """Return the files, by module, that the given modules reach through imports.
+
+    Modules count that belong to the project or to the top-level package of a given module. An import under
+    `if TYPE_CHECKING` does not count, save in an `__init__.py`, which may load later what it shows there.
+    """
+    modules = tuple(modules)
+    own = {*PROJECT, *(name.partition(".")[0] for name in modules)}
+    files: dict[str, Path] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name in files or name.partition(".")[0] not in own:
+            continue
+        path = _file_of(name)
+        if path is None:
+            continue  # an attribute of a package, not a module of its own
+        files[name] = path
+        parent = name.rpartition(".")[0]
+        waiting += [*([parent] if parent else []), *_imports(name, path)]
+    return files
+
+
+def imports_of(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[str]:
+    """Name the modules that a syntax tree imports, relative ones resolved; of `from a import b` both a and a.b."""
+    for node in _running(tree, is_package):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = module.split(".")
+            base = parts[: len(parts) - node.level + is_package] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            yield source
+            yield from (f"{source}.{alias.name}" for alias in node.names)
+
+
+def _running(node: ast.AST, with_types: bool) -> Iterator[ast.AST]:
+    """Walk over everything that can run: not the body of `if TYPE_CHECKING`, unless types are wanted."""
+    for child in ast.iter_child_nodes(node):
+        if not with_types and isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for other in child.orelse:
+                yield other
+                yield from _running(other, with_types)
+            continue
+        yield child
+        yield from _running(child, with_types)
+
+
+def _imports(name: str, path: Path) -> list[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    return list(imports_of(tree, name, is_package=path.name == "__init__.py"))
+
+
+def _file_of(module: str) -> Path | None:
+    """Return the file of a module; None if there is no such module."""
+    if module.partition(".")[0] in PROJECT:
+        base = ROOT.joinpath(*module.split("."))
+        candidates = (base / "__init__.py", base.with_suffix(".py"))
+        return next((path for path in candidates if path.is_file()), None)
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
 @functools.cache

@@ -2,41 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-
-class Question(Protocol):
-    """What a study needs of a data set's question (`semantic.data.clevr` has the real one)."""
-
-    @property
-    def image_index(self) -> int: ...  # noqa: D102
-
-    @property
-    def question(self) -> str: ...  # noqa: D102
-
-    @property
-    def answer(self) -> str: ...  # noqa: D102
-
-    @property
-    def family(self) -> str: ...  # noqa: D102
+if TYPE_CHECKING:
+    from semantic.data.dataset import Dataset, Question
 
 
-class Dataset(Protocol):
-    """What a study needs of a data set."""
-
-    @property
-    def questions(self) -> Sequence[Question]:
-        """Every question of the split."""
-        ...
-
-    def image(self, image_index: int) -> np.ndarray:
-        """Return an image as uint8, [height, width, 3]."""
-        ...
-
-
-def choose_questions(questions: Sequence[Question], num_questions: int, seed: int) -> np.ndarray:
+def choose_questions(questions: "Sequence[Question]", num_questions: int, seed: int) -> np.ndarray:
     """Choose questions evenly over the families, at random within each, and sort them by image.
 
     Families that run out leave their share to the others. Sorted by image, a batch can reuse what it knows of an image.
@@ -68,7 +42,7 @@ def choose_questions(questions: Sequence[Question], num_questions: int, seed: in
     members = {family: [i for i, question in enumerate(questions) if question.family == family] for family in families}
     queues = [rng.permutation(members[family]) for family in families]
     # Round by round, one question of each family: the first num_questions of that order are even over the families.
-    rounds = sorted((place, family, index) for family, queue in enumerate(queues) for place, index in enumerate(queue))
+    rounds = sorted((turn, family, index) for family, queue in enumerate(queues) for turn, index in enumerate(queue))
     chosen = [int(index) for _, _, index in rounds[:num_questions]]
     return np.array(sorted(chosen, key=lambda i: (questions[i].image_index, i)), dtype=np.int64)
 
@@ -78,8 +52,8 @@ class Batch:
     """Some consecutive questions of a study; images are loaded only if asked for."""
 
     start: int
-    questions: tuple[Question, ...]
-    dataset: Dataset
+    questions: "tuple[Question, ...]"
+    dataset: "Dataset"
 
     @property
     def numbers(self) -> np.ndarray:
@@ -98,7 +72,7 @@ class Batch:
         return [loaded[question.image_index] for question in self.questions]
 
 
-def batches(dataset: Dataset, chosen: np.ndarray, batch_size: int) -> Iterator[Batch]:
+def batches(dataset: "Dataset", chosen: np.ndarray, batch_size: int) -> Iterator[Batch]:
     """Cut the chosen questions into batches whose borders depend on nothing but `batch_size`."""
     for start in range(0, len(chosen), batch_size):
         indices = chosen[start : start + batch_size]

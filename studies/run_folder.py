@@ -16,8 +16,8 @@ from studies import archive
 PLAN_SCHEMA = "tokenlink-plan"
 
 
-def collect(folder: Path) -> archive.Results:
-    """Rebuild a run folder's `results.h5` from its plan and its points, and read it.
+def collect(folder: Path, *, write: bool = True) -> archive.Results:
+    """Rebuild a run folder's `results.h5` from its plan and its points, and read it; `write` False leaves the file.
 
     Raises
     ------
@@ -29,9 +29,12 @@ def collect(folder: Path) -> archive.Results:
         ({"scheme": point["scheme"], **point["coordinates"]}, _read_if_done(folder, point["hash"]))
         for point in plan["points"]
     ]
-    path = folder / "results.h5"
-    archive.build_results(path, points, plan["schemes"], plan["axes"], plan["attributes"])
-    return archive.read_results(path)
+    if not any(point is not None for _, point in points):
+        raise ValueError(f"no point of {folder} is done yet; run the study first")
+    content = archive.build_results(points, plan["schemes"], plan["axes"], plan["attributes"])
+    if write:
+        archive.write_atomically(folder / "results.h5", content)
+    return archive.parse_results(content)
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
@@ -42,11 +45,9 @@ def read_plan(folder: Path) -> dict[str, Any]:
             f"{folder} is no run folder: it has no plan.json. `tokenlink run STUDY --out {folder}` makes one."
         )
     plan = json.loads(path.read_text(encoding="utf-8"))
-    found = (plan.get("schema"), plan.get("schema_version"))
-    if found != (PLAN_SCHEMA, archive.SCHEMA_VERSION):
-        raise ValueError(
-            f"plan.json stores {found}, this version reads {(PLAN_SCHEMA, archive.SCHEMA_VERSION)}; run the study again"
-        )
+    schema, readable = (plan.get("schema"), plan.get("schema_version")), (PLAN_SCHEMA, archive.SCHEMA_VERSION)
+    if schema != readable:
+        raise ValueError(f"plan.json stores {schema}, this version reads {readable}; run the study again")
     return plan
 
 
@@ -92,9 +93,9 @@ class EventLog:
     def __init__(self, path: Path):
         self.path = path
 
-    def write(self, event: str, **facts: Any) -> None:
-        """Add an event with the time (UTC) and its facts."""
-        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "event": event, **facts})
+    def write(self, event: str, **fields: Any) -> None:
+        """Add an event with the time (UTC) and its fields."""
+        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "event": event, **fields})
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")

@@ -4,45 +4,33 @@ import functools
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from studies import archive
+from studies import archive, curves
+from studies.axes import AxisValue, Coordinates, named
 from studies.config import ConfigError, content_hash, read_yaml
 from studies.engines import Engine, Job, Outcome, StudyError, run_jobs, shard_of
+from studies.evaluation import evaluate
 from studies.provenance import code_version, git_state, package_versions, source_hash
-from studies.questions import Batch
 from studies.run_folder import PLAN_SCHEMA, EventLog, collect
 from studies.schemes.scheme import Scheme
-from studies.workbench import StudyConfig, Workbench
+from studies.study_config import DataConfig, StudyConfig
+from studies.workbench import Workbench
 
-Build = Callable[[Workbench], Scheme]
-# (scheme, batches, codes, coordinates) -> arrays and scalars of the point
-Evaluate = Callable[[Scheme, Sequence[Batch], np.ndarray | None, Mapping[str, float]], "Evaluation"]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What evaluating one point gives: `correct` and `answer` per question, and what `archive.SCALARS` names."""
-
-    correct: np.ndarray
-    answers: list[str]
-    code_nmse: float
-    loss_rate: float = float("nan")
-    undetected_rate: float = float("nan")
-    psnr: float = float("nan")
-    ssim: float = float("nan")
+# Modules that the numbers of every curve depend on, beside those of its parts.
+ROOTS = ("studies.evaluation", "studies.questions", "studies.workbench")
 
 
 @dataclass(frozen=True)
 class EncodeTask:
-    """Let the sensor look at one batch and keep its codes."""
+    """Let the encoder of a curve work on one batch, and keep its codes."""
 
     config: StudyConfig
-    build: Build
+    curve: str
     folder: Path
     batch: int
     key: dict[str, Any]
@@ -50,13 +38,12 @@ class EncodeTask:
 
 @dataclass(frozen=True)
 class PointTask:
-    """Evaluate one scheme at one place of the axes."""
+    """Evaluate one curve at some coordinates."""
 
     config: StudyConfig
-    build: Build
+    curve: str
     folder: Path
-    evaluate: Evaluate
-    coordinates: dict[str, float]
+    coordinates: Coordinates
     key: dict[str, Any]
     codes: tuple[str, ...]
 
@@ -66,13 +53,17 @@ class Sweep:
 
     Parameters
     ----------
-    name : the study's name
+    name : str
+        Name of the study.
     config : StudyConfig
-    schemes : name and how to build it, in the order of the legend
-    axes : name and values; every scheme that crosses the link has a point at each combination of those it follows
-    configure : the configuration at a place of the axes; left out, it is the same everywhere
-    evaluate : importable function that computes a point
-    folder : the run folder
+        Its `schemes` are the curves, in the order of the legend.
+    axes : mapping
+        Name and values of each axis. A curve that crosses the link has a point at each combination of the axes that
+        change it.
+    configure : callable
+        Returns the configuration at some coordinates.
+    folder : Path
+        The run folder.
     """
 
     def __init__(
@@ -80,45 +71,43 @@ class Sweep:
         name: str,
         config: StudyConfig,
         *,
-        schemes: Mapping[str, Build],
-        axes: Mapping[str, Sequence[float]],
-        evaluate: Evaluate,
+        axes: Mapping[str, Sequence[AxisValue]],
+        configure: Callable[[Coordinates], StudyConfig],
         folder: Path,
-        configure: Callable[[Mapping[str, float]], StudyConfig] | None = None,
     ):
-        self.name, self.config, self.folder = name, config, folder
-        self.configure = configure or (lambda coordinates: config)
-        self.schemes, self.axes, self.evaluate = dict(schemes), {k: list(v) for k, v in axes.items()}, evaluate
+        import bridge  # noqa: F401 -- schemes use both frameworks, and bridge loads them in a fixed order
+
+        self.name, self.config, self.folder, self.configure = name, config, folder, configure
+        self.axes = {axis: list(values) for axis, values in axes.items()}
         self.workbench = workbench_for(config)
 
     @functools.cached_property
     def jobs(self) -> list[Job]:
         """Every job of the study, done or not: codes first, then what needs no link, then the rest.
 
-        Schemes that send the same codes stand together: the fades that they share are then still in the link's cache.
+        Curves that send the same codes stand together: the fades that they share are then still in the link's cache.
         """
         encoding: dict[str, Job] = {}
         points: list[Job] = []
-        for name, build in self.schemes.items():
-            followed = self._followed(scheme_for(build, self.config))
+        for name in self.config.schemes:
+            curve = curves.find(name)
+            followed = self._followed(name)
             for values in itertools.product(*followed.values()):
                 coordinates = dict(zip(followed, values, strict=True))
                 config = self.configure(coordinates) if coordinates else self.config
-                scheme = scheme_for(build, config)
-                codes = self._encode_jobs(name, build, config)
+                scheme = scheme_for(name, config)
+                codes = self._encode_jobs(name, config)
                 for job in codes:
                     encoding.setdefault(job.id, job)
-                key = self._key("point", scheme.determined_by(), scheme=name, **coordinates)
+                key = self._key("point", self._source(curve.modules), scheme.determined_by(), scheme=curve.name)
+                key |= coordinates
                 if scheme.crosses_link:
                     key["link"] = config.plain()["link"]
-                task = PointTask(
-                    config, build, self.folder, self.evaluate, coordinates, key, tuple(job.id for job in codes)
-                )
-                label = ", ".join([name, *(f"{axis} {value:g}" for axis, value in coordinates.items())])
-                job = Job(content_hash(key), label, task, frozenset(task.codes))
-                points.append(job)
-        place = {job_id: number for number, job_id in enumerate(encoding)}
-        points.sort(key=lambda job: min((place[job_id] for job_id in job.needs), default=-1))
+                task = PointTask(config, name, self.folder, coordinates, key, tuple(job.id for job in codes))
+                label = ", ".join([curve.name, *(named(axis, value) for axis, value in coordinates.items())])
+                points.append(Job(content_hash(key), label, task, frozenset(task.codes), kind=curve.name))
+        order = {job_id: number for number, job_id in enumerate(encoding)}
+        points.sort(key=lambda job: min((order[job_id] for job_id in job.needs), default=-1))
         return [*encoding.values(), *points]
 
     @property
@@ -133,7 +122,7 @@ class Sweep:
         needed = {job_id for job in missing for job_id in job.needs}
         encode = [job for job in jobs if job.id in needed and not self._is_done(job)]
         waiting = frozenset(job.id for job in encode)
-        return [*encode, *(Job(job.id, job.label, job.task, job.needs & waiting) for job in missing)]
+        return [*encode, *(replace(job, needs=job.needs & waiting) for job in missing)]
 
     def claim_folder(self) -> None:
         """Write `config.yaml` and `plan.json`, and delete what killed runs were in the middle of writing.
@@ -145,8 +134,8 @@ class Sweep:
         """
         path = self.folder / "config.yaml"
         config = self.config.plain()
-        if path.exists() and (found := read_yaml(path)) != config:
-            keys = ", ".join(_differences(found, config))
+        if path.exists() and (earlier := read_yaml(path)) != config:
+            keys = ", ".join(_differences(earlier, config))
             raise ConfigError(
                 f"{self.folder} holds a run with another configuration ({keys}). Give another --out; or delete its "
                 "config.yaml to let this configuration take over, which keeps every finished point that still applies."
@@ -162,7 +151,7 @@ class Sweep:
             "schema": PLAN_SCHEMA,
             "schema_version": archive.SCHEMA_VERSION,
             "study": self.name,
-            "schemes": list(self.schemes),
+            "schemes": [curves.find(name).name for name in self.config.schemes],
             "axes": self.axes,
             "points": [
                 {"hash": job.id, "scheme": job.task.key["scheme"], "coordinates": job.task.coordinates}
@@ -172,16 +161,17 @@ class Sweep:
         }
 
     def attributes(self) -> dict[str, str | int]:
-        """Return where the numbers come from. Nothing in it names a machine, a user or a place."""
+        """Return where the numbers come from. Nothing in it names a machine, a user or a folder."""
         config = self.config.public()
-        facts = self.workbench.question_facts()
+        columns = self.workbench.question_columns()
         models: dict[str, list[str]] = {}  # of a scheme whose models change along an axis, all of them, in its order
+        sources: dict[str, str] = {}
         for job in self.points:
-            parts = job.task.key["models"]
-            for part, found in parts.items():
-                name = f"model_hash_{job.task.key['scheme']}{f'_{part}' * (len(parts) > 1)}".replace("-", "_")
-                hashes = models.setdefault(name, [])
-                hashes += [str(found)] * (str(found) not in hashes)
+            parts, scheme = job.task.key["models"], job.task.key["scheme"].replace("-", "_")
+            sources[f"source_hash_{scheme}"] = job.task.key["source"]
+            for part, value in parts.items():
+                hashes = models.setdefault(f"model_hash_{scheme}{f'_{part}' * (len(parts) > 1)}", [])
+                hashes += [str(value)] * (str(value) not in hashes)
         return {
             "study": self.name,
             "config_json": json.dumps(config, sort_keys=True),
@@ -190,16 +180,16 @@ class Sweep:
             "link_seed": self.config.link.seed,
             "data_hash": self.workbench.dataset.data_hash,
             **{name: " ".join(hashes) for name, hashes in models.items()},
-            "num_images": len(np.unique(facts["image_index"])),
-            "num_realisations": len(np.unique(facts["realisation"])),
+            "num_images": len(np.unique(columns["image_index"])),
+            "num_realisations": len(np.unique(columns["realisation"])),
             "code_version": code_version(),
-            "source_hash": source_hash(),
+            **sources,
             **git_state(),
             **{f"version_{name}": version for name, version in package_versions().items()},
         }
 
     def run(
-        self, jobs: Sequence[Job], *, engine: Engine, workers: int, on_outcome: Callable[[Outcome], None]
+        self, jobs: Sequence[Job], *, engine: Engine, workers: int, on_outcome: Callable[[Outcome], Any]
     ) -> list[Outcome]:
         """Run jobs and return those that failed; everything else is on disk as soon as it is done.
 
@@ -215,12 +205,12 @@ class Sweep:
         for outcome in run_jobs(
             jobs, execute, engine=engine, workers=workers, num_threads=threads, preload=("bridge",)
         ):
-            facts = {"job": outcome.job.label, "hash": outcome.job.id, "seconds": round(outcome.seconds, 2)}
+            fields = {"job": outcome.job.label, "hash": outcome.job.id, "seconds": round(outcome.seconds, 2)}
             if outcome.error:
                 failed.append(outcome)
-                events.write("failed", **facts, error=outcome.error, details=outcome.details)
+                events.write("failed", **fields, error=outcome.error, details=outcome.details)
             else:
-                events.write("done", **facts)
+                events.write("done", **fields)
             on_outcome(outcome)
         events.write("finished", failed=len(failed))
         if failed and not any(self._is_done(job) for job in self.points):
@@ -234,41 +224,53 @@ class Sweep:
         engine: Engine,
         workers: int,
         shard: tuple[int, int],
-        on_start: Callable[[int], None],
-        on_outcome: Callable[[Outcome], None],
+        on_start: Callable[[Path, Sequence[Job]], Any],
+        on_outcome: Callable[[Outcome], Any],
     ) -> tuple[archive.Results, list[Outcome]]:
         """Run a shard, or what is left of it, and collect what is done: results, and the jobs that failed."""
         self.claim_folder()
         jobs = self.pending(shard)
-        on_start(len(jobs))
+        on_start(self.folder, jobs)
         failed = self.run(jobs, engine=engine, workers=workers, on_outcome=on_outcome)
         return collect(self.folder), failed
 
-    def _followed(self, scheme: Scheme) -> dict[str, list[float]]:
-        """Return the axes along which a scheme's answers change."""
-        if not scheme.crosses_link:
+    def _followed(self, name: str) -> dict[str, list[AxisValue]]:
+        """Return the axes along which a curve's answers change: SNR, and those that change its parts or its link."""
+        if not scheme_for(name, self.config).crosses_link:
             return {}
-        return {axis: values for axis, values in self.axes.items() if axis not in scheme.ignores}
+        return {
+            axis: values for axis, values in self.axes.items() if axis == "snr_db" or self._changes(name, axis, values)
+        }
 
-    def _encode_jobs(self, name: str, build: Build, config: StudyConfig) -> list[Job]:
-        if (encoded_by := scheme_for(build, config).encoded_by()) is None:
+    def _changes(self, name: str, axis: str, values: Sequence[AxisValue]) -> bool:
+        first = {other: along[0] for other, along in self.axes.items()}
+        configs = [self.config, *(self.configure({**first, axis: value}) for value in values)]
+        contents = [[scheme_for(name, config).determined_by(), config.plain()["link"]] for config in configs]
+        return len({content_hash(content) for content in contents}) > 1
+
+    def _encode_jobs(self, name: str, config: StudyConfig) -> list[Job]:
+        curve, encoder = curves.find(name), scheme_for(name, config).encoder
+        if encoder is None or curve.encoder is None:
             return []
+        source, total = self._source((curve.encoder.__module__,)), len(self.workbench.batches)
         jobs = []
-        for number in range(len(self.workbench.batches)):
-            key = self._key("codes", encoded_by, batch=number)
-            task = EncodeTask(config, build, self.folder, number, key)
-            jobs.append(Job(content_hash(key), f"{name}, codes {number + 1}/{len(self.workbench.batches)}", task))
+        for number in range(total):
+            key = self._key("codes", source, encoder.encoded_by(), batch=number)
+            task = EncodeTask(config, name, self.folder, number, key)
+            jobs.append(Job(content_hash(key), f"{curve.name}, codes {number + 1}/{total}", task, kind="codes"))
         return jobs
 
-    def _key(self, kind: str, models: Mapping[str, Any], **facts: Any) -> dict[str, Any]:
+    def _source(self, modules: tuple[str, ...]) -> str:
+        return source_hash((*modules, *ROOTS, type(self.workbench.dataset).__module__))
+
+    def _key(self, kind: str, source: str, models: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
         return {
             "kind": kind,
-            "study": self.name,
-            "source": source_hash(),
+            "source": source,
             "packages": package_versions(),
             "questions": self.workbench.determined_by(),
             "models": dict(models),
-            **facts,
+            **fields,
         }
 
     def _is_done(self, job: Job) -> bool:
@@ -277,34 +279,43 @@ class Sweep:
 
 def execute(task: EncodeTask | PointTask) -> None:
     """Do one job and leave its result on disk; runs in any process."""
-    workbench = workbench_for(task.config)
-    scheme = scheme_for(task.build, task.config)
+    workbench, scheme = workbench_for(task.config), scheme_for(task.curve, task.config)
     if isinstance(task, EncodeTask):
-        codes = scheme.encode(workbench.batches[task.batch])
+        assert scheme.encoder is not None
+        codes = scheme.encoder.encode(workbench.batches[task.batch])
         archive.write_point(task.folder / "codes", task.key, {"codes": codes})
         return
-    evaluation = task.evaluate(scheme, workbench.batches, read_codes(task.folder, task.codes), task.coordinates)
+    snr_db = float(task.coordinates.get("snr_db", np.inf))
+    evaluation = evaluate(scheme, workbench.batches, read_codes(task.folder, task.codes), snr_db)
     archive.write_point(
         task.folder / "points",
         task.key,
-        {**workbench.question_facts(), "correct": evaluation.correct.astype(np.uint8), "answer": evaluation.answers},
+        {**workbench.question_columns(), "correct": evaluation.correct.astype(np.uint8), "answer": evaluation.answers},
         {
             **{name: getattr(evaluation, name) for name in archive.SCALARS},
-            **scheme.cost(task.coordinates.get("snr_db", np.inf)),
+            **scheme.carrier.cost(snr_db),
         },
     )
 
 
 @functools.cache
-def workbench_for(config: StudyConfig) -> Workbench:
-    """Return this process's workbench for a configuration."""
-    return Workbench(config)
+def dataset_for(data: DataConfig) -> Any:
+    """Return this process's data set of a configuration."""
+    from semantic.data import load_dataset
+
+    return load_dataset(data.folder, data.split, data.layout)
 
 
 @functools.cache
-def scheme_for(build: Build, config: StudyConfig) -> Scheme:
-    """Return this process's scheme for a configuration."""
-    return build(workbench_for(config))
+def workbench_for(config: StudyConfig) -> Workbench:
+    """Return this process's workbench for a configuration."""
+    return Workbench(config, dataset_for(config.data))
+
+
+@functools.cache
+def scheme_for(curve: str, config: StudyConfig) -> Scheme:
+    """Return this process's scheme of a curve for a configuration."""
+    return curves.find(curve).build(workbench_for(config))
 
 
 @functools.lru_cache(maxsize=4)

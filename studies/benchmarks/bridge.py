@@ -20,8 +20,8 @@ from rich.table import Table
 from torch import nn
 
 from phy import AnalogLink, CodePrior, LinkConfig, LinkOutput
-from phy.analog_link import CACHE_BYTES
-from phy.channel import BLOCK
+from phy.channel import CACHE_BYTES
+from phy.fading import BLOCK
 from semantic import AgentLink
 from semantic.adapters import lora_parameters
 from semantic.agent_training import NUM_FADES, answer_from_tokens

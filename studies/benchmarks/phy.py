@@ -20,8 +20,9 @@ from sionna.phy.ofdm import LMMSEEqualizer, LSChannelEstimator, PilotPattern, Re
 
 from phy import AnalogLink, LinkConfig
 from phy.antennas import panel
-from phy.channel import BLOCK, Fades, sum_paths
+from phy.channel import Fades
 from phy.config import SYMBOLS_PER_SLOT
+from phy.fading import BLOCK, sum_paths
 from phy.pilots import pilot_antenna
 from studies.benchmarks.clock import take_turns
 
@@ -219,7 +220,7 @@ def _call(function, arguments, xla=None):
 def _our_stages(link, inputs, a, tau):
     transmission, fading, no = inputs.transmission, link.channel.fading, inputs.no[:, None]
     x, numbers = transmission.map_tokens(inputs.codes), iter(range(10**9))
-    received = transmission.channel(x, inputs.fades, no), *transmission.estimate_masked(inputs.fades, no)
+    received = transmission.send(x, inputs.fades, no), *transmission.estimate(inputs.fades, no)
     symbols = np.arange(SYMBOLS_PER_SLOT)
 
     def fresh():
@@ -228,8 +229,8 @@ def _our_stages(link, inputs, a, tau):
     return {
         "CIR": lambda: fading.paths(symbols, np.array([next(numbers), 0])),
         "CIR to H": _call(lambda a, tau: _response(link, a, tau), (a, tau)),
-        "channel": _call(transmission.channel, (x, inputs.fades, no), xla=True),
-        "estimation": _call(transmission.estimate_masked, (inputs.fades, no), xla=True),
+        "channel": _call(transmission.send, (x, inputs.fades, no), xla=True),
+        "estimation": _call(transmission.estimate, (inputs.fades, no), xla=True),
         "recovery": _call(transmission.recover, (*received, no), xla=True),
         "H given": lambda: transmission(inputs.codes, inputs.no, inputs.fades),
         "fresh realisations": fresh,

@@ -1,1 +1,1 @@
-"""One file = one curve. `scheme.py` says what a curve is; each of the others offers `build(workbench)`."""
+"""The parts of curves: encoders, carriers, readers. `scheme.py` says what they are; `studies/curves.py` joins them."""

@@ -1,109 +1,149 @@
-"""What a curve is: who encodes, what crosses the link, who answers, and what it costs."""
+"""What a curve is: an encoder, a carrier and a reader, joined by one final `Scheme`.
 
-import functools
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+    images, descriptions ─► Encoder ─► codes ─► Carrier, at an SNR ─► Delivery ─► Reader ─► answers
+
+The encoder works once per question, the carrier and the reader at every SNR.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 import numpy as np
 
-from studies.archive import LEDGER
-from studies.questions import Batch
-
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from phy import Ledger
-    from semantic import AgentLink
+    from studies.questions import Batch
+
+# What the archive keeps of a ledger.
+LEDGER = ("resource_elements", "data_res", "pilot_res", "payload_bits", "duration_s")
 
 
-class Scheme(ABC):
-    """One curve. What a scheme leaves as it is here is that of one that puts nothing on the air.
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """What arrived of a batch.
 
-    A study calls `encode` once per question, and `send`, `deliver` and `answer` in this order at every SNR.
+    Attributes
+    ----------
+    items : sequence
+        What the reader reads, one item a question: received codes [num_tokens, width], an image (uint8 [height, width,
+        3]) or a text; None where nothing arrived.
+    lost : bool [batch], optional
+        Declared losses; None from a carrier that cannot declare one.
+    undetected : bool [batch], optional
+        Payloads that passed the CRC with errors; None where `lost` is.
+    codes, codes_hat : sequence of float arrays, optional
+        Numbers as they were sent and as they were received, of the questions whose numbers arrived.
+    error_var : sequence of float arrays, optional
+        Error variance that the link declares for each of `codes_hat`.
+    """
+
+    items: Sequence[Any]
+    lost: np.ndarray | None = None
+    undetected: np.ndarray | None = None
+    codes: Sequence[np.ndarray] | None = None
+    codes_hat: Sequence[np.ndarray] | None = None
+    error_var: Sequence[np.ndarray] | None = None
+
+
+class Part(Protocol):
+    """What every part of a curve says of itself."""
+
+    def determined_by(self) -> dict[str, Any]:
+        """Return what it depends on beside questions, SNR, link and source code: hashes of its models, as JSON."""
+        ...
+
+
+class Encoder(Part, Protocol):
+    """From images and vague descriptions to what goes on the air, once per question."""
+
+    def encoded_by(self) -> dict[str, Any]:
+        """Return what the codes depend on beside the questions. Encoders of equal content share their files."""
+        ...
+
+    def encode(self, batch: "Batch") -> np.ndarray:
+        """Return the codes of a batch: float32 [batch, num_tokens, width], or texts [batch]."""
+        ...
+
+
+class Carrier(Part, Protocol):
+    """From codes to what arrives of them.
 
     Attributes
     ----------
     crosses_link : bool
-        False: its answers are the same at every SNR, so that they are computed once.
-    ignores : frozenset of str
-        Axes of studies that change nothing for it, though it crosses the link.
+        False: what arrives is the same at every SNR, and answers are computed once.
     """
 
-    crosses_link: ClassVar[bool] = False
-    ignores: ClassVar[frozenset[str]] = frozenset()
+    crosses_link: bool
 
-    @abstractmethod
-    def determined_by(self) -> dict[str, Any]:
-        """Return what its answers depend on beside questions, SNR and link: hashes of its models, as JSON content."""
+    def deliver(self, codes: np.ndarray | None, batch: "Batch", snr_db: float) -> Delivery:
+        """Carry a batch, each question over the fade of its number.
 
-    @abstractmethod
-    def answer(self, batch: Batch, received: Any) -> list[str]:
-        """Answer a batch of questions from what `deliver` returned, an answer each."""
-
-    def encoded_by(self) -> dict[str, Any] | None:
-        """Return what its codes depend on beside the questions; None where there are no codes.
-
-        Schemes with equal content here share the files of their codes: the sensor looks at each image once.
+        Parameters
+        ----------
+        codes : [num_questions, …], optional
+            Codes of all questions of the study; None where the curve has no encoder.
+        batch : Batch
+        snr_db : float, [dB]
         """
-        return None
-
-    def encode(self, batch: Batch) -> np.ndarray:
-        """Turn images and vague task descriptions into codes, float32 [batch, num_tokens, width], or texts, [batch]."""
-        raise TypeError(f"{type(self).__name__} has no codes")
-
-    def send(self, codes: np.ndarray | None, batch: Batch) -> np.ndarray | None:
-        """Pick what goes on the air for a batch out of the codes of all questions."""
-        return None
-
-    def deliver(self, sent: np.ndarray | None, snr_db: float, realisation: np.ndarray) -> Any:
-        """Put a batch on the air, each question over the fade of that number, and return what is received.
-
-        Codes as a tensor; images, uint8 [batch, height, width, 3]; or, by a scheme that can lose what it sends, a list
-        in which None is a declared loss.
-        """
-        return None
-
-    def ledger(self) -> "Ledger | None":
-        """Return the resources that one question takes; None where nothing crosses the link."""
-        return None
+        ...
 
     def cost(self, snr_db: float) -> dict[str, float]:
-        """Return what the archive says of the ledger, `archive.LEDGER`: means over the questions, where they differ."""
-        return ledger_scalars(self.ledger())
+        """Return the resources of one question, named as in `LEDGER`; means where questions differ."""
+        ...
 
 
-class WithoutLink(Scheme):
-    """A curve that puts nothing on the air.
+class Reader(Part, Protocol):
+    """From what arrived to answers."""
+
+    def read(self, batch: "Batch", delivery: Delivery) -> list[str]:
+        """Answer the questions of a batch, an answer each."""
+        ...
+
+
+@final
+class Scheme:
+    """One curve.
 
     Parameters
     ----------
-    agents : AgentLink
-        Whose weights the answers depend on.
-    respond : answers a batch of questions
+    encoder : Encoder or None
+        None where nothing is encoded ahead: the carrier takes the batch's images, or nothing.
+    carrier : Carrier
+    reader : Reader
+
+    Raises
+    ------
+    ValueError
+        If two parts disagree about something that both depend on, such as the agents' weights.
     """
 
-    def __init__(self, agents: "AgentLink", respond: Callable[[Batch], list[str]]):
-        self.agents = agents
-        self.respond = respond
+    def __init__(self, encoder: Encoder | None, carrier: Carrier, reader: Reader):
+        self.encoder, self.carrier, self.reader = encoder, carrier, reader
+        self._determined_by: dict[str, Any] = {}
+        for part in (encoder, carrier, reader):
+            for name, value in (part.determined_by() if part else {}).items():
+                if self._determined_by.setdefault(name, value) != value:
+                    raise ValueError(f"encoder, carrier and reader of a curve disagree about {name!r}; give it once")
+
+    @property
+    def crosses_link(self) -> bool:
+        """Return whether its answers depend on SNR and link."""
+        return self.carrier.crosses_link
 
     def determined_by(self) -> dict[str, Any]:
-        """Return the hash of the agents' weights."""
-        return {"agents": weights_hash(self.agents)}
+        """Return what its answers depend on beside questions, SNR, link and source code, as JSON content."""
+        return dict(self._determined_by)
 
-    def answer(self, batch: Batch, received: "Tensor | None") -> list[str]:
-        """Answer a batch of questions; nothing was received."""
-        return self.respond(batch)
-
-
-@functools.cache
-def weights_hash(agents: "AgentLink") -> str:
-    """Hash of all weights of a pair of agents, read once per process."""
-    return agents.model_hash
+    def answer(self, codes: np.ndarray | None, batch: "Batch", snr_db: float) -> tuple[list[str], Delivery]:
+        """Carry a batch and answer its questions; `codes` are those of all questions of the study."""
+        delivery = self.carrier.deliver(codes, batch, snr_db)
+        return self.reader.read(batch, delivery), delivery
 
 
 def ledger_scalars(ledger: "Ledger | None") -> dict[str, float]:
-    """Return what the archive says of a ledger; NaN where there is none."""
+    """Return what the archive keeps of a ledger; NaN where there is none."""
     if ledger is None:
         return dict.fromkeys(LEDGER, float("nan"))
     return {
@@ -112,4 +152,12 @@ def ledger_scalars(ledger: "Ledger | None") -> dict[str, float]:
         "pilot_res": ledger.pilot_res,
         "payload_bits": float("nan"),
         "duration_s": ledger.duration_s,
+    }
+
+
+def mean_of(costs: Mapping[Any, Mapping[str, float]], counts: Mapping[Any, int]) -> dict[str, float]:
+    """Return the mean cost of questions that differ, from the cost and the count of each kind."""
+    return {
+        name: float(np.average([costs[kind][name] for kind in counts], weights=list(counts.values())))
+        for name in LEDGER
     }

@@ -1,1 +1,1 @@
-"""What the schemes over the digital link share: the budget and its link, a code for words, quantisers."""
+"""Codes of the digital carriers: the budget and its link, words, images and quantised numbers in bytes."""

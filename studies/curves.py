@@ -1,0 +1,261 @@
+"""One row per curve: its three parts, its label and line, the weights it takes, and whether it runs by default.
+
+Nothing that a point's numbers depend on imports this table: a new row, or another colour, leaves every finished point
+valid. A curve of your own stays outside of the package: `-s schemes='[machine-tokens, my_module:MY_CURVE]'`.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from studies.schemes.carriers import adaptive, analog, analog_images, jpeg, lossless, quantized, text
+from studies.schemes.encoders.answers import answers
+from studies.schemes.encoders.captions import captions
+from studies.schemes.encoders.image_codes import image_codes
+from studies.schemes.encoders.tokens import tokens
+from studies.schemes.readers.echo import echo
+from studies.schemes.readers.pictures import pictures
+from studies.schemes.readers.prefix import prefix
+from studies.schemes.readers.words import words
+from studies.schemes.scheme import Carrier, Encoder, Reader, Scheme
+
+if TYPE_CHECKING:
+    from studies.workbench import Workbench
+
+BLACK, GREY, LIGHT_GREY = "0.15", "0.5", "0.65"
+BLUE, LIGHT_BLUE, ORANGE, BROWN = "#08519c", "#3182bd", "#e6550d", "#a63603"
+PURPLE, GREEN, TEAL, PINK = "#756bb1", "#31a354", "#02818a", "#c51b8a"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One curve.
+
+    Attributes
+    ----------
+    name : str
+        Scheme in configurations and archives.
+    encoder, carrier, reader : callable
+        Each builds its part from (workbench, weights); no encoder where nothing is encoded ahead.
+    about : str
+        What reaches the answering model, in one line.
+    label : str
+        Label in the figure's legend.
+    line : mapping
+        Style of the line, as matplotlib's keywords.
+    level : bool
+        True: a bound or a control without link, drawn as one level across the figure.
+    weights : str
+        Key of `models` that names its weights; or a name or folder of weights.
+    default : bool
+        Whether it runs unless `schemes` says otherwise. Digital ones and images take minutes.
+    """
+
+    name: str
+    encoder: "Callable[[Workbench, str], Encoder] | None" = None
+    carrier: "Callable[[Workbench, str], Carrier]"
+    reader: "Callable[[Workbench, str], Reader]"
+    about: str
+    label: str
+    line: Mapping[str, Any] = field(default_factory=dict)
+    level: bool = False
+    weights: str = "machine_tokens"
+    default: bool = False
+
+    def build(self, workbench: "Workbench") -> Scheme:
+        """Build the scheme from a run's configuration."""
+        encoder = None if self.encoder is None else self.encoder(workbench, self.weights)
+        return Scheme(encoder, self.carrier(workbench, self.weights), self.reader(workbench, self.weights))
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Modules of its parts: their import closure is the source code that its points depend on."""
+        parts = (self.encoder, self.carrier, self.reader)
+        return tuple(sorted({part.__module__ for part in parts if part is not None}))
+
+
+_ROWS = (
+    Curve(
+        name="machine-tokens",
+        encoder=tokens,
+        carrier=analog.codes_with_prior,
+        reader=prefix,
+        about="the proposal: tokens, compressed by the JTCC, over the analog link",
+        label="machine tokens",
+        line={"color": BLUE, "marker": "o", "linestyle": "-"},
+        default=True,
+    ),
+    Curve(
+        name="machine-tokens-uncompressed",
+        encoder=tokens,
+        carrier=analog.codes,
+        reader=prefix,
+        about="the same without the JTCC: every hidden dimension on the air (benchmark 4)",
+        label="machine tokens, uncompressed",
+        line={"color": ORANGE, "marker": "s", "linestyle": "-", "markerfacecolor": "white"},
+        weights="machine_tokens_uncompressed",
+        default=True,
+    ),
+    Curve(
+        name="raw-image",
+        carrier=lossless.everything,
+        reader=pictures,
+        about="the noiseless image, at the sensor's own model: an upper bound (benchmark 1)",
+        label="raw image (upper bound)",
+        line={"color": BLACK, "linestyle": "--"},
+        level=True,
+        default=True,
+    ),
+    Curve(
+        name="question-only",
+        carrier=lossless.nothing,
+        reader=prefix,
+        about="the question and no prefix: the blind line",
+        label="question only (blind)",
+        line={"color": BLACK, "linestyle": ":"},
+        level=True,
+        default=True,
+    ),
+    Curve(
+        name="silent-link",
+        carrier=lossless.silence,
+        reader=prefix,
+        about="control: a prefix decoded from silence, codes that are all zero",
+        label="control: silent link",
+        line={"color": LIGHT_GREY, "linestyle": "-."},
+        level=True,
+        default=True,
+    ),
+    Curve(
+        name="wrong-image",
+        encoder=tokens,
+        carrier=analog.partners_codes,
+        reader=prefix,
+        about="control: tokens of another image, for a question of the same family, over the same fade",
+        label="control: another image's tokens",
+        line={"color": GREY, "marker": "x", "linestyle": "-"},
+        default=True,
+    ),
+    Curve(
+        name="machine-tokens-adaptive",
+        encoder=tokens,
+        carrier=adaptive.first_tokens,
+        reader=prefix,
+        about="one code whose first tokens suffice: as many as SNR and kind of task call for",
+        label="machine tokens, adaptive number",
+        line={"color": LIGHT_BLUE, "marker": "*", "markersize": 7, "linestyle": "-"},
+        weights="machine_tokens_adaptive",
+    ),
+    Curve(
+        name="caption",
+        encoder=captions,
+        carrier=text.captions,
+        reader=words,
+        about="the image in words by the sensor's own model, compressed, over the digital link (benchmark 3)",
+        label="caption",
+        line={"color": GREEN, "marker": "D", "linestyle": "-"},
+    ),
+    Curve(
+        name="caption-error-free",
+        encoder=captions,
+        carrier=lossless.everything,
+        reader=words,
+        about="the same words, none of them lost: a bound",
+        label="caption, none lost (bound)",
+        line={"color": GREEN, "linestyle": "--"},
+        level=True,
+    ),
+    Curve(
+        name="answer-text",
+        encoder=answers,
+        carrier=text.answers,
+        reader=echo,
+        about="the answer alone, by a sensor that is told the question; it breaks the privacy rule",
+        label="answer alone (sees the question)",
+        line={"color": BLACK, "marker": "*", "linestyle": "--"},
+    ),
+    Curve(
+        name="quantized-tokens",
+        encoder=tokens,
+        carrier=quantized.transform,
+        reader=prefix,
+        about="the codes of machine-tokens, quantised, over the digital link in as many resource elements",
+        label="quantized tokens",
+        line={"color": PURPLE, "marker": "^", "linestyle": "-"},
+    ),
+    Curve(
+        name="token-indices",
+        encoder=tokens,
+        carrier=quantized.vector,
+        reader=prefix,
+        about="each token as its index in a codebook, over the digital link in as many resource elements",
+        label="token indices",
+        line={"color": PURPLE, "marker": "v", "linestyle": "-.", "markerfacecolor": "white"},
+    ),
+    Curve(
+        name="jpeg-ldpc",
+        carrier=jpeg.adapted,
+        reader=pictures,
+        about="the image as JPEG over the digital link in two slots, adapted to the SNR",
+        label="JPEG, LDPC",
+        line={"color": BROWN, "marker": "P", "linestyle": "-"},
+    ),
+    Curve(
+        name="jpeg-ldpc-fixed",
+        carrier=jpeg.fixed,
+        reader=pictures,
+        about="the same, made for 10 dB at every SNR: it shows the cliff",
+        label="JPEG, LDPC, made for 10 dB",
+        line={"color": BROWN, "marker": "P", "linestyle": ":", "markerfacecolor": "white"},
+    ),
+    Curve(
+        name="deepjscc",
+        encoder=image_codes,
+        carrier=analog_images.images,
+        reader=pictures,
+        about="the image by DeepJSCC over the analog link, in as many resource elements as jpeg-ldpc (benchmark 2)",
+        label="DeepJSCC",
+        line={"color": PINK, "marker": "h", "linestyle": "-"},
+        weights="deepjscc",
+    ),
+    Curve(
+        name="deepjscc-small",
+        encoder=image_codes,
+        carrier=analog_images.images,
+        reader=pictures,
+        about="the same in as many resource elements as machine-tokens",
+        label="DeepJSCC, as small as machine tokens",
+        line={"color": TEAL, "marker": "H", "linestyle": "-.", "markerfacecolor": "white"},
+        weights="deepjscc_small",
+    ),
+)
+CURVES = {row.name: row for row in _ROWS}
+DEFAULT = tuple(row.name for row in _ROWS if row.default)
+
+
+def find(name: str) -> Curve:
+    """Return a curve of the table, or one of your own as MODULE:ATTRIBUTE.
+
+    Raises
+    ------
+    KeyError
+        If the table has no such name.
+    ValueError
+        If the module cannot be imported, or its attribute is no `Curve`.
+    """
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        return CURVES[name]
+    try:
+        curve = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"the curve {name!r} cannot be imported: {error}") from error
+    if not isinstance(curve, Curve):
+        raise ValueError(f"{name!r} is {type(curve).__name__}, not a studies.curves.Curve")
+    return curve
+
+
+def style_of(scheme: str) -> Curve | None:
+    """Return the curve of an archive's scheme; None for one that is not in the table."""
+    return CURVES.get(scheme)

@@ -1,0 +1,1 @@
+"""Carriers: one file = one way from the sensor to the task agent."""

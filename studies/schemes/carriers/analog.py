@@ -1,0 +1,141 @@
+"""Codes as amplitudes over the analog link, one real number on each antenna and subcarrier."""
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from studies.schemes.scheme import Delivery, ledger_scalars
+
+if TYPE_CHECKING:
+    from bridge import TokenChannel
+    from phy import LinkConfig
+    from semantic.data.dataset import Question
+    from studies.questions import Batch
+    from studies.workbench import Workbench
+
+
+class Codes:
+    """Each question's codes over the analog link.
+
+    Parameters
+    ----------
+    channel : TokenChannel
+    num_tokens, width : int
+        Shape of a question's codes.
+    prior_hash : str, optional
+        Hash of the file that the recovery's prior comes from.
+    partner : int [num_questions], optional
+        Question whose codes are sent in place of one's own.
+    """
+
+    crosses_link = True
+
+    def __init__(
+        self,
+        channel: "TokenChannel",
+        num_tokens: int,
+        width: int,
+        *,
+        prior_hash: str | None = None,
+        partner: np.ndarray | None = None,
+    ):
+        self.channel, self.num_tokens, self.width = channel, num_tokens, width
+        self.prior_hash, self.partner = prior_hash, partner
+
+    def determined_by(self) -> dict[str, Any]:
+        """Return the hash of the prior, where there is one."""
+        return {} if self.prior_hash is None else {"code_prior": self.prior_hash}
+
+    def deliver(self, codes: np.ndarray | None, batch: "Batch", snr_db: float) -> Delivery:
+        """Send over the analog link."""
+        assert codes is not None
+        sent = codes[batch.numbers if self.partner is None else self.partner[batch.numbers]]
+        codes_hat, error_var = send(self.channel, sent, snr_db, batch.numbers)
+        return Delivery(items=codes_hat, codes=sent, codes_hat=codes_hat, error_var=error_var)
+
+    def cost(self, snr_db: float) -> dict[str, float]:
+        """Return the cost of one question's codes."""
+        return ledger_scalars(self.channel.link.ledger(num_tokens=self.num_tokens, width=self.width))
+
+
+def send(
+    channel: "TokenChannel", codes: np.ndarray, snr_db: float, realisation: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Send codes, [batch, num_tokens, width]; return what is received and the error variance that the link declares."""
+    import torch
+
+    codes_hat, error_var = channel.receive(
+        torch.as_tensor(codes), snr_db=snr_db, realisation=torch.as_tensor(realisation)
+    )
+    return codes_hat.numpy(force=True), error_var.numpy(force=True)
+
+
+@functools.cache
+def make_channel(link: "LinkConfig", prior: str | None = None) -> "TokenChannel":
+    """Build a link, with the prior of a file where one is given, and put it behind the bridge."""
+    from bridge import TokenChannel  # before phy: it fixes the order in which the two frameworks are loaded
+    from phy import AnalogLink, CodePrior
+
+    return TokenChannel(AnalogLink(link, prior=None if prior is None else CodePrior.load(prior)))
+
+
+def other_image(questions: Sequence["Question"]) -> np.ndarray:
+    """Give each question a partner of its own family on another image, whose tokens tell of the same kind of thing.
+
+    Within a family, sorted by image, the partner stands half the family further on.
+
+    Parameters
+    ----------
+    questions : sequence
+
+    Returns
+    -------
+    numpy.ndarray, [num_questions], int64
+
+    Raises
+    ------
+    ValueError
+        If half of a family's questions or more are about one image.
+    """
+    partner = np.empty(len(questions), dtype=np.int64)
+    for family in {question.family for question in questions}:
+        members = np.array([i for i, question in enumerate(questions) if question.family == family])
+        images = np.array([questions[i].image_index for i in members])
+        members = members[np.argsort(images, kind="stable")]
+        partner[members] = np.roll(members, -(len(members) // 2))
+        for i in map(int, members):
+            if questions[i].image_index == questions[int(partner[i])].image_index:
+                raise ValueError(
+                    f"half of the {len(members)} questions of family {family!r} are about one image, and some have no "
+                    "partner. Raise num_questions, or take more images."
+                )
+    return partner
+
+
+def codes(workbench: "Workbench", weights: str) -> Codes:
+    """Build the carrier of a pair's codes from a run's configuration; recovery knows nothing of them."""
+    agents = workbench.agents(weights)
+    return Codes(make_channel(workbench.config.link), agents.num_tokens, agents.width)
+
+
+def codes_with_prior(workbench: "Workbench", weights: str) -> Codes:
+    """Build the carrier of the proposal's codes: recovery knows `models.code_prior`, where that is given."""
+    if workbench.config.models.code_prior is None:
+        return codes(workbench, weights)
+    agents, path = workbench.agents(weights), Path(workbench.config.models.code_prior).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"models.code_prior: there is no file {path}; `tokenlink train prior` writes one")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    channel = make_channel(workbench.config.link, str(path))
+    return Codes(channel, agents.num_tokens, agents.width, prior_hash=digest)
+
+
+def partners_codes(workbench: "Workbench", weights: str) -> Codes:
+    """Build the carrier of the control "wrong image": codes that another question asked for, over one's own fade."""
+    own = codes_with_prior(workbench, weights)
+    partner = other_image(workbench.questions)
+    return Codes(own.channel, own.num_tokens, own.width, prior_hash=own.prior_hash, partner=partner)

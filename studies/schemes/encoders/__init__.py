@@ -1,0 +1,1 @@
+"""Encoders: one file = one language of the sensor."""

@@ -1,0 +1,56 @@
+"""Images as DeepJSCC's real numbers."""
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from semantic.deepjscc import DeepJSCC
+    from studies.questions import Batch
+    from studies.workbench import Workbench
+
+
+class ImageCodes:
+    """Images as DeepJSCC's real numbers (the paper's benchmark 2). One that several questions share is encoded once.
+
+    Parameters
+    ----------
+    network : DeepJSCC
+    """
+
+    def __init__(self, network: "DeepJSCC"):
+        self.network = network
+
+    def determined_by(self) -> dict[str, Any]:
+        """Return the hash of the network's weights."""
+        return {"image_code": self.network.model_hash}
+
+    def encoded_by(self) -> dict[str, Any]:
+        """Return the hash of the network's weights."""
+        return self.determined_by()
+
+    def encode(self, batch: "Batch") -> np.ndarray:
+        """Return codes, float32 [batch, num_tokens, width]."""
+        import torch
+
+        from semantic.deepjscc import to_tensor
+
+        images = {question.image_index: image for question, image in zip(batch.questions, batch.images, strict=True)}
+        with torch.no_grad():
+            codes = self.network.encode(to_tensor(list(images.values()))).numpy(force=True)
+        row = {image_index: index for index, image_index in enumerate(images)}
+        return codes[[row[question.image_index] for question in batch.questions]]
+
+
+@functools.cache
+def load_deepjscc(name: str) -> "DeepJSCC":
+    """Load an image code: a shipped name, or a folder."""
+    from semantic.deepjscc import DeepJSCC
+
+    return DeepJSCC.from_pretrained(name)
+
+
+def image_codes(workbench: "Workbench", weights: str) -> ImageCodes:
+    """Build the encoder of images."""
+    return ImageCodes(load_deepjscc(workbench.weights(weights)))

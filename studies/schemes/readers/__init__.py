@@ -1,0 +1,1 @@
+"""Readers: one file = one way to answer from what arrived."""

@@ -1,0 +1,146 @@
+"""A study as an object: its configuration, its axes, and how a coordinate changes the configuration.
+
+A figure's file holds one `Study` and a paragraph. `plan` lays out the points, `main` runs them and draws the figure.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from studies.axes import AxisValue, Coordinates
+from studies.config import ConfigError, content_hash
+from studies.engines import Engine, Job, Outcome
+from studies.study_config import StudyConfig
+
+if TYPE_CHECKING:
+    from studies.archive import Results
+    from studies.sweep import Sweep
+
+ConfigType = TypeVar("ConfigType", bound=StudyConfig)
+STUDIES = {  # name: module, which holds a STUDY
+    "accuracy-vs-snr": "studies.accuracy_vs_snr",
+    "accuracy-vs-tokens": "studies.accuracy_vs_tokens",
+    "accuracy-vs-width": "studies.accuracy_vs_width",
+    "accuracy-vs-seed": "studies.accuracy_vs_seed",
+}
+
+
+class Run(NamedTuple):
+    """What a run comes to.
+
+    Attributes
+    ----------
+    results : Results
+        Also in `results.h5` and `figures/` of the folder.
+    failed : list of Outcome
+        The jobs that failed. Their points are missing; running the study again repeats only these.
+    folder : Path
+    """
+
+    results: "Results"
+    failed: list[Outcome]
+    folder: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study(Generic[ConfigType]):
+    """One figure.
+
+    Attributes
+    ----------
+    name : str
+        Name of the figure's files and, by default, of run folders.
+    Config : type
+        Its configuration; every field has a default.
+    axes : callable
+        Returns name and values of each axis of a configuration, the figure's horizontal one first. Values are numbers
+        or strings; `studies/axes.py` has labels and units.
+    configure : callable
+        Returns the configuration at some coordinates. An axis along which a curve does not change is left out of them.
+        Only `snr_db` needs no change of the configuration: carriers are given it.
+    tiny : mapping
+        Configuration of `--tiny`.
+    """
+
+    name: str
+    Config: type[ConfigType]
+    axes: Callable[[ConfigType], Mapping[str, Sequence[AxisValue]]]
+    configure: Callable[[ConfigType, Coordinates], StudyConfig] = lambda config, coordinates: config
+    tiny: Mapping[str, Any]
+
+    def plan(self, config: ConfigType, out: Path | None = None) -> "Sweep":
+        """Lay out the points. Nothing is computed or written.
+
+        Parameters
+        ----------
+        config : Config
+        out : Path, optional
+            Run folder; by default one named after the configuration, below `runs/`.
+        """
+        from studies.sweep import Sweep  # h5py, SciPy and the frameworks load only when a plan is made
+
+        return Sweep(
+            self.name,
+            config,
+            axes=self.axes(config),
+            folder=out or Path("runs") / f"{self.name}-{content_hash(config.plain())[:8]}",
+            configure=lambda coordinates: self.configure(config, coordinates),
+        )
+
+    def main(
+        self,
+        config: ConfigType,
+        *,
+        out: Path | None = None,
+        engine: Engine = "inline",
+        workers: int = 1,
+        shard: tuple[int, int] = (1, 1),
+        on_start: Callable[[Path, Sequence[Job]], Any] = lambda folder, jobs: None,
+        on_outcome: Callable[[Outcome], Any] = lambda outcome: None,
+    ) -> Run:
+        """Run the study, or what is left of it, and draw the figure.
+
+        Parameters
+        ----------
+        config : Config
+        out : Path, optional
+            Run folder.
+        engine, workers
+            Where points are computed. They change no number.
+        shard : (i, N)
+            Compute only the i-th of N parts.
+        on_start : callable
+            Called with the folder and the jobs that are to run.
+        on_outcome : callable
+            Called as each job ends.
+        """
+        from studies import plots
+
+        sweep = self.plan(config, out)
+        results, failed = sweep.complete(
+            engine=engine, workers=workers, shard=shard, on_start=on_start, on_outcome=on_outcome
+        )
+        plots.draw_accuracy(results, folder=sweep.folder / "figures", name=self.name)
+        return Run(results, failed, sweep.folder)
+
+
+def find(name: str) -> Study[Any]:
+    """Return a study by its name, or one of your own as MODULE:ATTRIBUTE.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    module, colon, attribute = name.partition(":")
+    if not colon and name not in STUDIES:
+        raise ConfigError(f"there is no study {name!r}; there is: {', '.join(STUDIES)}")
+    try:
+        study = getattr(importlib.import_module(module if colon else STUDIES[name]), attribute or "STUDY")
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"the study {name!r} cannot be imported: {error}") from error
+    if not isinstance(study, Study):
+        raise ConfigError(f"{name!r} is {type(study).__name__}, not a studies.study.Study")
+    return study
