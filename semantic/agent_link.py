@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
-from semantic.adapters import WEIGHTS, load_lora, save_lora
+from semantic.adapters import WEIGHTS, add_lora, load_lora, save_lora
 from semantic.jtcc import JTCC, Code, build_code
 from semantic.llm_obfuscation import LLMObfuscator
+from semantic.loading import without_progress_bar
 from semantic.obfuscation import obfuscate
 from semantic.sensor_agent import ImageLike, SensorAgent
 from semantic.task_agent import TaskAgent
@@ -146,6 +147,7 @@ class AgentLink(nn.Module):
     # --- files ---------------------------------------------------------------------------------------------------
 
     @classmethod
+    @without_progress_bar()
     def from_pretrained(cls, name_or_folder: str | Path, *, dtype: torch.dtype = torch.float32) -> "AgentLink":
         """Load agents from a folder that `save_pretrained` wrote, or one of the shipped pairs by name.
 
@@ -224,6 +226,58 @@ class AgentLink(nn.Module):
         settings = {"num_tokens": self.num_tokens, "seed": self.seed, "code": self.code.settings(), **origin}
         (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
         assert (folder / WEIGHTS).exists()
+
+
+@without_progress_bar()
+def build_agents(
+    sensor: str | Path,
+    task_agent: str | Path,
+    *,
+    num_tokens: int = 5,
+    width: int | None = 64,
+    r: int = 16,
+    nested: bool = False,
+) -> AgentLink:
+    """Put untrained LoRA, slots and code between two pretrained models.
+
+    Parameters
+    ----------
+    sensor, task_agent : str or Path
+        Folder or hub id of each model, with its processor or tokenizer. `AgentLink.save_pretrained` refers to them.
+    num_tokens : int
+        Machine-language tokens per question.
+    width : int or None
+        Real numbers per token; None leaves the tokens uncompressed.
+    r : int
+        Rank of LoRA; its `lora_alpha` is twice that.
+    nested : bool
+        Whether the first tokens alone may be sent (`JTCC.first`).
+
+    Raises
+    ------
+    ValueError
+        If an uncompressed code is to be nested, or if the models do not fit each other.
+    """
+    if nested and width is None:
+        raise ValueError("only a compressed code can be nested; give a width, or leave nested out")
+    model = AutoModelForImageTextToText.from_pretrained(sensor, dtype=torch.float32)
+    add_lora(model, r=r, lora_alpha=2 * r)
+    agent = SensorAgent(model, AutoProcessor.from_pretrained(sensor, backend="pil"), num_tokens=num_tokens)
+    receiver = TaskAgent(
+        AutoModelForCausalLM.from_pretrained(task_agent, dtype=torch.float32), AutoTokenizer.from_pretrained(task_agent)
+    )
+    hidden = agent.hidden_size
+    settings = (
+        {"kind": "uncompressed", "hidden_size": hidden}
+        if width is None
+        else {"kind": "jtcc", "hidden_size": hidden, "width": width, "nested_tokens": num_tokens if nested else None}
+    )
+    agents = AgentLink(agent, build_code(settings), receiver)
+    agents._origin = {
+        name: _from_anywhere(Path(), {"model": str(model)})
+        for name, model in (("sensor", sensor), ("task_agent", task_agent))
+    }
+    return agents
 
 
 def shipped_folder(name_or_folder: str | Path) -> Path:

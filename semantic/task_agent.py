@@ -58,8 +58,7 @@ class TaskAgent(nn.Module):
         Each token gets mean 0 and the standard deviation of the embedding matrix, whatever noise did to its scale.
         """
         dtype = input_embeddings(self.model).weight.dtype
-        normed = torch.nn.functional.layer_norm(tokens_hat.float(), tokens_hat.shape[-1:])
-        return (normed * self.embedding_scale).to(dtype)
+        return (normalize_tokens(tokens_hat.float()) * self.embedding_scale).to(dtype)
 
     def with_prefix(
         self, input_ids: Tensor, attention_mask: Tensor, tokens_hat: Tensor | None
@@ -120,6 +119,11 @@ class TaskAgent(nn.Module):
             embeds, mask = self.with_prefix(inputs["input_ids"], inputs["attention_mask"], tokens)
             answers += generate(self.model, self.tokenizer, embeds, mask, self.max_new_tokens)
         return answers
+
+
+def normalize_tokens(tokens: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens hidden"]:
+    """Give every token mean 0 and variance 1, as every receiver does."""
+    return nn.functional.layer_norm(tokens, tokens.shape[-1:])
 
 
 def input_embeddings(model: PreTrainedModel) -> nn.Embedding:

@@ -26,10 +26,25 @@ class Packed:
 
 
 def encode_question(tokenizer: PreTrainedTokenizerBase, question: str, answer: str) -> np.ndarray:
-    """Return the ids of ``question answer </s>``; the last two are what a model has to predict."""
+    """Return the ids of ``question answer </s>``, int32; the last two are what a model has to predict.
+
+    Raises
+    ------
+    ValueError
+        If the answer is not a single word piece that the tokenizer knows, or if there is no end token.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ValueError("the tokenizer has no eos_token; training ends every answer with one. Set tokenizer.eos_token")
+    pieces = tokenizer(answer, add_special_tokens=False)["input_ids"]
+    if len(pieces) != 1:
+        raise ValueError(
+            f"the answer {answer!r} takes {len(pieces)} word pieces ({tokenizer.convert_ids_to_tokens(pieces)}); "
+            "training knows answers of one. Leave such questions out, or take a tokenizer with whole words"
+        )
+    if pieces[0] == tokenizer.unk_token_id and answer != tokenizer.unk_token:
+        raise ValueError(f"the tokenizer does not know the answer {answer!r}; leave the question out, or add the word")
     ids = tokenizer(question, add_special_tokens=False)["input_ids"]
-    ids += tokenizer(answer, add_special_tokens=False)["input_ids"]
-    return np.array([*ids, tokenizer.eos_token_id], dtype=np.int16)
+    return np.array([*ids, *pieces, tokenizer.eos_token_id], dtype=np.int32)
 
 
 def pack(

@@ -38,7 +38,7 @@ from semantic.endpoints.architecture import (
     token_ids,
 )
 from semantic.endpoints.pointers import NO_POINTER, Pointers, encode_targets
-from semantic.task_agent import input_embeddings
+from semantic.task_agent import input_embeddings, normalize_tokens
 from semantic.tasks import ZERO_HOP, family
 from semantic.training import Metrics, fit, mixed_precision, save_half, write_card
 
@@ -75,8 +75,8 @@ def encode_scene(tokenizer: PreTrainedTokenizerFast, scene: dict, questions: lis
 def encode_caption(tokenizer: PreTrainedTokenizerBase, words: np.ndarray) -> np.ndarray:
     """Return the ids of ``describe the scene : …``, the objects from left to right, then ``</s>``."""
     ordered = words[np.argsort(words[:, 4])].ravel()
-    *start, end = encode_question(tokenizer, "describe the scene :", "")
-    return np.array([*start, *ordered, end], dtype=np.int64)
+    start = tokenizer("describe the scene :", add_special_tokens=False)["input_ids"]
+    return np.array([*start, *ordered, tokenizer.eos_token_id], dtype=np.int64)
 
 
 def draw_text_scenes(
@@ -126,11 +126,6 @@ def object_vectors(
 def draw_num_tokens(rng: random.Random) -> int:
     """Draw how many tokens are to be written; mostly five."""
     return rng.choices((1, 2, 3, 5, MAX_SLOTS), (0.05, 0.1, 0.1, 0.6, 0.15))[0]
-
-
-def normalize_tokens(tokens: torch.Tensor) -> torch.Tensor:
-    """Give every token mean 0 and variance 1, which a receiver restores anyway."""
-    return torch.nn.functional.layer_norm(tokens, tokens.shape[-1:])
 
 
 class Reader:

@@ -33,13 +33,12 @@ from semantic.endpoints.language import (
     TextScene,
     draw_num_tokens,
     encode_caption,
-    normalize_tokens,
     object_vectors,
     superpose,
 )
 from semantic.endpoints.pointers import NO_POINTER, Pointers, encode_targets
 from semantic.endpoints.vision import load_images, normalize
-from semantic.task_agent import input_embeddings
+from semantic.task_agent import input_embeddings, normalize_tokens
 from semantic.training import Metrics, fit, mixed_precision, save_half, write_card
 
 LENGTH = 200  # of packed questions

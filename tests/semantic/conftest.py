@@ -3,8 +3,17 @@
 import pytest
 import torch
 
-from semantic.agent_training import build_agents
+from semantic.agent_link import build_agents
 from tests.semantic.models import save_pair
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Models this small only lose by threads, and the tests of several processes share the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

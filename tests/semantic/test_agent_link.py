@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from semantic import JTCC, AgentLink, TokenScaler
-from semantic.agent_training import build_agents
+from semantic.agent_link import build_agents
 from semantic.obfuscation import obfuscate
 from semantic.sensor_agent import SensorAgent
 from tests.semantic.models import HIDDEN, QUESTIONS, NoisyChannel, changed, parameters_of, pictures

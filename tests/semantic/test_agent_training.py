@@ -1,20 +1,28 @@
 import json
 import random
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, processors
+from transformers import PreTrainedTokenizerFast
 
 from semantic import AgentLink, agent_training, training
 from semantic.adapters import lora_parameters
-from semantic.agent_training import CachedTurns, answer_from_tokens, build_agents, main
+from semantic.agent_link import build_agents
+from semantic.agent_training import answer_from_tokens, receive, train
 from semantic.data.clevr import ClevrDataset
 from semantic.data.packing import encode_question, pack
-from semantic.endpoints.architecture import token_ids
+from semantic.endpoints.agents import SceneTeacher, main, start_slots, turns_about_scenes
+from semantic.endpoints.architecture import build_tokenizer, token_ids
 from semantic.endpoints.sensor import SceneTurns
 from semantic.obfuscation import obfuscate
-from tests.semantic.models import HIDDEN, QUESTIONS, NoisyChannel, changed, parameters_of, write_split
+from semantic.turns import turns_about
+from tests.semantic.models import HIDDEN, QUESTIONS, NoisyChannel, changed, parameters_of, pictures, write_split
 
 
 @pytest.fixture(scope="module")
@@ -25,18 +33,21 @@ def data(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def scenes(data):
+    return SceneTurns(ClevrDataset(data, "train"), build_tokenizer(), 2)
+
+
 @pytest.fixture
-def turns(agents, data):
-    dataset = ClevrDataset(data, "train")
-    return CachedTurns(SceneTurns(dataset, agents.sensor.processor.tokenizer, 2), agents, mirrored=True)
+def turns(agents, scenes):
+    return turns_about_scenes(agents, scenes, mirrored=True)
 
 
 def tokens_hat(agents, turns, chosen, channel):
     """What the task agent receives for (scene, mirrored, description) triples, and the questions behind it."""
-    features, descriptions, packed = turns.batch(chosen, 60, random.Random(0))
-    ids, mask = agents.sensor.tokenize(descriptions, features.shape[1])
-    codes = agents.code.encode(agents.sensor.express(features, ids, mask))
-    return agents.code.decode(channel(codes, snr_db=10.0)), packed
+    examples = turns.batch(chosen, random.Random(0))
+    snr, numbers = torch.full((len(chosen),), 10.0), torch.arange(len(chosen))
+    return receive(agents, channel, examples, snr, numbers, agents.num_tokens), examples.packed
 
 
 def some(turns, count=8):
@@ -50,6 +61,7 @@ def some(turns, count=8):
 
 def test_slots_start_as_the_words_that_the_language_model_learned_to_write_into(pair):
     agents = build_agents(pair / "sensor", pair / "task", num_tokens=4, width=8)
+    start_slots(agents)
     ids = token_ids(agents.sensor.processor.tokenizer, [f"<slot{i}>" for i in range(4)])
     assert torch.equal(agents.sensor.slots, agents.sensor.model.get_input_embeddings().weight[ids])
 
@@ -73,21 +85,22 @@ def test_cached_image_tokens_are_those_of_the_images_and_of_the_mirrored_images(
         assert error < 5e-3 * expected.abs().max()  # half precision; the mirror image is resized before it is mirrored
 
 
-def test_questions_are_grouped_by_what_the_sensor_is_told(turns):
-    for groups, records in zip(turns.groups, turns.turns.records, strict=True):
+def test_questions_are_grouped_by_what_the_sensor_is_told(turns, scenes):
+    for groups, records in zip(turns.groups, scenes.records, strict=True):
         assert sorted(k for asked in groups.values() for k in asked) == list(range(len(records)))
         for description, asked in groups.items():
             assert {obfuscate(records[k]["question"]) for k in asked} == {description}
 
 
-def test_a_batch_holds_the_questions_of_its_groups_mirrored_where_the_image_is(turns):
-    tokenizer = turns.sensor.processor.tokenizer
+def test_a_batch_holds_the_questions_of_its_groups_mirrored_where_the_image_is(agents, turns, scenes):
+    tokenizer = agents.task_agent.tokenizer
     (i, description), *_ = [(i, d) for i, g in enumerate(turns.groups) for d in sorted(g) if "position" in d]
-    asked = {turns.turns.records[i][k]["question"] for k in turns.groups[i][description]}
+    asked = {scenes.records[i][k]["question"] for k in turns.groups[i][description]}
     swap = {"left": "right", "right": "left"}
     for mirror in (False, True):
-        _, told, packed = turns.batch([(i, mirror, description)], 60, random.Random(0))
-        assert told == [description]
+        examples = turns.batch([(i, mirror, description)], random.Random(0))
+        assert (examples.descriptions, examples.images) == ([description], [(i, mirror)])
+        packed = examples.packed
         found = {
             tokenizer.decode(packed.input_ids[0, packed.segment[0] == n][:-2])
             for n in range(1, int(packed.segment.max()) + 1)
@@ -227,6 +240,114 @@ def test_training_goes_on_from_agents_with_another_number_of_tokens(pair, data, 
         assert agents.num_tokens == num_tokens
     main(*args, num_tokens=3, init=tmp_path / "3", **{**options, "width": 6})
     assert pulled == [False, True, True]  # a code of another width is learned from the start
+
+
+# --- what cannot be trained --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def train_on(agents, turns, tmp_path, monkeypatch):
+    """Train for one step."""
+
+    def one_step(step, parameters, **options):
+        return training.fit(step, parameters, **options, max_steps=1)
+
+    monkeypatch.setattr(agent_training, "fit", one_step)
+    agents.save_pretrained = lambda *args, **kwargs: None
+
+    def call(**options):
+        train(agents, turns, NoisyChannel(), held_out=turns, out=tmp_path, minutes=1.0, batch=2, **options)
+
+    return call
+
+
+def test_without_a_teacher_the_answers_alone_are_the_loss(train_on, capsys):
+    train_on()
+    assert "val {'accuracy at 20 dB'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shape", [(2, 2, HIDDEN), (2, 3, HIDDEN + 1), (1, 3, HIDDEN)])
+def test_a_teacher_of_another_shape_is_refused(train_on, shape):
+    with pytest.raises(
+        ValueError, match=rf"the teacher's tokens are \({shape[0]}, .*training needs \(2, 3, {HIDDEN}\)"
+    ):
+        train_on(teacher=lambda examples, num_tokens: torch.zeros(shape))
+
+
+def test_a_prompt_that_training_would_not_use_is_refused(train_on, agents):
+    agents.task_agent.prompt = "Question: {question}"
+    with pytest.raises(ValueError, match=r"prompt is 'Question: \{question\}', training asks questions as they are"):
+        train_on()
+
+
+def test_a_tokenizer_that_puts_nothing_in_front_is_refused(train_on, agents):
+    tokenizer = build_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    agents.task_agent.tokenizer = tokenizer
+    with pytest.raises(ValueError, match=r"puts no bos_token \('<s>'\) in front of questions"):
+        train_on()
+    tokenizer.bos_token = None
+    with pytest.raises(ValueError, match=r"puts no bos_token \(None\)"):
+        train_on()
+
+
+def test_a_model_without_output_embeddings_is_refused(train_on, agents, monkeypatch):
+    monkeypatch.setattr(agents.task_agent.model, "get_output_embeddings", lambda: None)
+    with pytest.raises(ValueError, match="LlamaForCausalLM has no output embeddings"):
+        train_on()
+
+
+def test_more_tokens_than_the_embedded_pair_has_slots_are_refused(pair):
+    agents = build_agents(pair / "sensor", pair / "task", num_tokens=9, width=8)
+    with pytest.raises(ValueError, match="num_tokens must be 8 at most for the embedded pair, got 9"):
+        start_slots(agents)
+
+
+def test_a_tokenizer_of_other_models_has_no_slots_and_no_teacher(agents, scenes):
+    foreign = Tokenizer(models.WordLevel({"<unk>": 0, "red": 1}, unk_token="<unk>"))
+    agents.task_agent.tokenizer = PreTrainedTokenizerFast(tokenizer_object=foreign)
+    agents.sensor.processor.tokenizer = agents.task_agent.tokenizer
+    way_out = r"of the embedded pair. Agents of other models are trained in Python: .*agent_training.train"
+    with pytest.raises(ValueError, match=r"does not know <slot0>, <slot1>, <slot2>, words " + way_out):
+        start_slots(agents)
+    with pytest.raises(ValueError, match=r"does not know <s>, <object>, <nothing>, .*" + way_out):
+        SceneTeacher(agents, scenes)
+
+
+def test_a_question_longer_than_an_example_is_refused(agents):
+    dataset = SimpleNamespace(
+        questions=[SimpleNamespace(image_index=0, question="red " * 70, answer="red", family="")],
+        image=lambda index: pictures(1)[0],
+    )
+    with pytest.raises(ValueError, match="has 72 word pieces, an example holds 60; raise length"):
+        turns_about(agents, dataset)
+    assert turns_about(agents, dataset, length=80).draw(1, random.Random(0)).packed.answers.sum() == 1
+    dataset.questions = []
+    with pytest.raises(ValueError, match="there are no questions to train with"):
+        turns_about(agents, dataset)
+
+
+def test_turns_about_a_data_set_hold_its_questions_and_answers_by_image(agents, data):
+    dataset = ClevrDataset(data, "train")
+    turns = turns_about(agents, dataset)
+    examples = list(turns.each(random.Random(0), batch_size=4))
+    assert [len(part.descriptions) for part in examples] == [4, 2]
+    tokenizer = agents.task_agent.tokenizer
+    for b, question in enumerate(dataset.questions[:4]):
+        packed = examples[0].packed
+        words = tokenizer.decode(packed.input_ids[b, packed.segment[b] == 1])
+        assert words == f"{question.question} {question.answer} </s>"
+        features = agents.sensor.image_tokens([dataset.image(question.image_index)])[0]
+        assert torch.equal(examples[0].image_tokens[b], features.half().float())
+        assert examples[0].descriptions[b] == agents.describe([question.question])[0]
+
+
+def test_the_training_loads_nothing_of_the_embedded_pair():
+    script = (
+        "import sys, semantic.agent_training; print([m for m in sys.modules if m.startswith('semantic.endpoints')])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_training_refuses_a_task_agent_that_moved(pair, data, tmp_path, monkeypatch):

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 import semantic
-from semantic.agent_training import CachedTurns, build_agents
+from semantic.agent_link import build_agents
 from semantic.data.clevr import ClevrDataset
+from semantic.endpoints.agents import turns_about_scenes
 from semantic.endpoints.sensor import SceneTurns
 from semantic.token_choice import ANY, measure
 from tests.semantic.models import QUESTIONS, NoisyChannel, pictures, write_split
@@ -55,7 +56,7 @@ def test_in_use(agents, told):
 
 def test_in_training(agents, data):
     turns = SceneTurns(data, agents.sensor.processor.tokenizer, 2)
-    for groups, records in zip(CachedTurns(turns, agents, mirrored=False).groups, turns.records, strict=True):
+    for groups, records in zip(turns_about_scenes(agents, turns, mirrored=False).groups, turns.records, strict=True):
         for description, asked in groups.items():
             assert {by_length(records[k]["question"]) for k in asked} == {description}
 

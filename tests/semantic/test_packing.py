@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from semantic.data.packing import IGNORE, answer_loss, attention_mask, encode_question, pack
 from semantic.endpoints.architecture import build_tokenizer
@@ -50,6 +52,34 @@ def test_the_last_two_ids_of_a_question_are_its_answer_and_the_end():
     for ids, answer in zip(ENCODED, ANSWERS, strict=True):
         assert TOKENIZER.convert_ids_to_tokens(ids[-2:].tolist()) == [answer, "</s>"]
         assert "<unk>" not in TOKENIZER.convert_ids_to_tokens(ids.tolist())
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("light brown", r"'light brown' takes 2 word pieces \(\['<unk>', 'brown'\]\); training knows answers of one"),
+        ("", "'' takes 0 word pieces"),
+        ("zebra", "does not know the answer 'zebra'"),
+    ],
+)
+def test_an_answer_that_is_no_single_known_word_is_refused(answer, message):
+    with pytest.raises(ValueError, match=message):
+        encode_question(TOKENIZER, QUESTIONS[0], answer)
+
+
+def test_a_tokenizer_without_an_end_is_refused():
+    tokenizer = build_tokenizer()
+    tokenizer.eos_token = None
+    with pytest.raises(ValueError, match="the tokenizer has no eos_token"):
+        encode_question(tokenizer, QUESTIONS[0], "yes")
+
+
+def test_ids_of_large_vocabularies_are_kept():
+    large = Tokenizer(models.WordLevel({"a": 0, "yes": 150_000, "<unk>": 1, "</s>": 255_000}, unk_token="<unk>"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=large, unk_token="<unk>", eos_token="</s>")
+    ids = encode_question(tokenizer, "a", "yes")
+    assert ids.tolist() == [0, 150_000, 255_000]
+    assert pack([[ids]], 4).labels[0].tolist() == [150_000, 255_000, IGNORE, IGNORE]
 
 
 def test_a_packed_question_gets_the_logits_of_being_asked_alone(model):

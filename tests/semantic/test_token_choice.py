@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from semantic.agent_training import build_agents
+from semantic.agent_link import build_agents
 from semantic.data.clevr import ClevrDataset
 from semantic.obfuscation import obfuscate
 from semantic.tasks import normalize_answer

@@ -1,0 +1,146 @@
+"""Questions to train agents with: images, vague descriptions, and the detailed questions that share a description.
+
+`Turns` is all that the training knows of a data set. `turns_about` makes them from any `Dataset`; the embedded pair's
+own, drawn from scenes, are in `semantic.endpoints.agents`.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from semantic.agent_link import AgentLink
+from semantic.data.dataset import Dataset, Question
+from semantic.data.packing import Packed, encode_question, pack
+
+LENGTH = 60  # of the packed questions of an example [word pieces]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A batch of examples; each is an image, a vague description, and packed questions of that description."""
+
+    image_tokens: Tensor  # float32 [batch, patches, hidden], as `SensorAgent.project` returns them
+    descriptions: list[str]
+    packed: Packed
+    images: list[tuple[int, bool]]  # number of each example's image, and whether it is mirrored
+
+
+class Turns(Protocol):
+    """A source of examples."""
+
+    def draw(self, count: int, rng: random.Random) -> Turn:
+        """Draw examples at random."""
+        ...
+
+    def each(self, rng: random.Random) -> Iterator[Turn]:
+        """Go through the examples once, in batches; `rng` orders the questions within an example."""
+        ...
+
+
+class CachedTurns:
+    """Examples of one split; the frozen vision tower has seen every image once.
+
+    Parameters
+    ----------
+    agents : AgentLink
+        Agents that are to be trained. `AgentLink.describe` groups the questions of an image.
+    image_tokens : mapping
+        Projected features of every image, [num_images, patches, hidden]: of the images under False, of the mirrored
+        ones, if there are any, under True.
+    questions : sequence
+        Detailed questions of every image, in words.
+    encoded : sequence
+        The same questions with their answers, as `encode_question` returns them.
+    mirror_question : callable, optional
+        Encoded question about an image to the one about the mirrored image that has the same answer.
+    length : int
+        Word pieces per example; questions that do not fit are left out of it.
+
+    Raises
+    ------
+    ValueError
+        If there are no questions, or one alone exceeds the length.
+    """
+
+    def __init__(
+        self,
+        agents: AgentLink,
+        image_tokens: Mapping[bool, Tensor],
+        questions: Sequence[Sequence[str]],
+        encoded: Sequence[Sequence[np.ndarray]],
+        *,
+        mirror_question: Callable[[np.ndarray], np.ndarray] | None = None,
+        length: int = LENGTH,
+    ) -> None:
+        self.image_tokens, self.mirror_question, self.length = dict(image_tokens), mirror_question, length
+        self.encoded = encoded
+        longest = max((ids for of_image in encoded for ids in of_image), key=len, default=None)
+        if longest is None:
+            raise ValueError("there are no questions to train with")
+        if len(longest) > length:
+            text = agents.task_agent.tokenizer.decode(longest.tolist())
+            raise ValueError(
+                f"{text!r} has {len(longest)} word pieces, an example holds {length}; raise length, or leave it out"
+            )
+        self.groups: list[dict[str, list[int]]] = []  # for each image, question numbers by description
+        for asked in questions:
+            groups: dict[str, list[int]] = {}
+            for k, description in enumerate(agents.describe(asked)):
+                groups.setdefault(description, []).append(k)
+            self.groups.append(groups)
+
+    def draw(self, count: int, rng: random.Random) -> Turn:
+        """Draw images evenly, each mirrored in half of the cases, and descriptions by their number of questions."""
+        chosen = []
+        for _ in range(count):
+            image = rng.randrange(len(self.groups))
+            sizes = {description: len(asked) for description, asked in self.groups[image].items()}
+            mirrored = rng.random() < 0.5 if True in self.image_tokens else False
+            chosen.append((image, mirrored, rng.choices(list(sizes), list(sizes.values()))[0]))
+        return self.batch(chosen, rng)
+
+    def each(self, rng: random.Random, batch_size: int = 50, limit: int = 1500) -> Iterator[Turn]:
+        """Go through the first `limit` examples, none of them mirrored."""
+        chosen = [(image, False, description) for image, groups in enumerate(self.groups) for description in groups]
+        chosen = chosen[:limit]
+        for start in range(0, len(chosen), batch_size):
+            yield self.batch(chosen[start : start + batch_size], rng)
+
+    def batch(self, chosen: Sequence[tuple[int, bool, str]], rng: random.Random) -> Turn:
+        """Return the examples of (image, mirrored, description) triples, the questions of each in random order."""
+        features = torch.stack([self.image_tokens[m][i].float() for i, m, _ in chosen])  # autocast stacks no halves
+        rows = []
+        for i, mirrored, description in chosen:
+            asked = self.groups[i][description]
+            encoded = [self.encoded[i][k] for k in rng.sample(asked, len(asked))]
+            rows.append([self.mirror_question(ids) if mirrored and self.mirror_question else ids for ids in encoded])
+        packed = pack(rows, self.length)
+        return Turn(features, [d for _, _, d in chosen], packed, [(i, m) for i, m, _ in chosen])
+
+
+def turns_about(agents: AgentLink, dataset: Dataset, *, length: int = LENGTH) -> CachedTurns:
+    """Make turns of every question of a split, grouped by image.
+
+    Raises
+    ------
+    ValueError
+        If an answer is no single word piece, or a question alone exceeds the length.
+    """
+    by_image: dict[int, list[Question]] = {}
+    for question in dataset.questions:
+        by_image.setdefault(question.image_index, []).append(question)
+    tokenizer = agents.task_agent.tokenizer
+    encoded = [[encode_question(tokenizer, q.question, q.answer) for q in asked] for asked in by_image.values()]
+    features = [agents.sensor.image_tokens([dataset.image(index)])[0].half() for index in by_image]
+    return CachedTurns(
+        agents,
+        {False: torch.stack(features) if features else torch.empty(0)},
+        [[q.question for q in asked] for asked in by_image.values()],
+        encoded,
+        length=length,
+    )
