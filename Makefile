@@ -15,7 +15,7 @@ study: .venv/runtime
 	$(BIN)/tokenlink run accuracy-vs-snr $(ARGS)
 
 test: check
-	$(BIN)/python -m pytest -m "not gpu and not weights" $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile -m "not gpu and not weights" $(ARGS)
 
 quick: .venv/dev
 	$(BIN)/ruff check

@@ -1,7 +1,7 @@
-"""What a run leaves on disk: atomic, content-addressed points, and `results.h5`, rebuilt from them at any time.
+"""Files of a run: atomic, content-addressed points, and `results.h5`, rebuilt from them at any time.
 
 A point is one HDF5 file, named by the hash of everything that determines it. It is written in one `os.replace` after an
-fsync, so that a killed run leaves either the whole point or nothing. It is done when it opens, its hash matches its
+fsync: a killed run leaves either the whole point or nothing. It is done when it opens, its hash matches its
 name, and it says that it is complete.
 """
 
@@ -132,7 +132,7 @@ def read_point(path: Path) -> Point:
         If it is not: it does not open, is not complete, or its content is not what its name says.
     """
     try:
-        with h5py.File(io.BytesIO(path.read_bytes()), "r") as file:  # no lock, so that any number of workers may read
+        with h5py.File(io.BytesIO(path.read_bytes()), "r") as file:  # no lock: any number of workers may read
             if file.attrs.get("schema") != POINT_SCHEMA or file.attrs.get("schema_version") != SCHEMA_VERSION:
                 raise ValueError(f"its schema is not {POINT_SCHEMA} version {SCHEMA_VERSION}")
             if file.attrs.get("complete") != 1:

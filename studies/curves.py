@@ -4,11 +4,11 @@ Nothing that a point's numbers depend on imports this table: a new row, or anoth
 valid. A curve of your own stays outside of the package: `-s schemes='[machine-tokens, my_module:MY_CURVE]'`.
 """
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from studies import outside
 from studies.schemes.carriers import adaptive, analog, analog_images, jpeg, lossless, quantized, text
 from studies.schemes.encoders.answers import answers
 from studies.schemes.encoders.captions import captions
@@ -244,18 +244,4 @@ def find(name: str) -> Curve:
     ValueError
         If the module cannot be imported, or its attribute is no `Curve`.
     """
-    module, colon, attribute = name.partition(":")
-    if not colon:
-        return CURVES[name]
-    try:
-        curve = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"the curve {name!r} cannot be imported: {error}") from error
-    if not isinstance(curve, Curve):
-        raise ValueError(f"{name!r} is {type(curve).__name__}, not a studies.curves.Curve")
-    return curve
-
-
-def style_of(scheme: str) -> Curve | None:
-    """Return the curve of an archive's scheme; None for one that is not in the table."""
-    return CURVES.get(scheme)
+    return outside.load(name, Curve) if ":" in name else CURVES[name]

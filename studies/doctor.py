@@ -19,7 +19,7 @@ CROSSING = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, what was found, and whether it is as it should be."""
+    """One line about the machine, and whether it is as it should be."""
 
     subject: str
     text: str
@@ -28,12 +28,12 @@ class Finding:
 
 def diagnose() -> list[Finding]:
     """Look at interpreter, libraries, processors and accelerators; loads both frameworks."""
-    found = [*_machine(), *_libraries(), *_clashes()]
+    findings = [*_machine(), *_libraries(), *_clashes()]
     try:
-        return [*found, *_frameworks(), *_memory()]
+        return [*findings, *_frameworks(), *_memory()]
     except Exception as error:
         # A broken library may raise anything while it loads; the findings so far are needed most now.
-        return [*found, Finding("loading", f"{type(error).__name__}: {error}", False)]
+        return [*findings, Finding("loading", f"{type(error).__name__}: {error}", False)]
 
 
 def _machine() -> Iterator[Finding]:
@@ -122,11 +122,11 @@ def _memory() -> Iterator[Finding]:
     shared = [name for name, x in tensors.items() if to_torch(to_tf(x)).data_ptr() == x.data_ptr()]
     yield Finding("shared memory", ", ".join(shared) or "nothing", {"float32", "complex64"} <= set(shared))
     copied = [name for name in CROSSING if name not in shared]
-    yield Finding("copied", ", ".join([*copied, "slices that start off a 64-byte boundary, whatever is on a GPU"]))
+    yield Finding("copied", ", ".join([*copied, "slices that start off a 64-byte boundary, tensors on a GPU"]))
 
 
 def _installed() -> set[str]:
-    names = (found.metadata["Name"] or "" for found in importlib.metadata.distributions())
+    names = (package.metadata["Name"] or "" for package in importlib.metadata.distributions())
     return {name.lower().replace("_", "-") for name in names}
 
 

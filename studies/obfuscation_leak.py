@@ -2,7 +2,7 @@
 
 For each private fact the best guess given the description, its most frequent value among the questions described alike,
 is compared with the best guess without one. Guesses are learned on the questions of one half of the images (those of
-odd number) and measured on the other half, so that nothing is guessed by heart.
+odd number) and measured on the other half: nothing is guessed by heart.
 """
 
 from collections import Counter, defaultdict
@@ -10,12 +10,11 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rich import box
-from rich.table import Table
 
 from semantic.data.clevr import Question
 from semantic.tasks import ATTRIBUTES
 from studies.statistics import Comparison, compare, wilson_interval
+from studies.tables import Grid
 
 NONE = "none"
 NAMED = (*ATTRIBUTES, "direction")
@@ -28,8 +27,8 @@ class Leak:
 
     Attributes
     ----------
-    fact : what is guessed
-    num_questions : that the guesses were measured on
+    fact : private fact that is guessed
+    num_questions : questions that the guesses were measured on
     informed, blind : share of right guesses (accuracy, low, high), with and without the description; 95 % Wilson
     gain : paired difference between the two
     entropy : of the fact, plug-in estimate [bit]
@@ -45,8 +44,8 @@ class Leak:
     information: float
 
 
-def facts_of(question: Question) -> dict[str, str]:
-    """Return the private facts of a question: of each attribute the first value that its program names, and its answer.
+def private_facts(question: Question) -> dict[str, str]:
+    """Return the private facts of a question: for each attribute the first value in its program, and its answer.
 
     "which color" is there only where one is named; "color, if any" says also whether one is.
     """
@@ -56,9 +55,9 @@ def facts_of(question: Question) -> dict[str, str]:
         values = node.get("value_inputs") or node.get("side_inputs") or []
         if function == "relate" or function.startswith("filter_"):
             named.setdefault("direction" if function == "relate" else function.removeprefix("filter_"), values[0])
-    facts = {f"{name}, if any": named.get(name, NONE) for name in NAMED}
-    facts |= {f"which {name}": value for name, value in named.items()}
-    return {**facts, "answer": question.answer}
+    if_any = {f"{name}, if any": named.get(name, NONE) for name in NAMED}
+    which = {f"which {name}": value for name, value in named.items()}
+    return {**if_any, **which, "answer": question.answer}
 
 
 def probe(questions: Sequence[Question], obfuscate: Callable[[str], str]) -> list[Leak]:
@@ -71,14 +70,14 @@ def probe(questions: Sequence[Question], obfuscate: Callable[[str], str]) -> lis
     """
     described = [obfuscate(question.question) for question in questions]
     images = np.array([question.image_index for question in questions])
-    facts = [facts_of(question) for question in questions]
+    known = [private_facts(question) for question in questions]
     leaks = []
     for fact in FACTS:
-        places = [i for i, known in enumerate(facts) if fact in known]
-        if not places:
+        indices = [i for i, facts in enumerate(known) if fact in facts]
+        if not indices:
             continue  # no question names one
-        values = [facts[i][fact] for i in places]
-        leaks.append(_leak(fact, values, [described[i] for i in places], images[places]))
+        values = [known[i][fact] for i in indices]
+        leaks.append(_leak(fact, values, [described[i] for i in indices], images[indices]))
     return leaks
 
 
@@ -136,15 +135,17 @@ def _share(right: np.ndarray) -> tuple[float, float, float]:
     return float(right.mean()), float(low), float(high)
 
 
-def table(leaks: Sequence[Leak]) -> Table:
-    """Return what a description tells, a line for each fact."""
-    title = "Best guess [%] ± half of the 95 % Wilson interval, from the vague description and without it"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name in ("fact", "questions", "with", "without", "gain [points]", "told [bit]", "of [bit]"):
-        table.add_column(name, justify="left" if name == "fact" else "right")
+def table(leaks: Sequence[Leak]) -> Grid:
+    """Return what a description tells, a row for each fact."""
+    rows = []
     for leak in leaks:
-        gain = f"{100 * leak.gain.difference:+.1f} [{100 * leak.gain.low:+.1f}, {100 * leak.gain.high:+.1f}]"
-        shares = (f"{100 * mean:.1f}±{50 * (high - low):.1f}" for mean, low, high in (leak.informed, leak.blind))
-        bits = f"{leak.information:.3f}", f"{leak.entropy:.2f}"
-        table.add_row(leak.fact, str(leak.num_questions), *shares, gain, *bits)
-    return table
+        gain = f"{100 * leak.gain.difference:+.1f}\n{100 * leak.gain.low:+.1f} to {100 * leak.gain.high:+.1f}"
+        shares = (
+            f"{100 * mean:.1f}\n{100 * low:.1f}-{100 * high:.1f}" for mean, low, high in (leak.informed, leak.blind)
+        )
+        rows.append(
+            [leak.fact, str(leak.num_questions), *shares, gain, f"{leak.information:.3f}", f"{leak.entropy:.2f}"]
+        )
+    title = "Best guess [%] and 95 % Wilson interval, from the vague description and without it"
+    header = ["fact", "questions", "with [%]", "without [%]", "gain [points]", "told [bit]", "of [bit]"]
+    return Grid(title, header, rows)

@@ -1,4 +1,4 @@
-"""A run's folder: what is in it, what it amounts to, and whether it is whole.
+"""A run's folder: its files, its results, and whether it is whole.
 
 It holds `config.yaml`, `plan.json` (the points that make up the run, and what its archive says of their origin),
 `codes/` (what the sensor sends, once per question), `points/`, `events.jsonl`, `results.h5` and `figures/`. The
@@ -53,7 +53,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Check:
-    """What `check` found in a run folder."""
+    """State of a run folder."""
 
     num_points: int
     num_done: int
@@ -83,7 +83,7 @@ def check(folder: Path) -> Check:
 
 
 class EventLog:
-    """`events.jsonl`: one line of JSON per event, each added in one write, so that shards may share the file.
+    """`events.jsonl`: one line of JSON per event, each added in one write: shards may share the file.
 
     Parameters
     ----------

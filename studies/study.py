@@ -3,12 +3,12 @@
 A figure's file holds one `Study` and a paragraph. `plan` lays out the points, `main` runs them and draws the figure.
 """
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from studies import outside
 from studies.axes import AxisValue, Coordinates
 from studies.config import ConfigError, content_hash
 from studies.engines import Engine, Job, Outcome
@@ -131,16 +131,11 @@ def find(name: str) -> Study[Any]:
 
     Raises
     ------
-    ConfigError
+    ValueError
         If there is none.
     """
-    module, colon, attribute = name.partition(":")
-    if not colon and name not in STUDIES:
+    if ":" in name:
+        return outside.load(name, Study)
+    if name not in STUDIES:
         raise ConfigError(f"there is no study {name!r}; there is: {', '.join(STUDIES)}")
-    try:
-        study = getattr(importlib.import_module(module if colon else STUDIES[name]), attribute or "STUDY")
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"the study {name!r} cannot be imported: {error}") from error
-    if not isinstance(study, Study):
-        raise ConfigError(f"{name!r} is {type(study).__name__}, not a studies.study.Study")
-    return study
+    return outside.load(f"{STUDIES[name]}:STUDY", Study)

@@ -69,11 +69,12 @@ class Grid:
         return max(len(line) for text in (*head, *cells) for line in (text.split("\n") or [""]))
 
     def _blocks(self) -> Iterator[list[int]]:
-        block, used = [0], self._width(0)
+        start = 2 + self._width(0)  # with the table's edges
+        block, used = [0], start
         for column in range(1, len(self.header)):
             if used + 1 + self._width(column) > WIDTH and len(block) > 1:
                 yield block
-                block, used = [0], self._width(0)
+                block, used = [0], start
             block.append(column)
             used += 1 + self._width(column)
         yield block
@@ -298,7 +299,7 @@ def claims_table(claims: Sequence[Claim]) -> Table:
 def _accuracies(title: str, corner: str, heads: Sequence[str], cells: dict[str, list[tuple[ArrayLike, ...]]]) -> Grid:
     """A row for each name; the interval stands below the accuracy, with one digit where that fits `WIDTH`."""
     first = max(map(len, (corner, *cells)))
-    digits = 1 if first + len(heads) * (len("88.8-99.9") + 1) <= WIDTH else 0
+    digits = 1 if 2 + first + len(heads) * (len("88.8-99.9") + 1) <= WIDTH else 0
     rows = [[name, *(_percent(*cell, digits=digits) for cell in row)] for name, row in cells.items()]
     return Grid(title, [corner, *heads], rows)
 

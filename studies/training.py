@@ -1,109 +1,64 @@
 """`tokenlink train STAGE`: the stages in the order in which the shipped weights were made.
 
-The options of a stage are the parameters of the function that does the work. Only the last two meet the link, and are
-therefore put together here: `semantic` knows a channel only as something to call.
+The options of a stage are the parameters of the function that does the work, and their help is its docstring. Where
+that function takes a `channel`, the command takes the keys of a link: `semantic` knows a channel only as a callable.
 """
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_origin
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-if TYPE_CHECKING:
-    from bridge import TokenChannel
-
-STAGES = {
+STAGES = {  # the module of each stage's `main`
     "vision": "semantic.endpoints.vision",
     "task": "semantic.endpoints.language",
     "sensor": "semantic.endpoints.sensor",
+    "agents": "semantic.endpoints.agents",
+    "deepjscc": "semantic.deepjscc_training",
 }
-
-
-def as_command(function: Callable[..., None]) -> Callable[..., None]:
-    """Make every parameter of a function an option of its own name, required where it has no default."""
-    signature = inspect.signature(function, eval_str=True)
-    parameters = []
-    for name, parameter in signature.parameters.items():
-        annotation = parameter.annotation
-        if get_origin(annotation) is not Annotated:  # which says more already
-            annotation = Annotated[annotation, typer.Option(f"--{name.replace('_', '-')}")]
-        parameters.append(parameter.replace(annotation=annotation, kind=inspect.Parameter.KEYWORD_ONLY))
-
-    def command(**options: Any) -> None:
-        function(**options)
-
-    command.__doc__ = (inspect.getdoc(function) or "").partition("\n\n")[0]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    return command
-
-
-def train_agents(
-    out: Path,
-    data: Path,
-    sensor: Path,
-    task: Path,
-    minutes: float,
-    num_tokens: int = 5,
-    width: int = 64,
-    uncompressed: bool = False,
-    min_snr_db: float = -10.0,
-    max_snr_db: float = 20.0,
-    seed: int = 0,
-    lr: float = 1e-3,
-    r: Annotated[int, typer.Option("--r", help="rank of LoRA")] = 16,
-    max_images: int | None = None,
-    init: Path | None = None,
-    nested: Annotated[bool, typer.Option("--nested", help="a code whose first tokens suffice")] = False,
-    assign: Annotated[list[str] | None, typer.Option("-s", help="a key of the link, e.g. -s num_rx_ant=4")] = None,
-) -> None:
-    """Train sensor adapter and code end to end over the link; `--uncompressed` leaves the code out."""
-    import tensorflow  # noqa: F401 -- before torch, as bridge does
-
-    from semantic.agent_training import main
-
-    main(
-        out,
-        data,
-        sensor,
-        task,
-        link_channel(assign),
-        minutes,
-        num_tokens=num_tokens,
-        width=None if uncompressed else width,
-        snr_db=(min_snr_db, max_snr_db),
-        seed=seed,
-        lr=lr,
-        r=r,
-        max_images=max_images,
-        init=init,
-        nested=nested,
-    )
 
 
 def train_adaptive(
     out: Path,
     data: Path,
+    channel: Any,
     split: str = "val",
     num_questions: int = 3000,
-    price: Annotated[float, typer.Option(help="accuracy that another token has to bring, or it is not sent")] = 0.01,
+    price: float = 0.01,
     snr_db: list[float] = [-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0],  # noqa: B006 -- typer's own way; never changed
-    assign: Annotated[list[str] | None, typer.Option("-s", help="a key of the link, e.g. -s num_rx_ant=4")] = None,
 ) -> None:
-    """Measure how many tokens of the nested code in OUT suffice, by SNR and kind of task; OUT gets the table."""
-    import tensorflow  # noqa: F401 -- before torch, as bridge does
+    """Measure how many tokens of a nested code suffice, by SNR and kind of task.
 
+    Parameters
+    ----------
+    out : Path
+        Folder of the agents; it gets the table.
+    data : Path
+        Folder of the data set.
+    channel : callable
+        Link to measure over.
+    split : str
+        Split to ask; no study may ask the same questions.
+    num_questions : int
+        Questions to ask, the first ones of the split.
+    price : float
+        Accuracy that another token has to add, or it is not sent.
+    snr_db : list of float
+        Rows of the table [dB].
+    """
     from semantic.agent_training import NUM_FADES, TRAINING_REALISATIONS
     from semantic.token_choice import measure
-    from studies.workbench import DataConfig, load_agents, load_dataset
+    from studies.workbench import load_agents
 
     choice = measure(
         load_agents(str(out)),
-        load_dataset(DataConfig(folder=str(data), split=split)),
-        link_channel(assign),
+        dataset(data, split),
+        channel,
         snr_db=sorted(snr_db),
         first_realisation=TRAINING_REALISATIONS + NUM_FADES,
         num_questions=num_questions,
@@ -117,33 +72,29 @@ def train_adaptive(
     print(choice.save(out))
 
 
-def train_prior(out: Path, data: Path, split: str = "train", num_questions: int = 6000, basis: str = "pca") -> None:
-    """Learn from training images what a receiver may know of the codes of the pair in OUT, which gets prior.npz."""
-    import tensorflow  # noqa: F401 -- before torch, as bridge does
-
-    from phy import CodePrior
-    from studies.schemes.digital.quantizer_file import encode_questions
-    from studies.workbench import DataConfig, load_agents, load_dataset
-
-    codes, _ = encode_questions(
-        load_agents(str(out)), load_dataset(DataConfig(folder=str(data), split=split)), num_questions
-    )
-    path = out / "prior.npz"
-    CodePrior.fit(codes, basis=basis).save(path)
-    print(path)
-
-
 def train_quantizer(out: Path, data: Path, split: str = "train", num_questions: int = 6000) -> None:
-    """Learn the quantisers of the pair in OUT from its codes of training images; OUT gets the tables and their card."""
+    """Learn the quantisers of a pair from its codes of training images.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the agents; it gets the tables and their card.
+    data : Path
+        Folder of the data set.
+    split : str
+        Split whose codes are learned from, and measured on for a tenth of its images.
+    num_questions : int
+        Questions to encode.
+    """
+    options = dict(locals())
     import numpy as np
 
     from semantic.training import write_card
     from studies.schemes.digital.quantizer_file import CARD, KINDS, encode_questions, error, load_tables, save_tables
-    from studies.workbench import DataConfig, load_agents, load_dataset
+    from studies.workbench import load_agents
 
     agents = load_agents(str(out))
-    dataset = load_dataset(DataConfig(folder=str(data), split=split))
-    codes, images = encode_questions(agents, dataset, num_questions)
+    codes, images = encode_questions(agents, dataset(data, split), num_questions)
     kept = images < np.quantile(images, 0.9)  # the last tenth of the images only measures
     path = save_tables(out, codes[kept], agents.model_hash)
     results: dict[str, object] = {"codes learned from": int(kept.sum()), "codes measured on": int((~kept).sum())}
@@ -152,63 +103,136 @@ def train_quantizer(out: Path, data: Path, split: str = "train", num_questions: 
         for num_bytes in sorted({min(size, kind.most_bytes(codes.shape[1:])) for size in (5, 40, 160)}):
             nmse = error(kind, tables, codes[~kept], num_bytes)
             results[f"{name}, {num_bytes} bytes: squared error over power"] = f"{nmse:.4f}"
-    options = {"out": out, "data": data, "split": split, "num_questions": num_questions}
     write_card(out, title="Quantisers of the codes", stage="quantizer", options=options, results=results, name=CARD)
     for name, value in results.items():
         print(f"{name}: {value}")
     print(path)
 
 
-def train_deepjscc(
-    out: Path,
-    data: Path,
-    minutes: float,
-    point: str = "deepjscc",
-    min_snr_db: float = -5.0,
-    max_snr_db: float = 20.0,
-    seed: int = 0,
-    batch: int = 8,
-    lr: float = 1e-3,
-    bfloat16: bool = False,
-    max_images: int | None = None,
-    assign: Annotated[list[str] | None, typer.Option("-s", help="a key of the link, e.g. -s num_rx_ant=4")] = None,
-) -> None:
-    """Train DeepJSCC end to end over the link; `--point deepjscc-small` sends as little as machine tokens."""
-    import tensorflow  # noqa: F401 -- before torch, as bridge does
+def train_prior(out: Path, data: Path, split: str = "train", num_questions: int = 6000, basis: str = "pca") -> None:
+    """Learn a receiver's prior of a pair's codes from training images.
 
-    from semantic.deepjscc_training import main
+    Parameters
+    ----------
+    out : Path
+        Folder of the agents; it gets prior.npz.
+    data : Path
+        Folder of the data set.
+    split : str
+        Split whose codes are learned from.
+    num_questions : int
+        Questions to encode.
+    basis : str
+        Basis in which codes are sparse: see `CodePrior.fit`.
+    """
+    import bridge  # noqa: F401 -- before phy: it fixes the order in which the two frameworks are loaded
 
-    main(
-        out,
-        data,
-        link_channel(assign),
-        minutes,
-        point=point,
-        snr_db=(min_snr_db, max_snr_db),
-        seed=seed,
-        batch=batch,
-        lr=lr,
-        bfloat16=bfloat16,
-        max_images=max_images,
-    )
+    # isort: split
+    from phy import CodePrior
+    from studies.schemes.digital.quantizer_file import encode_questions
+    from studies.workbench import load_agents
+
+    codes, _ = encode_questions(load_agents(str(out)), dataset(data, split), num_questions)
+    path = out / "prior.npz"
+    CodePrior.fit(codes, basis=basis).save(path)
+    print(path)
 
 
-def link_channel(assign: list[str] | None) -> "TokenChannel":
-    """Return the channel of a default link with some keys set otherwise."""
+def train_losses() -> None:
+    """Measure the kept loss rates of the default digital link anew."""
+    from studies.schemes.digital.payload_link import measure_losses
+
+    print(measure_losses())
+
+
+MEASUREMENTS: dict[str, Callable[..., None]] = {  # stages that are put together here, from both sides of the link
+    "adaptive": train_adaptive,
+    "quantizer": train_quantizer,
+    "prior": train_prior,
+    "losses": train_losses,
+}
+
+
+def dataset(folder: Path, split: str) -> Any:
+    """Load a split that a stage reads."""
+    from studies.study_config import DataConfig
+    from studies.sweep import dataset_for
+
+    return dataset_for(DataConfig(folder=str(folder), split=split))
+
+
+def link_channel(assignments: list[str] | None) -> Any:
+    """Return the channel of the default link, with the keys set that differ."""
     from studies.config import resolve
-    from studies.workbench import StudyConfig, make_channel
+    from studies.schemes.carriers.analog import make_channel
+    from studies.study_config import StudyConfig
 
-    return make_channel(resolve(StudyConfig, assignments=[f"link.{assignment}" for assignment in assign or []]).link)
+    keys = [f"link.{assignment}" for assignment in assignments or []]
+    return make_channel(resolve(StudyConfig, assignments=keys).link)
+
+
+# --- commands --------------------------------------------------------------------------------------------------
+
+
+def as_command(function: Callable[..., None]) -> Callable[..., None]:
+    """Make every parameter of a function an option of its own name, required where it has no default.
+
+    A parameter `channel` becomes `-s`, a key of the link that the channel runs over.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    describe = _parameter_lines(inspect.getdoc(function) or "")
+    parameters = []
+    for name, parameter in signature.parameters.items():
+        option = typer.Option(f"--{name.replace('_', '-')}", help=describe.get(name))
+        kind, default = parameter.annotation, parameter.default
+        if name == "channel":
+            option = typer.Option("-s", help="key of the link, e.g. -s num_rx_ant=4")
+            kind, default = list[str] | None, None
+        annotation = Annotated[kind, option]
+        parameters.append(parameter.replace(annotation=annotation, default=default, kind=parameter.KEYWORD_ONLY))
+
+    def command(**options: Any) -> None:
+        if "channel" in signature.parameters:
+            options["channel"] = link_channel(options["channel"])
+        function(**options)
+
+    command.__doc__ = (inspect.getdoc(function) or "").partition("\n\n")[0]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return command
+
+
+def _parameter_lines(docstring: str) -> dict[str, str]:
+    """Return what a docstring in numpy's style says of each parameter."""
+    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\S[^\n]*\n-+\n|\Z)", docstring, re.DOTALL | re.MULTILINE)
+    entries = re.findall(r"^(\w[\w, ]*) : [^\n]*\n((?:[ ]+[^\n]*\n?)*)", section[1] if section else "", re.MULTILINE)
+    return {name: " ".join(text.split()) for names, text in entries for name in names.split(", ") if text}
+
+
+class Stages(TyperGroup):
+    """A command for every stage, whose module is loaded when the stage is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the stages in their order."""
+        return [*STAGES, *MEASUREMENTS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return the command of a stage, or None if there is no such stage."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        if function := MEASUREMENTS.get(cmd_name):
+            return _only_command(cmd_name, function)
+        return _only_command(cmd_name, importlib.import_module(STAGES[cmd_name]).main)
+
+
+def _only_command(name: str, function: Callable[..., None]) -> Any:
+    only = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    only.command(name)(as_command(function))
+    return typer.main.get_command(only)
 
 
 def build_app() -> typer.Typer:
     """Return `tokenlink train` with a command per stage."""
-    app = typer.Typer(help="Train a stage.", add_completion=False, pretty_exceptions_enable=False)
-    for stage, module in STAGES.items():
-        app.command(stage)(as_command(importlib.import_module(module).main))
-    app.command("agents")(as_command(train_agents))
-    app.command("adaptive")(as_command(train_adaptive))
-    app.command("quantizer")(as_command(train_quantizer))
-    app.command("prior")(as_command(train_prior))
-    app.command("deepjscc")(as_command(train_deepjscc))
+    app = typer.Typer(cls=Stages, help="Train a stage.", add_completion=False, pretty_exceptions_enable=False)
+    app.callback()(lambda: None)
     return app

@@ -1,4 +1,4 @@
-"""What every test gets: all frameworks seeded, whichever are loaded."""
+"""What every test gets: all frameworks seeded, whichever are loaded; one thread for each of several test processes."""
 
 import os
 import random
@@ -6,6 +6,11 @@ import sys
 
 import numpy as np
 import pytest
+
+from studies.engines import limit_threads
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    limit_threads(1)  # before either framework is loaded: the workers fill the cores
 
 _STATUS = pytest.StashKey[int]()
 

@@ -1,6 +1,6 @@
 """The tables of the quantisers, learned from a pair's codes of training images: a file next to the pair's weights.
 
-`tokenlink train quantizer` writes it; it is of use with these weights only, and names them.
+`tokenlink train quantizer` writes it. It fits these weights only, and names them.
 """
 
 from collections.abc import Callable
@@ -73,9 +73,13 @@ def encode_questions(
     return np.concatenate(codes), np.array([question.image_index for question in questions])
 
 
-def error(quantizer: Callable[[Tables, int], TransformQuantizer | VectorQuantizer], tables: Tables, codes: np.ndarray,
-          num_bytes: int) -> float:  # fmt: skip
-    """Return E|codes_hat - codes|^2 / E|codes|^2 of codes in so many bytes."""
+def error(
+    quantizer: Callable[[Tables, int], TransformQuantizer | VectorQuantizer],
+    tables: Tables,
+    codes: np.ndarray,
+    num_bytes: int,
+) -> float:
+    """Return E|codes_hat - codes|^2 / E|codes|^2 of codes in payloads of a size."""
     coder = quantizer(tables, num_bytes)
     decoded = np.stack([coder.decode(payload) for payload in coder.encode(codes)])
     return float(np.sum((decoded - codes) ** 2) / np.sum(codes**2))

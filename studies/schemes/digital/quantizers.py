@@ -1,6 +1,6 @@
 """Codes to a given number of bits and back.
 
-A kind of quantiser learns its tables from training codes, once; with the tables it encodes to any number of bytes.
+Each kind of quantiser learns its tables from training codes, once; with the tables it encodes to any number of bytes.
 """
 
 import functools
@@ -8,14 +8,14 @@ import heapq
 
 import numpy as np
 
-MAX_BITS = 8  # of one coefficient
-MAX_INDEX_BITS = 8  # of one token: 256 codewords, a handful of training tokens for each
-NO_VARIANCE = 1e-9  # of the largest: such a coefficient is never sent
+MAX_BITS = 8  # largest number for one coefficient
+MAX_INDEX_BITS = 8  # largest number for one token: 256 codewords, a handful of training tokens for each
+NO_VARIANCE = 1e-9  # a coefficient with this share of the largest variance is never sent
 _LEVEL_SAMPLES = 20_000  # coefficients that the levels are fitted to
 
 
 class TransformQuantizer:
-    r"""Scalar quantisation as it is done best: decorrelate, give bits where they pay, fit the levels.
+    r"""Scalar quantisation of decorrelated coefficients, with bits where they reduce the error most.
 
     The numbers of a question's codes become coefficients in the eigenvectors of their covariance (the Karhunen-Loève
     transform). One after the other, each bit goes to the coefficient with the largest expected error :math:`\sigma_i^2
@@ -26,14 +26,14 @@ class TransformQuantizer:
     tables : dict of numpy.ndarray
         From `learn`.
     num_bytes : int
-        Of one example's payload.
+        Size of one example's payload.
 
     Source: A. Gersho, R. M. Gray, *Vector Quantization and Signal Compression*, 1992, chapters 6 and 8.
     """
 
     @staticmethod
     def most_bytes(shape: tuple[int, ...]) -> int:
-        """Return how many bytes it can use for codes of a shape, [num_tokens, width]."""
+        """Return the largest payload that it can use for codes of a shape, [num_tokens, width]."""
         return -(-MAX_BITS * shape[0] * shape[1] // 8)
 
     @staticmethod
@@ -58,7 +58,7 @@ class TransformQuantizer:
 
     @staticmethod
     def error(tables: dict[str, np.ndarray], num_bytes: int) -> float:
-        """Return the share of the codes' variance that so many bytes leave out, as it was in training."""
+        """Return the share of the codes' variance that a payload of this size leaves out, as it was in training."""
         variance = tables["variance"]
         return float(variance @ tables["distortion"][allocate_bits(variance, 8 * num_bytes)] / variance.sum())
 
@@ -96,22 +96,22 @@ class VectorQuantizer:
     tables : dict of numpy.ndarray
         From `learn`.
     num_bytes : int
-        Of one example's payload: as many bits for each index as fit, `MAX_INDEX_BITS` at most.
+        Size of one example's payload. Each index gets as many bits as fit, `MAX_INDEX_BITS` at most.
     """
 
     @staticmethod
     def most_bytes(shape: tuple[int, ...]) -> int:
-        """Return how many bytes it can use for codes of a shape, [num_tokens, width]."""
+        """Return the largest payload that it can use for codes of a shape, [num_tokens, width]."""
         return -(-MAX_INDEX_BITS * shape[0] // 8)
 
     @staticmethod
     def learn(training: np.ndarray) -> dict[str, np.ndarray]:
         """Return codebooks, [num_tokens, num_codewords, width], for codes like these, [num_examples, …, width]."""
-        places = np.moveaxis(training, 1, 0).astype(np.float64)
+        by_position = np.moveaxis(training, 1, 0).astype(np.float64)
         sizes = range(min(MAX_INDEX_BITS, int(np.log2(len(training)))) + 1)
-        books = [np.stack([k_means(place, 2**bits) for place in places]) for bits in sizes]
+        books = [np.stack([k_means(vectors, 2**bits) for vectors in by_position]) for bits in sizes]
         error = [
-            sum(np.sum((place - part[nearest(place, part)]) ** 2) for place, part in zip(places, book, strict=True))
+            sum(np.sum((x - part[nearest(x, part)]) ** 2) for x, part in zip(by_position, book, strict=True))
             for book in books
         ]
         return {
@@ -121,7 +121,7 @@ class VectorQuantizer:
 
     @staticmethod
     def error(tables: dict[str, np.ndarray], num_bytes: int) -> float:
-        """Return the share of the codes' variance that so many bytes leave out, as it was in training."""
+        """Return the share of the codes' variance that a payload of this size leaves out, as it was in training."""
         return float(tables["distortion"][_index_bits(tables, num_bytes)])
 
     def __init__(self, tables: dict[str, np.ndarray], num_bytes: int):
@@ -132,7 +132,7 @@ class VectorQuantizer:
 
     def encode(self, codes: np.ndarray) -> list[bytes]:
         """Return the payload of each example, [batch, num_tokens, width]."""
-        indices = [nearest(codes[:, place].astype(np.float64), book) for place, book in enumerate(self._codebooks)]
+        indices = [nearest(codes[:, i].astype(np.float64), book) for i, book in enumerate(self._codebooks)]
         return pack(np.stack(indices, axis=1), self._widths, self.num_bytes)
 
     def decode(self, payload: bytes) -> np.ndarray:
@@ -142,21 +142,21 @@ class VectorQuantizer:
 
 
 def _index_bits(tables: dict[str, np.ndarray], num_bytes: int) -> int:
-    """Return how many bits of a payload each token's index gets."""
+    """Return the bits of a payload that each token's index gets."""
     return min(8 * num_bytes // len(tables["codebooks_0"]), len(tables["distortion"]) - 1)
 
 
 def allocate_bits(variance: np.ndarray, num_bits: int) -> np.ndarray:
     """Give each bit to the largest expected error; int64 [len(variance)], `MAX_BITS` at most each."""
     bits = np.zeros(len(variance), np.int64)
-    heap = [(-value, place) for place, value in enumerate(variance) if value > NO_VARIANCE * variance.max()]
+    heap = [(-value, i) for i, value in enumerate(variance) if value > NO_VARIANCE * variance.max()]
     heapq.heapify(heap)
     while num_bits and heap:
-        error, place = heapq.heappop(heap)
-        bits[place] += 1
+        error, i = heapq.heappop(heap)
+        bits[i] += 1
         num_bits -= 1
-        if bits[place] < MAX_BITS:
-            heapq.heappush(heap, (error / 4, place))
+        if bits[i] < MAX_BITS:
+            heapq.heappush(heap, (error / 4, i))
     return bits
 
 
@@ -200,27 +200,27 @@ def nearest(vectors: np.ndarray, codewords: np.ndarray) -> np.ndarray:
 
 
 def pack(indices: np.ndarray, widths: np.ndarray, num_bytes: int) -> list[bytes]:
-    """Write indices [batch, num], of so many bits each, one behind the other; zeros fill the rest."""
-    place, shift = _bit_places(widths)
+    """Write indices [batch, num], of `widths` bits each, one behind the other; zeros fill the rest."""
+    owner, shift = _bits_of(widths)
     bits = np.zeros((len(indices), 8 * num_bytes), np.uint8)
-    bits[:, : len(place)] = (indices[:, place] >> shift) & 1
+    bits[:, : len(owner)] = (indices[:, owner] >> shift) & 1
     return [row.tobytes() for row in np.packbits(bits, axis=1)]
 
 
 def unpack(payload: bytes, widths: np.ndarray) -> np.ndarray:
     """Read what `pack` wrote: int64 [num]."""
-    place, shift = _bit_places(widths)
-    bits = np.unpackbits(np.frombuffer(payload, np.uint8))[: len(place)].astype(np.int64)
-    return np.bincount(place, weights=bits << shift, minlength=len(widths)).astype(np.int64)
+    owner, shift = _bits_of(widths)
+    bits = np.unpackbits(np.frombuffer(payload, np.uint8))[: len(owner)].astype(np.int64)
+    return np.bincount(owner, weights=bits << shift, minlength=len(widths)).astype(np.int64)
 
 
-def _bit_places(widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each bit, whose it is and where in it."""
-    return _places(tuple(int(width) for width in widths))
+def _bits_of(widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each bit the index that it belongs to, and its position in it."""
+    return _cached_bits(tuple(int(width) for width in widths))
 
 
 @functools.cache
-def _places(widths: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    place = np.repeat(np.arange(len(widths)), np.array(widths, dtype=np.int64))
+def _cached_bits(widths: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    owner = np.repeat(np.arange(len(widths)), np.array(widths, dtype=np.int64))
     shift = np.array([bit for width in widths for bit in range(width)], dtype=np.int64)
-    return place, shift
+    return owner, shift

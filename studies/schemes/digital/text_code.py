@@ -1,20 +1,20 @@
 """Words to few bytes and back without loss: arithmetic coding with word pairs counted in sample texts.
 
 Chosen over the standard library's `zlib`: captions of three to six objects take 149 bytes as UTF-8, 97 by zlib, 25 by
-DEFLATE with a dictionary of sample captions, and 9 by this code, which knows that "cube" is followed by a place. Words
-that no sample has are spelled in UTF-8, so that any text gets through.
+DEFLATE with a dictionary of sample captions, and 9 by this code, which knows that "cube" is followed by a position.
+Words that no sample has are spelled in UTF-8: any text gets through.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-END, SPELLED = "\0end", "\0spelled"  # in the places of words; a word that looks like one of them is spelled
+END, SPELLED = "\0end", "\0spelled"  # stand for words; a word that looks like one of them is spelled
 END_OF_WORD = 256  # behind the bytes of a spelled word
-WEIGHT = 64  # of a pair that the samples have, against one that they do not
-MAX_STEPS = 100_000  # of one text; wrong bytes could otherwise go on for ever
+WEIGHT = 64  # weight of a pair that the samples have, against one that they do not
+MAX_STEPS = 100_000  # for one text; wrong bytes could otherwise go on for ever
 
-# Where a symbol lies among the symbols of its place: (first, how many) of how many.
+# A symbol's share of the interval: first, count, total.
 Step = tuple[int, int, int]
 
 
@@ -37,7 +37,7 @@ class TextCode:
         }
 
     def encode(self, text: str) -> bytes:
-        """Return bytes that `decode` turns into `text`, whatever number of zeros follows them."""
+        """Return bytes that `decode` turns into `text`, with any number of zeros behind them."""
         low, width, scale = 0, 1, 1  # the interval [low, low + width) / scale narrows with every symbol
         for first, count, total in self._steps(text):
             low, width, scale = low * total + width * first, width * count, scale * total
