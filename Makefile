@@ -1,6 +1,6 @@
 # make study   the main job: accuracy against SNR on the shipped weights and test split
 # make test    everything that has to hold: format, lint, types, import direction, every test
-# make quick   its two-minute part, for the inner loop
+# make quick   its part without the slow tests, for the inner loop
 #
 # Each builds .venv from constraints.txt when that is needed, and needs nothing but Python 3.11 or 3.12, git and make.
 # Options for the study go into ARGS:   make study ARGS="--workers 4 -s link.num_rx_ant=4"

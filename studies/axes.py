@@ -56,5 +56,6 @@ def written(value: AxisValue) -> str:
 
 
 def named(axis: str, value: AxisValue) -> str:
-    """Write a value in running text: "5 dB", "3 tokens", "4x8 antennas"."""
-    return axis_of(axis).named.format(written(value))
+    """Write a value in running text: "5 dB", "3 tokens", "1 token", "4x8 antennas"."""
+    text = axis_of(axis).named.format(written(value))
+    return text.removesuffix("s") if value == 1 else text

@@ -339,7 +339,7 @@ def _show_results(results: Any, folder: Path) -> None:
 
     for make in (tables.accuracy_table, tables.family_table, tables.comparison_table, tables.ledger_table):
         console.print(make(results))
-    if (quality := tables.quality_table(results)).rows and len(results.axes) == 1:
+    if list(results.axes) == ["snr_db"] and (quality := tables.quality_table(results)).rows:
         console.print(quality)
     if "seed" in results.axes:
         console.print(tables.spread_table(results))

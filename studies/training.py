@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperGroup
 
 STAGES = {  # the module of each stage's `main`
@@ -21,6 +22,7 @@ STAGES = {  # the module of each stage's `main`
     "agents": "semantic.endpoints.agents",
     "deepjscc": "semantic.deepjscc_training",
 }
+OVER_THE_LINK = ("agents", "deepjscc", "adaptive")
 
 
 def train_adaptive(
@@ -180,10 +182,11 @@ def as_command(function: Callable[..., None]) -> Callable[..., None]:
     A parameter `channel` becomes `-s`, a key of the link that the channel runs over.
     """
     signature = inspect.signature(function, eval_str=True)
-    describe = _parameter_lines(inspect.getdoc(function) or "")
+    docstring = escape(inspect.getdoc(function) or "")  # [dB] is no markup
+    lines = _parameter_lines(docstring)
     parameters = []
     for name, parameter in signature.parameters.items():
-        option = typer.Option(f"--{name.replace('_', '-')}", help=describe.get(name))
+        option = typer.Option(f"--{name.replace('_', '-')}", help=lines.get(name))
         kind, default = parameter.annotation, parameter.default
         if name == "channel":
             option = typer.Option("-s", help="key of the link, e.g. -s num_rx_ant=4")
@@ -196,7 +199,7 @@ def as_command(function: Callable[..., None]) -> Callable[..., None]:
             options["channel"] = link_channel(options["channel"])
         function(**options)
 
-    command.__doc__ = (inspect.getdoc(function) or "").partition("\n\n")[0]
+    command.__doc__ = docstring.partition("\n\n")[0]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return command
@@ -215,6 +218,12 @@ class Stages(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the stages in their order."""
         return [*STAGES, *MEASUREMENTS]
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Load the bridge before a stage that needs it: it fixes the order in which the two frameworks are loaded."""
+        if args[0] in OVER_THE_LINK:
+            importlib.import_module("bridge")
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command of a stage, or None if there is no such stage."""
