@@ -80,7 +80,7 @@ class Grid:
         yield block
 
     def _block(self, columns: list[int]) -> Table:
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
         for column in columns:
             justify = "right" if column else "left"
             table.add_column(Text(self.header[column]), justify=justify, width=min(WIDTH, self._width(column)))
@@ -103,7 +103,7 @@ def accuracy_table(results: Results) -> Grid:
             at = [named(other, results.axes[other][i].item()) for other, i in zip(others, index, strict=True)]
             name = ", ".join([scheme, *([] if constant else at)])
             cells[name] = [tuple(bound[(i, *index)] for bound in bounds) for i in range(len(along))]
-    title = f"Accuracy [%] and 95 % Wilson interval, {len(results.coordinates['question'])} questions per point"
+    title = f"Accuracy [%], 95 % Wilson interval, {len(results.coordinates['question'])} questions per point"
     heads = [written(value) for value in along.tolist()]
     return _accuracies(title, f"scheme / {axis_of(axis).head}", heads, cells)
 
@@ -119,7 +119,7 @@ def family_table(results: Results) -> Grid:
             chosen = correct[families == name]
             accuracy = np.nan if (chosen == MISSING).any() else chosen.mean()
             cells[scheme].append((accuracy, *wilson_interval(np.sum(chosen == 1), len(chosen))))
-    title = f"Accuracy [%] and 95 % Wilson interval by family of questions, at {_end(results)}"
+    title = f"Accuracy [%], 95 % Wilson interval, by family, at {_end(results)}"
     return _accuracies(title, "scheme / family", [f"{name} ({np.sum(families == name)})" for name in names], cells)
 
 
@@ -179,7 +179,7 @@ def uses_table(results: Results) -> Grid:
             ]
             rows.append([f"{scheme}, {named(axis, value)}", *cells])
     header = [text for at in snr_db for text in ("REs", f"{at:g} dB")]
-    title = "Accuracy [%] and 95 % Wilson interval against mean resource elements (REs) of codes per question"
+    title = "Accuracy [%], 95 % Wilson interval, against resource elements (REs) of codes"
     return Grid(title, ["scheme", *header], rows)
 
 
@@ -219,7 +219,7 @@ def compared_table(results: Results) -> Grid:
     for line in compared(results):
         air = ["-", "-"] if np.isnan(line.data_res) else [f"{line.data_res:.0f}", f"{1e3 * line.duration_s:.2g}"]
         rows.append([line.scheme, *air, *(_percent(*bounds, digits=0) for bounds in line.accuracy)])
-    title = "Accuracy [%] and 95 % Wilson interval; on the air, per question: REs of codes, without pilots"
+    title = "Accuracy [%], 95 % Wilson interval; REs of codes and time on the air per question"
     return Grid(title, ["scheme / SNR [dB]", "codes [REs]", "time [ms]", *(f"{at:g}" for at in snr_db)], rows)
 
 
