@@ -10,12 +10,14 @@ from transformers.utils import logging
 @contextmanager
 def without_progress_bar() -> Iterator[None]:
     """Switch transformers' progress bars off within the block; the user's own setting holds again afterwards."""
-    shown, without_downloads = logging.is_progress_bar_enabled(), are_progress_bars_disabled()
-    logging.disable_progress_bar()  # the hub's too
+    if not logging.is_progress_bar_enabled():
+        yield
+        return
+    downloads_shown = not are_progress_bars_disabled()
+    logging.disable_progress_bar()  # those of downloads too
     try:
         yield
     finally:
-        if shown:
-            logging.enable_progress_bar()
-            if without_downloads:
-                disable_progress_bars()
+        logging.enable_progress_bar()
+        if not downloads_shown:
+            disable_progress_bars()
