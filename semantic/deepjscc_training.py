@@ -26,16 +26,16 @@ def main(
     data: Path,
     channel: Callable[..., Tensor],
     minutes: float,
-    *,
     point: str = "deepjscc",
-    snr_db: tuple[float, float] = (-5.0, 20.0),
+    min_snr_db: float = -5.0,
+    max_snr_db: float = 20.0,
     seed: int = 0,
     batch: int = 8,
     lr: float = 1e-3,
     bfloat16: bool = False,
     max_images: int | None = None,
 ) -> None:
-    r"""Train a network end to end through `channel` and save it to `out`.
+    r"""Train DeepJSCC end to end over the link, on images alone.
 
     The loss is the negative PSNR, in bels, averaged over images and SNRs, each of which then has the same weight:
 
@@ -43,18 +43,28 @@ def main(
 
     Parameters
     ----------
+    out : Path
+        Folder for the network, the log and the model card.
     data : Path
-        A folder with images/train and images/val, mirrored at random in training.
+        Folder with images/train and images/val; training mirrors them at random.
     channel : callable
         ``channel(codes, snr_db=…, realisation=…)``, with a gradient (straight-through will do).
+    minutes : float
+        Wall-clock budget.
     point : {"deepjscc", "deepjscc-small"}
-        How much is sent.
-    snr_db : (low, high)
-        Each image's SNR is drawn uniformly between the two.
+        Operating point: the number of amplitudes per image.
+    min_snr_db, max_snr_db : float
+        Range of the SNR [dB]; each image's is drawn uniformly from it.
+    seed : int
+        Seed of the training.
+    batch : int
+        Images per step.
+    lr : float
+        Peak learning rate.
     bfloat16 : bool
         Convolve in bfloat16: twice as fast where the processor has AMX, slower elsewhere.
     max_images : int, optional
-        Use that many images of each split, the first by name.
+        Number of images of each split to use, the first by name.
 
     Raises
     ------
@@ -63,6 +73,7 @@ def main(
     FileNotFoundError
         If a split has no images.
     """
+    options = {name: value for name, value in locals().items() if name != "channel"}  # of the card
     if point not in POINTS:
         raise ValueError(f"point must be one of {', '.join(POINTS)}; got {point!r}")
     torch.manual_seed(seed)
@@ -78,7 +89,7 @@ def main(
         first = TRAINING_REALISATIONS + rng.randrange(NUM_FADES // batch) * batch
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             codes = network.encode(images)
-        snr = torch.empty(batch).uniform_(*snr_db)
+        snr = torch.empty(batch).uniform_(min_snr_db, max_snr_db)
         codes_hat = channel(codes, snr_db=snr, realisation=torch.arange(first, first + batch))
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             shown = network.decode(codes_hat)
@@ -98,9 +109,6 @@ def main(
     )
     results = evaluate(DeepJSCC.from_pretrained(out), val, channel)  # as it is stored
     print("val", results, flush=True)
-    low, high = snr_db
-    options = {"out": out, "data": data, "minutes": minutes, "point": point, "min_snr_db": low, "max_snr_db": high}
-    options |= {"seed": seed, "batch": batch, "lr": lr, "bfloat16": bfloat16, "max_images": max_images}
     title = f"DeepJSCC: images as {network.num_tokens * network.width} real amplitudes"
     write_card(out, title=title, stage="deepjscc", options=options, results=results)
 

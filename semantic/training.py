@@ -13,6 +13,8 @@ from torch import Tensor
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from semantic.loading import without_progress_bar
+
 Metrics = dict[str, float]
 FLOAT32_ATTENTION = "sdpa_float32"
 
@@ -50,6 +52,7 @@ def mixed_precision(*models: PreTrainedModel) -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=faster)
 
 
+@without_progress_bar()
 def save_half(model: PreTrainedModel, folder: Path) -> None:
     """Write a model's weights as float16 safetensors; it goes on in its own precision."""
     copy.deepcopy(model).half().save_pretrained(folder)

@@ -38,6 +38,7 @@ from semantic.endpoints.architecture import (
     token_ids,
 )
 from semantic.endpoints.pointers import NO_POINTER, Pointers, encode_targets
+from semantic.loading import without_progress_bar
 from semantic.task_agent import input_embeddings, normalize_tokens
 from semantic.tasks import ZERO_HOP, family
 from semantic.training import Metrics, fit, mixed_precision, save_half, write_card
@@ -237,13 +238,108 @@ class Reader:
 
 @dataclass(frozen=True)
 class Lesson:
-    """A part of the pretraining: it ends when reading is good enough, or at a share of the time."""
+    """A part of the pretraining."""
 
     scenes: list[TextScene]
     zero_hop: bool  # only questions that need no relation
-    ways: dict[str, float]  # of reading, with their shares
+    ways: dict[str, float]  # ways of reading, with their shares
     enough: float  # accuracy at which the next lesson begins
-    at_most: float  # share of the run by which it begins at the latest
+    at_most: float  # share of the run by which the next lesson begins at the latest
+
+
+def draw_lessons(tokenizer: PreTrainedTokenizerFast, num_scenes: int, seed: int) -> list[Lesson]:
+    """Draw the lessons, easy ones first: without these the model guesses for very long."""
+    whole = draw_text_scenes(tokenizer, num_scenes, seed)
+    return [
+        Lesson(draw_text_scenes(tokenizer, 2000, seed, 1, 2), True, {"superposed": 1.0}, 0.92, 0.03),
+        Lesson(draw_text_scenes(tokenizer, 4000, seed, 1, 4), True, {"superposed": 1.0}, 0.88, 0.06),
+        Lesson(whole, False, {"superposed": 0.75, "words": 0.2, "blind": 0.05}, 0.85, 0.35),
+        Lesson(
+            whole, False, {"superposed": 0.13, "words": 0.08, "dealt": 0.7, "tokens": 0.05, "blind": 0.04}, 2.0, 1.0
+        ),
+    ]
+
+
+class Course:
+    """The lessons of a run, one after the other.
+
+    Parameters
+    ----------
+    lessons : list of Lesson
+    """
+
+    def __init__(self, lessons: list[Lesson]) -> None:
+        self.lessons = lessons
+        self.skill = 0.0  # running accuracy at reading superposed vectors in this lesson
+
+    def lesson(self, share: float) -> Lesson:
+        """Return the lesson of a step: the next one if this one has been learned, or has had its share of the run."""
+        if self.skill > self.lessons[0].enough or share > self.lessons[0].at_most:
+            self.lessons.pop(0)
+            self.skill = 0.0
+            print(f"{len(self.lessons)} lesson(s) to go", flush=True)
+        return self.lessons[0]
+
+    def learned(self, accuracy: float) -> None:
+        """Take note of the accuracy of a step that read superposed vectors."""
+        self.skill += 0.03 * (accuracy - self.skill)
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A batch of scenes, one way of reading them, and the packed questions."""
+
+    scenes: list[TextScene]
+    way: str
+    packed: Packed
+    targets: torch.Tensor  # of the pointers, [batch, LENGTH, 3]
+
+
+def draw_exercise(lesson: Lesson, batch: int, rng: random.Random) -> Exercise:
+    """Draw scenes of a lesson, the order of their questions, and the way of reading them."""
+    scenes = rng.sample(lesson.scenes, batch)
+    asked = [s.zero_hop if lesson.zero_hop else range(len(s.questions)) for s in scenes]
+    orders = [rng.sample(numbers, len(numbers)) for numbers in asked]
+    way = rng.choices(list(lesson.ways), list(lesson.ways.values()))[0]
+    spoken = way in ("dealt", "tokens")
+    captions = [s.caption if spoken and rng.random() < CAPTION_SHARE else None for s in scenes]
+    packed = pack([[s.questions[k] for k in o] for s, o in zip(scenes, orders, strict=True)], LENGTH, captions)
+    targets = [[s.pointers[k] for k in o] for s, o in zip(scenes, orders, strict=True)]
+    return Exercise(scenes, way, packed, lay_out(targets, LENGTH, NO_POINTER, captions))
+
+
+def exercise_loss(
+    reader: Reader, pointers: Pointers, exercise: Exercise, rng: random.Random
+) -> tuple[torch.Tensor, Metrics]:
+    """Return the loss of an exercise: answers, written tokens where there are any, and pointing."""
+    model, scenes, way = reader.model, exercise.scenes, exercise.way
+    writing = torch.zeros(())  # distance of the written tokens from the dealt ones
+    if way == "blind":  # a question without any prefix gets the best guess
+        prefix, start = reader.prefix(torch.zeros(len(scenes), 0, model.config.hidden_size)), 1
+    elif way == "words":
+        prefix = reader.words(scenes, rng)
+        start = prefix[0].shape[1]
+    elif way == "superposed":
+        prefix, start = reader.superposed(scenes, rng), QUESTION_START
+    else:
+        num_tokens = draw_num_tokens(rng)
+        tokens = dealt = reader.deal(scenes, num_tokens)
+        if way == "tokens":
+            tokens = reader.write(scenes, rng, num_tokens)
+        writing = (tokens - dealt.detach()).square().mean()
+        prefix, start = reader.received(tokens, noise=0.7), 1 + num_tokens
+    states = reader.read(prefix, exercise.packed, start)
+    loss, accuracy = answer_loss(states[-1], exercise.packed, model.lm_head)
+    metrics = {way: accuracy.item()}
+    if way == "tokens":
+        metrics["writing"] = writing.item()
+        loss = loss + writing
+    if way != "blind":
+        vectors = object_vectors(input_embeddings(model).weight, [s.words for s in scenes], reader.object_id)
+        pointing = pointers(states, *vectors, exercise.targets)
+        metrics["pointing"] = pointing.item()
+        loss = loss + pointing
+    return loss, metrics
 
 
 def main(
@@ -255,84 +351,44 @@ def main(
     lr: float = 1e-3,
     init: Path | None = None,
 ) -> None:
-    """Train the task agent's language model and save it to `out` (safetensors, config, tokenizer).
+    """Train the task agent's language model on text alone.
 
     Parameters
     ----------
     out : Path
+        Folder for model, tokenizer, pointers, the log and the model card.
     minutes : float
         Wall-clock budget.
+    seed : int
+        Seed of the training.
     num_scenes : int
         Described scenes to draw; they differ from every rendered split.
+    batch : int
+        Scenes per step.
+    lr : float
+        Peak learning rate.
     init : Path, optional
-        An earlier result to go on from, with the last lesson. Its words keep their vectors: a sensor that was trained
-        towards them goes on with this result as well.
+        Earlier result to start from, with the last lesson. Its words keep their vectors: a sensor that was trained
+        towards them also fits this result.
     """
+    options = dict(locals())
     torch.manual_seed(seed)
     rng = random.Random(seed)
     tokenizer = build_tokenizer()
-    model = build_task_model(tokenizer) if init is None else LlamaForCausalLM.from_pretrained(init, dtype=torch.float32)
+    model = build_task_model(tokenizer) if init is None else load_language_model(init)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters; vocabulary {len(tokenizer)}")
-    whole = draw_text_scenes(tokenizer, num_scenes, seed)
-    lessons = [  # what is easy first, or the model guesses for very long
-        Lesson(draw_text_scenes(tokenizer, 2000, seed, 1, 2), True, {"superposed": 1.0}, 0.92, 0.03),
-        Lesson(draw_text_scenes(tokenizer, 4000, seed, 1, 4), True, {"superposed": 1.0}, 0.88, 0.06),
-        Lesson(whole, False, {"superposed": 0.75, "words": 0.2, "blind": 0.05}, 0.85, 0.35),
-        Lesson(
-            whole, False, {"superposed": 0.13, "words": 0.08, "dealt": 0.7, "tokens": 0.05, "blind": 0.04}, 2.0, 1.0
-        ),
-    ]
+    lessons = draw_lessons(tokenizer, num_scenes, seed)
     pointers = Pointers(model.config.hidden_size)
-    skill = 0.0  # running accuracy at reading superposed vectors
     if init is not None:
         pointers.load(init)
         input_embeddings(model).requires_grad_(False)
         del lessons[:-1]
-    reader = Reader(model, tokenizer)
+    course, reader = Course(lessons), Reader(model, tokenizer)
 
     def step(share: float) -> tuple[torch.Tensor, Metrics]:
-        nonlocal skill
-        if skill > lessons[0].enough or share > lessons[0].at_most:
-            lessons.pop(0)
-            skill = 0.0
-            print(f"{len(lessons)} lesson(s) to go", flush=True)
-        lesson = lessons[0]
-        chosen = rng.sample(lesson.scenes, batch)
-        asked = [s.zero_hop if lesson.zero_hop else range(len(s.questions)) for s in chosen]
-        orders = [rng.sample(numbers, len(numbers)) for numbers in asked]
-        way = rng.choices(list(lesson.ways), list(lesson.ways.values()))[0]
-        spoken = way in ("dealt", "tokens")
-        captions = [s.caption if spoken and rng.random() < CAPTION_SHARE else None for s in chosen]
-        packed = pack([[s.questions[k] for k in o] for s, o in zip(chosen, orders, strict=True)], LENGTH, captions)
-        writing = torch.zeros(())  # how far what is written is from what is dealt
-        targets = [[s.pointers[k] for k in o] for s, o in zip(chosen, orders, strict=True)]
-        if way == "blind":  # so that a question without any prefix gets the best guess
-            prefix, start = reader.prefix(torch.zeros(batch, 0, model.config.hidden_size)), 1
-        elif way == "words":
-            prefix = reader.words(chosen, rng)
-            start = prefix[0].shape[1]
-        elif way == "superposed":
-            prefix, start = reader.superposed(chosen, rng), QUESTION_START
-        else:
-            num_tokens = draw_num_tokens(rng)
-            tokens = dealt = reader.deal(chosen, num_tokens)
-            if way == "tokens":
-                tokens = reader.write(chosen, rng, num_tokens)
-            writing = (tokens - dealt.detach()).square().mean()
-            prefix, start = reader.received(tokens, noise=0.7), 1 + num_tokens
-        states = reader.read(prefix, packed, start)
-        loss, accuracy = answer_loss(states[-1], packed, model.lm_head)
-        metrics = {way: accuracy.item()}
-        if way == "tokens":
-            metrics["writing"] = writing.item()
-            loss = loss + writing
-        if way == "superposed":
-            skill += 0.03 * (accuracy.item() - skill)
-        if way != "blind":
-            vectors = object_vectors(input_embeddings(model).weight, [s.words for s in chosen], reader.object_id)
-            pointing = pointers(states, *vectors, lay_out(targets, LENGTH, NO_POINTER, captions))
-            metrics["pointing"] = pointing.item()
-            loss = loss + pointing
+        loss, metrics = exercise_loss(reader, pointers, draw_exercise(course.lesson(share), batch, rng), rng)
+        if "superposed" in metrics:
+            course.learned(metrics["superposed"])
         return loss, metrics
 
     def save() -> None:
@@ -341,15 +397,6 @@ def main(
         pointers.save(out)
         results = evaluate(reader, tokenizer, seed + 1)
         print("val", results, flush=True)
-        options = {
-            "out": out,
-            "minutes": minutes,
-            "seed": seed,
-            "num_scenes": num_scenes,
-            "batch": batch,
-            "lr": lr,
-            "init": init,
-        }
         write_card(out, title="The embedded task agent's Llama", stage="task", options=options, results=results)
 
     fit(
@@ -361,6 +408,12 @@ def main(
         save=save,
         precision=mixed_precision(model),
     )
+
+
+@without_progress_bar()
+def load_language_model(folder: Path) -> LlamaForCausalLM:
+    """Load a result of this stage, in float32."""
+    return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ and goes on writing tokens: its last hidden states at slots are pulled towards t
 """
 
 import random
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from transformers import (
 from semantic.data.clevr import ClevrDataset
 from semantic.data.packing import IGNORE, Packed, answer_loss, attention_mask, encode_question, lay_out, pack
 from semantic.data.scenes import NUM_POSITION_BINS, describe, patch_index, questions_for, scene_rng
-from semantic.endpoints.architecture import BOS, GRID, NOTHING, OBJECT, PATCH_SIZE, build_sensor_model, token_ids
+from semantic.endpoints.architecture import BOS, GRID, NOTHING, PATCH_SIZE, build_sensor_model, token_ids
 from semantic.endpoints.language import (
     QUESTION_START,
     SLOT_START,
@@ -33,16 +33,19 @@ from semantic.endpoints.language import (
     TextScene,
     draw_num_tokens,
     encode_caption,
+    load_language_model,
     object_vectors,
     superpose,
 )
 from semantic.endpoints.pointers import NO_POINTER, Pointers, encode_targets
 from semantic.endpoints.vision import load_images, normalize
+from semantic.loading import without_progress_bar
 from semantic.task_agent import input_embeddings, normalize_tokens
 from semantic.training import Metrics, fit, mixed_precision, save_half, write_card
 
-LENGTH = 200  # of packed questions
-WRITING = 3.0  # weight of writing: what agents lose in their tokens they lose here
+LENGTH = 200  # of packed questions [words]
+CAPTION_SHARE = 0.15  # of images that are also put in words
+WRITING = 3.0  # weight of the token loss: most of the agents' remaining error arises here
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
@@ -154,6 +157,71 @@ def answer_from_image(
     return *answer_loss(states[-1], packed, model.lm_head), states
 
 
+@dataclass(frozen=True)
+class Exercise:
+    """A batch of images, possibly mirrored, and the packed questions and captions about them."""
+
+    images: torch.Tensor  # uint8 [batch, 3, size, size]
+    packed: Packed
+    targets: torch.Tensor  # of the pointers, [batch, LENGTH + num_tokens, 3]
+    described: list[tuple[np.ndarray, np.ndarray]]  # each scene's words and patches
+    num_tokens: int  # to be written behind the questions
+
+
+def draw_exercise(turns: SceneTurns, slots: torch.Tensor, batch: int, rng: random.Random) -> Exercise:
+    """Draw images, half of them mirrored, the order of their questions, captions, and a number of tokens."""
+    index = [rng.randrange(len(turns.scenes)) for _ in range(batch)]
+    mirror = [rng.random() < 0.5 for _ in index]
+    images = torch.stack(
+        [turns.images[i].flip(-1) if m else turns.images[i] for i, m in zip(index, mirror, strict=True)]
+    )
+    orders = [rng.sample(range(len(turns.questions[i])), len(turns.questions[i])) for i in index]
+    rows = [
+        [turns.mirror_question(turns.questions[i][k]) if m else turns.questions[i][k] for k in order]
+        for i, m, order in zip(index, mirror, orders, strict=True)
+    ]
+    targets = [[turns.pointers[i][k] for k in order] for i, order in zip(index, orders, strict=True)]
+    captions = [
+        turns.caption(i, m) if rng.random() < CAPTION_SHARE else None for i, m in zip(index, mirror, strict=True)
+    ]
+    num_tokens = draw_num_tokens(rng)
+    return Exercise(
+        images,
+        with_slots(pack(rows, LENGTH, captions), slots[:num_tokens]),
+        lay_out(targets, LENGTH + num_tokens, NO_POINTER, captions),
+        [turns.scene(i, m) for i, m in zip(index, mirror, strict=True)],
+        num_tokens,
+    )
+
+
+def alignment(
+    image_tokens: torch.Tensor,
+    described: list[tuple[np.ndarray, np.ndarray]],
+    table: torch.Tensor,
+    nothing: int,
+    object_id: int,
+) -> torch.Tensor:
+    """Return the relative squared error of image tokens against the vectors that describe their patches.
+
+    Parameters
+    ----------
+    image_tokens : float [batch, GRID * GRID, hidden]
+    described : each scene's words and patches
+    table : float [vocab, hidden]
+        Word embeddings; no gradient flows to them.
+    nothing, object_id : int
+        Ids of the words for an empty patch and for any object.
+    """
+    target = table.detach()[nothing].expand_as(image_tokens).clone()
+    for b, (words, patches) in enumerate(described):
+        target[b, patches] = superpose(table.detach(), torch.from_numpy(words), object_id)
+    error = (image_tokens - target).square().sum(-1) / target.square().sum(-1)
+    weight = torch.ones_like(error)
+    for b, (_, patches) in enumerate(described):
+        weight[b, patches] = 10.0
+    return (error * weight).sum() / weight.sum()
+
+
 def main(
     out: Path,
     data: Path,
@@ -166,87 +234,66 @@ def main(
     max_images: int | None = None,
     init: Path | None = None,
 ) -> None:
-    """Train the sensor's model on the `train` split of `data` and save it, with its processor, to `out`.
+    """Train the sensor's own model on images, captions and questions.
 
     Parameters
     ----------
-    vision, task : Path
-        The pretrained tower and language model to start from.
+    out : Path
+        Folder for model, processor, pointers, the log and the model card.
+    data : Path
+        Folder with the splits `train` and `val`, their scenes included.
+    vision : Path
+        Folder of the pretrained tower to start from.
+    task : Path
+        Folder of the pretrained language model to start from.
+    minutes : float
+        Wall-clock budget.
+    seed : int
+        Seed of the training.
+    batch : int
+        Images per step.
+    lr : float
+        Peak learning rate; the projector's is twice that.
+    max_images : int, optional
+        Number of images of each split to use, the first ones.
     init : Path, optional
-        An earlier result of this stage to go on from instead.
+        Earlier result of this stage to start from instead.
     """
+    options = dict(locals())
     torch.manual_seed(seed)
     rng = random.Random(seed)
     tokenizer = PreTrainedTokenizerFast.from_pretrained(task)
-    language = LlamaForCausalLM.from_pretrained(task, dtype=torch.float32)
+    language = load_language_model(task)
     teacher = Reader(language, tokenizer)
-    if init is None:
-        model = build_sensor_model(tokenizer)
-        model.model.vision_tower.load_state_dict(
-            CLIPVisionModel.from_pretrained(vision, dtype=torch.float32).state_dict()
-        )
-        model.model.language_model.load_state_dict(language.model.state_dict())
-        model.lm_head.load_state_dict(language.lm_head.state_dict())
-    else:
-        model = LlavaForConditionalGeneration.from_pretrained(init, dtype=torch.float32)
-    bos, nothing, object_id = token_ids(tokenizer, [BOS, NOTHING, OBJECT])
-    turns = {
-        "train": SceneTurns(ClevrDataset(data, "train"), tokenizer, 4, max_images),
-        "val": SceneTurns(ClevrDataset(data, "val"), tokenizer, 2, max_images),
-    }
+    model = assemble(tokenizer, vision, language) if init is None else load_sensor_model(init)
+    bos, nothing = token_ids(tokenizer, [BOS, NOTHING])
+    train = SceneTurns(ClevrDataset(data, "train"), tokenizer, 4, max_images)
+    val = SceneTurns(ClevrDataset(data, "val"), tokenizer, 2, max_images)
     table = input_embeddings(model).weight
     pointers = Pointers(table.shape[1])
     pointers.load(task if init is None else init)
 
-    def alignment(image_tokens: torch.Tensor, described: list[tuple[np.ndarray, np.ndarray]]) -> torch.Tensor:
-        target = table.detach()[nothing].expand_as(image_tokens).clone()
-        for b, (words, patches) in enumerate(described):
-            target[b, patches] = superpose(table.detach(), torch.from_numpy(words), object_id)
-        error = (image_tokens - target).square().sum(-1) / target.square().sum(-1)
-        weight = torch.ones_like(error)
-        for b, (_, patches) in enumerate(described):
-            weight[b, patches] = 10.0
-        return (error * weight).sum() / weight.sum()
-
     def step(share: float) -> tuple[torch.Tensor, Metrics]:
-        part = turns["train"]
-        index = [rng.randrange(len(part.scenes)) for _ in range(batch)]
-        mirror = [rng.random() < 0.5 for _ in index]
-        pixels = torch.stack(
-            [part.images[i].flip(-1) if m else part.images[i] for i, m in zip(index, mirror, strict=True)]
-        )
-        orders = [rng.sample(range(len(part.questions[i])), len(part.questions[i])) for i in index]
-        rows = [
-            [part.mirror_question(part.questions[i][k]) if m else part.questions[i][k] for k in order]
-            for i, m, order in zip(index, mirror, orders, strict=True)
-        ]
-        targets = [[part.pointers[i][k] for k in order] for i, order in zip(index, orders, strict=True)]
-        captions = [part.caption(i, m) if rng.random() < 0.15 else None for i, m in zip(index, mirror, strict=True)]
-        image_tokens = projected(model, normalize(pixels))
-        num_tokens = draw_num_tokens(rng)
-        packed = with_slots(pack(rows, LENGTH, captions), teacher.slots[:num_tokens])
-        loss, accuracy, states = answer_from_image(model, image_tokens, packed, bos)
-        described = [part.scene(i, m) for i, m in zip(index, mirror, strict=True)]
-        vectors = object_vectors(table, [words for words, _ in described], object_id)
-        pointing = pointers(states, *vectors, lay_out(targets, LENGTH + num_tokens, NO_POINTER, captions))
+        exercise = draw_exercise(train, teacher.slots, batch, rng)
+        image_tokens = projected(model, normalize(exercise.images))
+        loss, accuracy, states = answer_from_image(model, image_tokens, exercise.packed, bos)
+        vectors = object_vectors(table, [words for words, _ in exercise.described], teacher.object_id)
+        pointing = pointers(states, *vectors, exercise.targets)
         with torch.no_grad():
-            wanted = teacher.deal([TextScene(*scene) for scene in described], num_tokens)
-        written = normalize_tokens(states[-1][:, LENGTH:])
-        writing = (written - wanted).square().mean()
-        metrics = {"accuracy": accuracy.item(), "pointing": pointing.item(), "writing": writing.item()}
+            dealt = teacher.deal([TextScene(*scene) for scene in exercise.described], exercise.num_tokens)
+        writing = (normalize_tokens(states[-1][:, LENGTH:]) - dealt).square().mean()
+        aligned = alignment(image_tokens, exercise.described, table, nothing, teacher.object_id)
         pull = max(0.1, 1 - share / 0.5) if init is None else 0.1
-        aligned = alignment(image_tokens, described)
-        metrics["alignment"] = aligned.item()
-        return loss + pointing + WRITING * writing + pull * aligned, metrics
+        metrics = {"accuracy": accuracy, "pointing": pointing, "writing": writing, "alignment": aligned}
+        loss = loss + pointing + WRITING * writing + pull * aligned
+        return loss, {name: value.item() for name, value in metrics.items()}
 
     def save() -> None:
         save_half(model, out)
         pointers.save(out)
         build_processor(tokenizer).save_pretrained(out)
-        results = evaluate(model, turns["val"], bos)
+        results = evaluate(model, val, bos)
         print("val", results, flush=True)
-        options = {"out": out, "data": data, "vision": vision, "task": task, "minutes": minutes, "seed": seed}
-        options |= {"batch": batch, "lr": lr, "max_images": max_images, "init": init}
         write_card(out, title="The embedded sensor's own LLaVA", stage="sensor", options=options, results=results)
 
     groups = [
@@ -257,6 +304,24 @@ def main(
     ]
     precision = mixed_precision(model)
     fit(step, groups, minutes=minutes, lr=lr, log=Path(out) / "training.jsonl", save=save, precision=precision)
+
+
+@without_progress_bar()
+def assemble(
+    tokenizer: PreTrainedTokenizerFast, vision: Path, language: LlamaForCausalLM
+) -> LlavaForConditionalGeneration:
+    """Put a pretrained tower and language model together, with a fresh projector between them."""
+    model = build_sensor_model(tokenizer)
+    model.model.vision_tower.load_state_dict(CLIPVisionModel.from_pretrained(vision, dtype=torch.float32).state_dict())
+    model.model.language_model.load_state_dict(language.model.state_dict())
+    model.lm_head.load_state_dict(language.lm_head.state_dict())
+    return model
+
+
+@without_progress_bar()
+def load_sensor_model(folder: Path) -> LlavaForConditionalGeneration:
+    """Load a result of this stage, in float32."""
+    return LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from semantic.data.clevr import ClevrDataset
 from semantic.data.packing import IGNORE
 from semantic.data.scenes import FIELD_OF_VIEW, HEIGHT, NUM_POSITION_BINS, RADIUS, WIDTH, position_bins
 from semantic.endpoints.architecture import GRID, PATCH_SIZE, vision_config
+from semantic.loading import without_progress_bar
 from semantic.tasks import ATTRIBUTES
 from semantic.training import Metrics, fit, mixed_precision, save_half, write_card
 
@@ -130,6 +131,9 @@ class DenseHeads(nn.Module):
         return total, metrics
 
 
+Split = tuple[torch.Tensor, list[dict[str, Any]]]  # images as `load_images` returns them, and their scenes
+
+
 def main(
     out: Path,
     data: Path,
@@ -140,55 +144,46 @@ def main(
     max_images: int | None = None,
     init: Path | None = None,
 ) -> None:
-    """Train the vision tower on the `train` split of `data` and save it to `out`, with its accuracy on `val`.
+    """Train the sensor's vision tower on rendered scenes.
 
     Parameters
     ----------
-    out, data : Path
+    out : Path
+        Folder for the tower, its classifiers, the log and the model card.
+    data : Path
+        Folder with the splits `train` and `val`, their scenes included.
     minutes : float
         Wall-clock budget.
+    seed : int
+        Seed of the training.
+    batch : int
+        Images per step.
+    lr : float
+        Peak learning rate.
+    max_images : int, optional
+        Number of images of each split to use, the first ones.
     init : Path, optional
-        An earlier result (tower and heads) to go on from.
+        Earlier result (tower and classifiers) to start from.
     """
+    options = dict(locals())
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    model = CLIPVisionModel(vision_config()) if init is None else CLIPVisionModel.from_pretrained(init)
-    heads = DenseHeads(model.config.hidden_size)
-    if init is not None:
-        heads.load_state_dict(load_file(Path(init) / HEADS_FILE))
-    splits: dict[str, tuple[torch.Tensor, list[dict[str, Any]]]] = {}
-    for split in ("train", "val"):
-        dataset = ClevrDataset(data, split)
-        scenes = dataset.scenes[:max_images]
-        images = load_images(dataset, [s["image_index"] for s in scenes])
-        splits[split] = images, scenes
-
-    def run(images: torch.Tensor, labels: dict[str, torch.Tensor]) -> tuple[torch.Tensor, Metrics]:
-        hidden = model(pixel_values=normalize(images), output_hidden_states=True).hidden_states[-1]
-        return heads(hidden[:, 1:], labels)
+    model, heads = load_tower(init)
+    train, val = (load_split(data, split, max_images) for split in ("train", "val"))
 
     def step(share: float) -> tuple[torch.Tensor, Metrics]:
-        images, scenes = splits["train"]
+        images, scenes = train
         index = rng.sample(range(len(images)), batch)
         augmented, labels = augment(images[index], [scenes[i] for i in index], rng)
-        return run(augmented, stack_labels(labels))
+        return classify(model, heads, augmented, stack_labels(labels))
 
     def save() -> None:
         save_half(model, out)
         save_file(heads.state_dict(), Path(out) / HEADS_FILE)
-        with torch.no_grad():
-            images, scenes = splits["val"]
-            labels = stack_labels([patch_labels(s) for s in scenes])
-            parts = [
-                run(images[i : i + 50], {k: v[i : i + 50] for k, v in labels.items()})[1]
-                for i in range(0, len(images), 50)
-            ]
-        results = {name: round(float(np.mean([p[name] for p in parts])), 4) for name in parts[0]}
+        results = evaluate(model, heads, val)
         print("val", results, flush=True)
-        options = {"out": out, "data": data, "minutes": minutes, "seed": seed, "batch": batch, "lr": lr, "init": init}
-        write_card(
-            out, title="CLIP vision tower of the embedded sensor", stage="vision", options=options, results=results
-        )
+        title = "CLIP vision tower of the embedded sensor"
+        write_card(out, title=title, stage="vision", options=options, results=results)
 
     fit(
         step,
@@ -199,3 +194,42 @@ def main(
         save=save,
         precision=mixed_precision(model),
     )
+
+
+@without_progress_bar()
+def load_tower(init: Path | None) -> tuple[CLIPVisionModel, DenseHeads]:
+    """Return a tower and its classifiers, with fresh weights or those of an earlier result."""
+    model = (
+        CLIPVisionModel(vision_config()) if init is None else CLIPVisionModel.from_pretrained(init, dtype=torch.float32)
+    )
+    heads = DenseHeads(model.config.hidden_size)
+    if init is not None:
+        heads.load_state_dict(load_file(Path(init) / HEADS_FILE))
+    return model, heads
+
+
+def load_split(data: Path, split: str, max_images: int | None) -> Split:
+    """Load the images and scenes of a split."""
+    dataset = ClevrDataset(data, split)
+    scenes = dataset.scenes[:max_images]
+    return load_images(dataset, [s["image_index"] for s in scenes]), scenes
+
+
+def classify(
+    model: CLIPVisionModel, heads: DenseHeads, images: torch.Tensor, labels: dict[str, torch.Tensor]
+) -> tuple[torch.Tensor, Metrics]:
+    """Return loss and accuracies of the classifiers on images."""
+    hidden = model(pixel_values=normalize(images), output_hidden_states=True).hidden_states[-1]
+    return heads(hidden[:, 1:], labels)
+
+
+@torch.no_grad()
+def evaluate(model: CLIPVisionModel, heads: DenseHeads, split: Split, batch: int = 50) -> dict[str, float]:
+    """Return the mean accuracies over a split."""
+    images, scenes = split
+    labels = stack_labels([patch_labels(scene) for scene in scenes])
+    parts = []
+    for start in range(0, len(images), batch):
+        part = slice(start, start + batch)
+        parts.append(classify(model, heads, images[part], {name: label[part] for name, label in labels.items()})[1])
+    return {name: round(float(np.mean([metrics[name] for metrics in parts])), 4) for name in parts[0]}

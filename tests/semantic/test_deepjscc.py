@@ -186,7 +186,7 @@ def short(monkeypatch):
 @pytest.mark.parametrize("bfloat16", [False, True])
 def test_forty_steps_bring_images_closer_and_what_is_saved_can_be_loaded(data, tmp_path, short, bfloat16):
     channel, folder = NoisyChannel(), tmp_path / "weights"
-    main(folder, data, channel, 1.0, lr=5e-3, snr_db=(5.0, 15.0), bfloat16=bfloat16)
+    main(folder, data, channel, 1.0, lr=5e-3, min_snr_db=5.0, max_snr_db=15.0, bfloat16=bfloat16)
     assert short["after"] < short["before"] - 0.15  # bels: 30 % of the squared error
     network = DeepJSCC.from_pretrained(folder)
     assert (network.image_size, network.width) == (SIZE, 4)
@@ -203,7 +203,7 @@ def test_forty_steps_bring_images_closer_and_what_is_saved_can_be_loaded(data, t
 
 def test_training_meets_fades_and_strengths_of_its_own(data, tmp_path, short):
     channel = NoisyChannel()
-    main(tmp_path / "weights", data, channel, 1.0, snr_db=(5.0, 15.0), max_images=3)
+    main(tmp_path / "weights", data, channel, 1.0, min_snr_db=5.0, max_snr_db=15.0, max_images=3)
     assert all(number >= deepjscc_training.TRAINING_REALISATIONS for *_, r in channel.calls for number in r.tolist())
     drawn = torch.cat([snr for codes, snr, _ in channel.calls if torch.is_tensor(snr)])
     assert drawn.min() >= 5

@@ -37,13 +37,18 @@ def settings_kept():
     (enable_progress_bars if downloads else disable_progress_bars)()
 
 
+@without_progress_bar()
+def load_in_vain():
+    assert not logging.is_progress_bar_enabled()
+    raise ZeroDivisionError
+
+
 @pytest.mark.parametrize("models", [True, False])
 @pytest.mark.parametrize("downloads", [True, False])
 def test_the_users_own_setting_holds_afterwards_even_after_an_error(settings_kept, models, downloads):
     (logging.enable_progress_bar if models else logging.disable_progress_bar)()
     (enable_progress_bars if downloads else disable_progress_bars)()
-    with pytest.raises(ZeroDivisionError), without_progress_bar():
-        assert not logging.is_progress_bar_enabled()
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        load_in_vain()
     assert logging.is_progress_bar_enabled() == models
     assert are_progress_bars_disabled() == (not downloads)
