@@ -1,42 +1,70 @@
 """A study whose models, data and link are stand-ins."""
 
+import sys
+
 import pytest
 
-from studies import accuracy_vs_snr, sweep, workbench
-from studies.schemes import answer_text, caption, jpeg_ldpc, jpeg_ldpc_fixed, quantized_tokens
+from studies import accuracy_vs_snr, agents_axis, plots, sweep, workbench
+from studies.schemes.carriers import adaptive, analog
+from studies.schemes.digital import payload_link, quantizer_file
 from studies.schemes.digital.quantizer_file import KINDS
+from studies.schemes.encoders import image_codes
 from tests.studies.fakes import FAKE_CHOICE, FakeAgents, FakeChannel, FakeDataset, FakeImageCode, fake_link
 
-
-@pytest.fixture
-def no_real_link(monkeypatch):
-    """Put the stand-in in place of the digital link."""
-    for module in (answer_text, caption, jpeg_ldpc, jpeg_ldpc_fixed, quantized_tokens):
-        monkeypatch.setattr(module, "payload_link", lambda workbench, data_res=80: fake_link(data_res))
-
-    def load_tables(name, kind, agents):
-        return KINDS[kind].learn(agents.table)
-
-    monkeypatch.setattr(quantized_tokens, "load_tables", load_tables)
+assert agents_axis.load_agents is workbench.load_agents  # imported before any test puts a stand-in there
+CACHES = (sweep.workbench_for, sweep.scheme_for, sweep.dataset_for, sweep.read_codes)
 
 
 @pytest.fixture
-def fakes(monkeypatch, no_real_link):
-    """Put the stand-ins in place of what a workbench loads, and return them by name."""
+def stand_in(monkeypatch):
+    """Put a function in place of a module's, wherever the studies have imported that by name."""
+
+    def replace(module, name, other):
+        replaced = getattr(module, name)
+        for loaded in [loaded for path, loaded in sys.modules.items() if path.startswith("studies")]:
+            if vars(loaded).get(name) is replaced:
+                monkeypatch.setattr(loaded, name, other)
+
+    return replace
+
+
+@pytest.fixture
+def fresh():
+    """Forget what a process keeps of a configuration, before and after a test."""
+    for cached in CACHES:
+        cached.cache_clear()
+    yield
+    for cached in CACHES:
+        cached.cache_clear()
+
+
+@pytest.fixture
+def no_real_link(stand_in):
+    """Put the stand-in in place of the digital link, and quantisers learned from the agents' own codes."""
+    channel = FakeChannel()  # whose ledger tells the budget
+    stand_in(analog, "make_channel", lambda link, prior=None: channel)
+    stand_in(payload_link, "make_payload_link", lambda config, data_res: fake_link(data_res))
+    stand_in(quantizer_file, "load_tables", lambda name, kind, agents: KINDS[kind].learn(agents.table))
+
+
+@pytest.fixture
+def drawn():
+    """Ask for figures. Most tests do without: drawing takes most of a small study's time."""
+
+
+@pytest.fixture
+def fakes(stand_in, no_real_link, fresh, request):
+    """Put the stand-ins in place of everything that is loaded, and return them by name."""
     dataset, agents, channel, image_code = FakeDataset(), FakeAgents(), FakeChannel(), FakeImageCode()
     links = []  # the configurations that a channel was asked for
-    monkeypatch.setattr(workbench, "load_dataset", lambda data: dataset)
-    monkeypatch.setattr(workbench, "load_agents", lambda name: agents)
-    monkeypatch.setattr(workbench, "load_token_choice", lambda name: FAKE_CHOICE)
-    monkeypatch.setattr(workbench, "load_deepjscc", lambda name: image_code)
-    monkeypatch.setattr(
-        workbench, "make_channel", lambda link, prior=None: links.append((link, prior) if prior else link) or channel
-    )
-    for cached in (sweep.workbench_for, sweep.scheme_for, sweep.read_codes):
-        cached.cache_clear()
-    yield {"dataset": dataset, "agents": agents, "channel": channel, "image_code": image_code, "links": links}
-    for cached in (sweep.workbench_for, sweep.scheme_for, sweep.read_codes):
-        cached.cache_clear()
+    stand_in(sweep, "dataset_for", lambda data: dataset)
+    stand_in(workbench, "load_agents", lambda name: agents)
+    stand_in(adaptive, "load_token_choice", lambda name: FAKE_CHOICE)
+    stand_in(image_codes, "load_deepjscc", lambda name: image_code)
+    stand_in(analog, "make_channel", lambda link, prior=None: links.append((link, prior) if prior else link) or channel)
+    if "drawn" not in request.fixturenames:
+        stand_in(plots, "draw_accuracy", lambda results, *, folder, name: [])
+    return {"dataset": dataset, "agents": agents, "channel": channel, "image_code": image_code, "links": links}
 
 
 @pytest.fixture

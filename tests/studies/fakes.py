@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from phy import LinkConfig
+from phy.link_adaptation import PayloadLink
 from semantic.token_choice import ANY, TokenChoice
-from studies.schemes.digital.payload_link import PayloadLink
 
 FAMILIES = ("query", "exist", "count")
 
@@ -56,6 +56,9 @@ class FakeAgents:
         level = torch.tensor([float(image[0, 0, 0]) for image in images])
         return level[:, None, None].expand(-1, self.num_tokens, self.width).contiguous()
 
+    def describe(self, questions):
+        return ["which level ?"] * len(questions)
+
     def first(self, codes, num_tokens):
         return codes[:, :num_tokens]
 
@@ -92,15 +95,16 @@ class FakeImageCode:
 
 
 class FakeChannel:
-    """White noise, decided by the realisation's number alone."""
+    """White noise, decided by the realisation's number alone; it declares its variance."""
 
     def __init__(self):
-        ledger = SimpleNamespace(data_res=2, pilot_res=4, total_res=12, duration_s=1e-3)
+        ledger = SimpleNamespace(data_res=80, pilot_res=4, total_res=112, duration_s=1e-3)
         self.link = SimpleNamespace(ledger=lambda num_tokens, width: ledger)
 
-    def __call__(self, codes, snr_db, realisation):
+    def receive(self, codes, snr_db, realisation):
         noise = np.stack([np.random.default_rng(int(i)).standard_normal(codes.shape[1:]) for i in realisation])
-        return codes + torch.as_tensor(10 ** (-snr_db / 20) * noise, dtype=codes.dtype)
+        codes_hat = codes + torch.as_tensor(10 ** (-snr_db / 20) * noise, dtype=codes.dtype)
+        return codes_hat, torch.full_like(codes, 10 ** (-snr_db / 10))
 
 
 NUM_STREAMS, OVERHEAD_BITS = 4, 40

@@ -1,6 +1,5 @@
 import io
 import json
-import re
 from pathlib import Path
 
 import h5py
@@ -9,14 +8,18 @@ import pytest
 from rich.console import Console
 
 from studies import accuracy_vs_snr, archive, run_folder, tables
+from studies.accuracy_vs_snr import STUDY
 from studies.config import ConfigError
+from studies.curves import CURVES
 from studies.engines import StudyError
-from studies.schemes.scheme import Scheme
+from studies.schemes.scheme import Delivery, Scheme
 from studies.statistics import wilson_interval
 
 
 def run(config, folder, **options):
-    return accuracy_vs_snr.main(config, out=folder, **options)
+    results, failed, where = accuracy_vs_snr.main(config, out=folder, **options)
+    assert where == folder
+    return results, failed
 
 
 def events(folder, kind):
@@ -37,6 +40,19 @@ def test_the_figure_has_the_shape_that_the_paper_says(fakes, config, tmp_path):
     nmse = results.of("code_nmse", "machine-tokens")
     np.testing.assert_allclose(nmse[0] / nmse[-1], 1e6, rtol=1e-3)
     assert np.isnan(results.of("code_nmse", "raw-image")).all()
+    declared = results.of("code_nmse_declared", "machine-tokens")
+    np.testing.assert_allclose(declared[0] / declared[-1], 1e6, rtol=1e-6)
+    # the mean of 180 squared normals is one to within five times sqrt(2 / 180)
+    np.testing.assert_allclose(nmse / declared, 1, atol=5 * np.sqrt(2 / 180))
+    assert np.isnan(results.of("code_nmse_declared", "raw-image")).all()
+
+
+@pytest.mark.parametrize("name", ["machine-tokens-adaptive", "deepjscc", "deepjscc-small", "wrong-image"])
+def test_a_curve_whose_numbers_arrive_says_with_which_error(fakes, config, name, tmp_path):
+    results, _ = run(config.updated({"schemes": [name]}), tmp_path)
+    nmse, declared = results.of("code_nmse", name), results.of("code_nmse_declared", name)
+    assert (np.diff(nmse) < 0).all()
+    np.testing.assert_allclose(nmse / declared, 1, atol=5 * np.sqrt(2 / 30))  # 30 questions, a number each at least
 
 
 def test_the_sensor_looks_once_per_question(fakes, config, tmp_path):
@@ -62,7 +78,7 @@ def test_batches_change_no_number(fakes, config, tmp_path):
     np.testing.assert_array_equal(first.variables["correct"], second.variables["correct"])
 
 
-def test_the_same_command_again_computes_nothing_and_gives_the_same_file(fakes, config, tmp_path):
+def test_the_same_command_again_computes_nothing_and_gives_the_same_file(fakes, drawn, config, tmp_path):
     run(config, tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "events.jsonl"}
     run(config, tmp_path)
@@ -154,8 +170,8 @@ def test_points_that_still_apply_serve_another_configuration(fakes, config, tmp_
 
 
 def test_another_link_leaves_what_crosses_none(fakes, config, tmp_path):
-    old = accuracy_vs_snr.plan(config, tmp_path)
-    new = accuracy_vs_snr.plan(config.updated({"link": {"num_rx_ant": 4}}), tmp_path)
+    old = STUDY.plan(config, tmp_path)
+    new = STUDY.plan(config.updated({"link": {"num_rx_ant": 4}}), tmp_path)
     shared = {job.label for job in old.jobs} - {
         job.label for job in new.jobs if job.id not in {job.id for job in old.jobs}
     }
@@ -165,8 +181,8 @@ def test_another_link_leaves_what_crosses_none(fakes, config, tmp_path):
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"num_questions": 31}, {"batch_size": 8}, {"num_threads": 2}])
 def test_whatever_determines_a_point_changes_its_name(fakes, config, change, tmp_path):
-    old = accuracy_vs_snr.plan(config, tmp_path)
-    new = accuracy_vs_snr.plan(config.updated(change), tmp_path)
+    old = STUDY.plan(config, tmp_path)
+    new = STUDY.plan(config.updated(change), tmp_path)
     assert not {job.id for job in old.jobs} & {job.id for job in new.jobs}
 
 
@@ -185,7 +201,7 @@ def test_the_archive_names_its_origin_and_no_place(fakes, config, tmp_path):
         assert place.encode() not in content
 
 
-def test_the_figure_is_written_in_three_forms(fakes, config, tmp_path):
+def test_the_figure_is_written_in_three_forms(fakes, drawn, config, tmp_path):
     results, _ = run(config, tmp_path)
     figures = tmp_path / "figures"
     assert sorted(path.suffix for path in figures.iterdir()) == [".csv", ".pdf", ".png"]
@@ -198,33 +214,33 @@ def test_the_figure_is_written_in_three_forms(fakes, config, tmp_path):
     assert written["machine-tokens", 40.0] == results.of("accuracy", "machine-tokens")[-1]
 
 
-def cells(table):
-    """A table's cells, by column header and by the cell in its first column."""
-    rows = list(table.columns[0].cells)
-    return {(row, c.header): cell for c in table.columns for row, cell in zip(rows, c.cells, strict=True)}
+def cells(grid):
+    """A table's cells, by the cell in its first column and by column header."""
+    return {(row[0], head): cell for row in grid.rows for head, cell in zip(grid.header, row, strict=True)}
 
 
 def test_the_tables_say_what_the_archive_holds(fakes, config, tmp_path):
     results, _ = run(config, tmp_path)
     accuracy = cells(tables.accuracy_table(results))
     low, high = wilson_interval(30, 30)
-    assert accuracy["40", "raw image"] == f"100.0±{50 * (high - low):.1f}"
+    assert accuracy["raw-image", "40"] == f"100.0\n{100 * low:.1f}-{100 * high:.1f}"
     families = cells(tables.family_table(results))
-    assert {row for row, _ in families} == {"count (10)", "exist (10)", "query (10)"}
-    assert families["exist (10)", "raw image"].startswith("100.0±")
+    assert {head for _, head in families} - {"scheme / family"} == {"count (10)", "exist (10)", "query (10)"}
+    assert families["raw-image", "exist (10)"].startswith("100.0\n")
     pairs = cells(tables.comparison_table(results))
     difference = 100 * (results.of("accuracy", "machine-tokens")[-1] - results.of("accuracy", "question-only")[-1])
-    assert pairs["machine-tokens - question-only", "points"] == f"{difference:+.1f}"
+    assert pairs["machine-tokens - question-only", "points [%]"] == f"{difference:+.1f}"
     assert pairs["silent-link - question-only", "McNemar p"] == "1"
     ledger = cells(tables.ledger_table(results))
     assert {row for row, _ in ledger} == {"machine-tokens", "machine-tokens-uncompressed", "wrong-image"}
-    assert [ledger["machine-tokens", name] for name in ("codes", "pilots", "slots", "ms")] == ["2", "4", "12", "1"]
+    heads = ("codes [REs]", "pilots [REs]", "both [REs]", "slots [REs]", "time [ms]")
+    assert [ledger["machine-tokens", head] for head in heads] == ["80", "4", "84", "112", "1"]
 
 
 TABLES = [tables.accuracy_table, tables.family_table, tables.comparison_table, tables.ledger_table]
 
 
-@pytest.mark.parametrize("names", [accuracy_vs_snr.Config().schemes, tuple(accuracy_vs_snr.SCHEMES)])
+@pytest.mark.parametrize("names", [accuracy_vs_snr.Config().schemes, tuple(CURVES)])
 @pytest.mark.parametrize("make", TABLES)
 def test_the_tables_of_a_run_fit_80_columns_with_all_schemes_as_well(make, names):
     config = accuracy_vs_snr.Config(schemes=names)
@@ -244,25 +260,36 @@ def test_the_tables_of_a_run_fit_80_columns_with_all_schemes_as_well(make, names
     console = Console(width=80, file=io.StringIO())
     console.print(make(results))
     lines = console.file.getvalue().splitlines()
-    assert not [line for line in lines if "…" in line.replace(" … ", "")]  # nothing was cut off
-    assert not [line for line in lines[1:] if re.search(r"±(?![\d.]+( |$))", line)]  # no cell was broken
-    if len(schemes) > tables.MOST_COLUMNS and make is tables.accuracy_table:  # a scheme in each row
-        assert cells(make(results))["deepjscc", "20"].startswith(f"{100 * results.of('accuracy', 'deepjscc')[-1]:.1f}±")
+    assert max(map(len, lines)) <= 80
+    assert not [line for line in lines if "…" in line]  # nothing was cut off
+    printed = {word for line in lines for word in line.split()}
+    for row in make(results).rows:  # and no cell was broken
+        assert {word for cell in row for word in cell.split()} <= printed
+    if make is tables.accuracy_table and "deepjscc" in schemes:  # a scheme in each row
+        written = cells(make(results))["deepjscc", "20"]
+        assert written.startswith(f"{100 * results.of('accuracy', 'deepjscc')[-1]:.1f}\n")
 
 
-@pytest.mark.parametrize("name", list(accuracy_vs_snr.SCHEMES))
+@pytest.mark.parametrize("name", list(CURVES))
 def test_every_scheme_keeps_the_interface(fakes, config, name, tmp_path):
-    workbench = accuracy_vs_snr.plan(config, tmp_path).workbench
-    scheme = accuracy_vs_snr.SCHEMES[name](workbench)
+    workbench = STUDY.plan(config, tmp_path).workbench
+    scheme = CURVES[name].build(workbench)
     assert isinstance(scheme, Scheme)
     batch = workbench.batches[1]
     codes = None
-    if scheme.encoded_by():
-        codes = np.concatenate([scheme.encode(part) for part in workbench.batches])
+    if scheme.encoder is not None:
+        assert scheme.encoder.encoded_by()
+        codes = np.concatenate([scheme.encoder.encode(part) for part in workbench.batches])
         assert codes.dtype == np.float32 or codes.dtype.kind == "U"  # codes, or texts
-    sent = scheme.send(codes, batch)
-    received = scheme.deliver(sent, 10.0, batch.numbers)
-    assert scheme.crosses_link == (scheme.ledger() is not None)
-    assert received is not None or not scheme.crosses_link
-    assert len(scheme.answer(batch, received)) == len(batch.questions)
+        json.dumps(scheme.encoder.encoded_by(), allow_nan=False)
+    cost = scheme.carrier.cost(10.0)
+    assert set(cost) == set(archive.LEDGER)
+    assert scheme.crosses_link == np.isfinite(cost["data_res"])
+    answers, delivery = scheme.answer(codes, batch, 10.0)
+    assert isinstance(delivery, Delivery)
+    assert len(answers) == len(delivery.items) == len(batch.questions)
+    assert (delivery.lost is None) == (delivery.undetected is None)
+    if delivery.lost is not None:
+        assert [item is None for item in delivery.items] == delivery.lost.tolist()
+    assert (delivery.codes is None) == (delivery.codes_hat is None)
     json.dumps(scheme.determined_by(), allow_nan=False)

@@ -30,7 +30,8 @@ def point(correct, nmse=0.5, res=16.0, **facts):
 
 
 def build(path, points, schemes=("a", "b")):
-    archive.build_results(path, points, schemes, {"snr_db": [-5.0, 5.0]}, {"study": "test", "seed": 3})
+    content = archive.build_results(points, schemes, {"snr_db": [-5.0, 5.0]}, {"study": "test", "seed": 3})
+    archive.write_atomically(path, content)
     return path
 
 
@@ -207,7 +208,7 @@ def test_a_ledger_has_the_axes_that_change_it_and_no_others(tmp_path):
     ]
     points[1] = points[1][0], None  # not computed yet: no change
     axes = {"num_tokens": [1, 2], "snr_db": [-5.0, 5.0]}
-    archive.build_results(tmp_path / "results.h5", points, ["a", "b"], axes, {"study": "test"})
+    (tmp_path / "results.h5").write_bytes(archive.build_results(points, ["a", "b"], axes, {"study": "test"}))
     results = archive.read_results(tmp_path / "results.h5")
     assert results.dimensions["resource_elements"] == ("scheme", "num_tokens")
     assert results.dimensions["correct"] == ("scheme", "num_tokens", "snr_db", "question")

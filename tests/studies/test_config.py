@@ -3,9 +3,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studies import accuracy_vs_snr
-from studies.accuracy_vs_snr import SCHEMES, Config
+from studies.accuracy_vs_snr import STUDY, Config
 from studies.config import ConfigError, content_hash, merge, parse_assignment, resolve
+from studies.curves import CURVES
 
 
 def test_later_layers_win(tmp_path):
@@ -96,8 +96,8 @@ def test_content_hash_ignores_the_order_of_keys_and_nothing_else():
 
 
 def test_the_configuration_knows_every_scheme_once_and_runs_those_that_take_no_decoding():
-    assert Config(schemes=tuple(SCHEMES)).schemes == tuple(SCHEMES)
-    assert Config().schemes == tuple(SCHEMES)[:6]
+    assert Config(schemes=tuple(CURVES)).schemes == tuple(CURVES)
+    assert Config().schemes == tuple(CURVES)[:6]
     with pytest.raises(ConfigError, match=r"schemes"):
         Config().updated({"schemes": ["jpeg"]})
 
@@ -112,5 +112,5 @@ def test_a_published_configuration_names_no_place():
 
 
 def test_the_tiny_version_is_valid():
-    config = resolve(Config, layers=[accuracy_vs_snr.TINY])
+    config = resolve(Config, layers=[STUDY.tiny])
     assert config.num_questions == 24

@@ -5,8 +5,10 @@ import pytest
 from phy import AnalogLink, LinkConfig
 from semantic.deepjscc import DeepJSCC
 from semantic.deepjscc_training import POINTS
-from studies import accuracy_vs_snr, tables
-from studies.schemes.jpeg_ldpc import DATA_RES
+from studies import accuracy_vs_snr, sweep, tables
+from studies.accuracy_vs_snr import STUDY
+from studies.curves import CURVES
+from studies.schemes.digital.payload_link import IMAGE_RES
 from tests.studies.fakes import FakeImageCode
 
 NAMES = ["deepjscc", "deepjscc-small"]
@@ -16,7 +18,7 @@ NAMES = ["deepjscc", "deepjscc-small"]
 def study(fakes, config, tmp_path):
     """Both operating points, beside what sends codes and what sends images as bytes."""
     schemes = [*NAMES, "machine-tokens", "jpeg-ldpc", "raw-image"]
-    results, failed = accuracy_vs_snr.main(config.updated({"schemes": schemes}), out=tmp_path)
+    results, failed, _ = accuracy_vs_snr.main(config.updated({"schemes": schemes}), out=tmp_path)
     assert not failed
     return results
 
@@ -31,8 +33,8 @@ def test_images_arrive_the_better_the_less_noise_there_is(study):
 
 
 def test_every_scheme_says_of_quality_what_it_has(study):
-    for name in NAMES:  # images arrive, and nothing can be declared lost
-        assert np.isnan(study.of("code_nmse", name)).all()
+    for name in NAMES:  # numbers and images arrive, and nothing can be declared lost
+        assert (np.diff(study.of("code_nmse", name)) < 0).all()
         assert np.isnan(study.of("loss_rate", name)).all()
     for name in ("psnr", "ssim"):
         assert np.isnan(study.of(name, "machine-tokens")).all()
@@ -41,23 +43,24 @@ def test_every_scheme_says_of_quality_what_it_has(study):
 
 
 def test_the_table_shows_what_the_archive_holds(study):
-    table = tables.quality_table(study)
-    columns = {str(column.header): list(column.cells) for column in table.columns}
-    assert list(columns) == ["snr_db", "deepjscc", "deepjscc small", "jpeg ldpc"]  # those that send images
+    grid = tables.quality_table(study)
+    rows = {row[0]: row[1:] for row in grid.rows}
+    assert list(grid.header) == ["scheme / SNR [dB]", "-20", "0", "40"]
+    assert list(rows) == ["deepjscc", "deepjscc-small", "jpeg-ldpc"]  # those that send images
     psnr, ssim = (study.of(name, "deepjscc")[2] for name in ("psnr", "ssim"))
-    assert columns["deepjscc"][2] == f"{psnr:.2f} / {ssim:.3f}"
-    assert columns["jpeg ldpc"][0] == "none"
+    assert rows["deepjscc"][2] == f"{psnr:.2f}\n{ssim:.3f}"
+    assert rows["jpeg-ldpc"][0] == "none"
 
 
 def test_no_table_of_images_where_none_are_sent(fakes, config, tmp_path):
-    results, _ = accuracy_vs_snr.main(config.updated({"schemes": ["machine-tokens"]}), out=tmp_path)
-    assert tables.quality_table(results).row_count == 0
+    results, *_ = accuracy_vs_snr.main(config.updated({"schemes": ["machine-tokens"]}), out=tmp_path)
+    assert tables.quality_table(results).rows == []
 
 
 def test_an_image_is_encoded_once_a_batch_and_not_again_at_every_snr(fakes, config, tmp_path):
     changed = config.updated({"schemes": ["deepjscc"], "batch_size": 30})
     accuracy_vs_snr.main(changed, out=tmp_path)
-    results, _ = accuracy_vs_snr.main(changed, out=tmp_path)
+    results, *_ = accuracy_vs_snr.main(changed, out=tmp_path)
     assert fakes["image_code"].num_encoded == len(set(results.variables["image_index"])) < config.num_questions
 
 
@@ -69,9 +72,10 @@ def test_the_archive_names_the_weights_of_both_models(study, tmp_path):
 
 def test_each_network_has_codes_and_points_of_its_own(fakes, config, tmp_path):
     small = config.updated({"schemes": ["deepjscc-small"]})
-    before = {job.id for job in accuracy_vs_snr.plan(small, tmp_path).jobs}
+    before = {job.id for job in STUDY.plan(small, tmp_path).jobs}
     fakes["image_code"].model_hash = "other"
-    after = {job.id for job in accuracy_vs_snr.plan(small, tmp_path).jobs}
+    sweep.scheme_for.cache_clear()
+    after = {job.id for job in STUDY.plan(small, tmp_path).jobs}
     assert not before & after
 
 
@@ -80,15 +84,15 @@ def data_res(width, num_tokens):
 
 
 def test_the_operating_points_take_the_elements_of_jpeg_and_of_machine_tokens():
-    expected = {"deepjscc": DATA_RES, "deepjscc-small": data_res(width=64, num_tokens=5)}
+    expected = {"deepjscc": IMAGE_RES, "deepjscc-small": data_res(width=64, num_tokens=5)}
     for name, settings in POINTS.items():
         network = DeepJSCC(image_size=(128, 192), **settings)
         assert data_res(network.width, network.num_tokens) == expected[name]
 
 
-def test_the_ledger_is_that_of_the_networks_code(fakes, config, tmp_path):
-    asked = []
-    fakes["channel"].link.ledger = lambda num_tokens, width: asked.append((num_tokens, width)) or "ledger"
-    workbench = accuracy_vs_snr.plan(config, tmp_path).workbench
-    assert accuracy_vs_snr.SCHEMES["deepjscc"](workbench).ledger() == "ledger"
+def test_the_cost_is_that_of_the_networks_code(fakes, config, tmp_path):
+    asked, ledger = [], fakes["channel"].link.ledger(1, 1)
+    fakes["channel"].link.ledger = lambda num_tokens, width: asked.append((num_tokens, width)) or ledger
+    workbench = STUDY.plan(config, tmp_path).workbench
+    assert CURVES["deepjscc"].build(workbench).carrier.cost(10.0)["data_res"] == ledger.data_res
     assert asked == [(FakeImageCode.num_tokens, FakeImageCode.width)]

@@ -13,11 +13,14 @@ import pytest
 from PIL import Image
 
 from studies import run_folder
-from studies.accuracy_vs_snr import Config, evaluate
+from studies.accuracy_vs_snr import STUDY, Config
+from studies.curves import Curve
 from studies.engines import THREAD_VARIABLES
-from studies.schemes.machine_tokens import MachineTokens
-from studies.schemes.scheme import WithoutLink
-from studies.sweep import Sweep
+from studies.schemes.carriers.analog import Codes
+from studies.schemes.carriers.lossless import everything
+from studies.schemes.encoders.tokens import Tokens
+from studies.schemes.readers.pictures import Pictures
+from studies.schemes.readers.prefix import Prefix
 from tests.studies.fakes import FakeAgents, FakeChannel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,24 +28,38 @@ SNR_DB = (-20.0, -10.0, 0.0, 10.0, 20.0)
 
 
 class SlowChannel(FakeChannel):
-    def __call__(self, codes, snr_db, realisation):
+    def receive(self, codes, snr_db, realisation):
         time.sleep(0.1)
-        return super().__call__(codes, snr_db, realisation)
+        return super().receive(codes, snr_db, realisation)
 
 
-def build_tokens(workbench):
-    return MachineTokens(FakeAgents(), SlowChannel())
+AGENTS = FakeAgents()
 
 
-def build_raw(workbench):
-    agents = FakeAgents()
-    return WithoutLink(agents, lambda batch: agents.sensor.answer(batch.images, batch.texts))
+def tokens(workbench, weights):
+    return Tokens(AGENTS)
+
+
+def slow_codes(workbench, weights):
+    return Codes(SlowChannel(), AGENTS.num_tokens, AGENTS.width)
+
+
+def prefix(workbench, weights):
+    return Prefix(AGENTS)
+
+
+def pictures(workbench, weights):
+    return Pictures(AGENTS)
+
+
+SLOW = Curve(name="slow-tokens", encoder=tokens, carrier=slow_codes, reader=prefix, about="", label="")
+BOUND = Curve(name="bound", carrier=everything, reader=pictures, about="", label="")
 
 
 def sweep(data, folder):
-    config = Config(num_questions=24, batch_size=8, snr_db=SNR_DB, data={"folder": str(data)})
-    schemes = {"machine-tokens": build_tokens, "raw-image": build_raw}
-    return Sweep("test", config, schemes=schemes, axes={"snr_db": config.snr_db}, evaluate=evaluate, folder=folder)
+    schemes = [f"{__name__}:{name}" for name in ("SLOW", "BOUND")]
+    config = Config(num_questions=24, batch_size=8, snr_db=SNR_DB, data={"folder": str(data)}, schemes=schemes)
+    return STUDY.plan(config, folder)
 
 
 def run(data, folder, engine, workers):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from studies.questions import batches, choose_questions
-from studies.schemes.wrong_image import other_image
+from studies.schemes.carriers.analog import other_image
 from tests.studies.fakes import FakeDataset, FakeQuestion
 
 QUESTIONS = FakeDataset(num_images=40).questions
