@@ -1,6 +1,6 @@
 """Between TensorFlow's physical layer and PyTorch's models."""
 
-import bridge.frameworks  # noqa: F401 -- before everything that uses TensorFlow
+import bridge.frameworks  # noqa: F401 -- before everything that uses either framework
 
 # isort: split
 from bridge.bit_channel import BitChannel

@@ -1,4 +1,4 @@
-"""Gradients across the border."""
+"""Gradients across the border between the frameworks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,17 +9,17 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from bridge.tensors import to_tf, to_torch
 
-# over the same fades and noise each time
+# both meet the same fades and noise in every call
 Send = Callable[[tf.Tensor], tf.Tensor]
 SendForGradient = Callable[[tf.Tensor], tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor | None]]]
 
 
 class StraightThrough(torch.autograd.Function):
-    """Send the codes; hand their gradient back as it comes, as if nothing had happened on the way."""
+    """Send the codes; hand the gradient of the recovered codes back unchanged."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, codes: torch.Tensor, send: Send) -> torch.Tensor:
-        """Send and forget."""
+        """Send, and keep nothing."""
         return to_torch(send(to_tf(codes)), device=codes.device)
 
     @staticmethod
@@ -31,15 +31,15 @@ class StraightThrough(torch.autograd.Function):
 class Exact(torch.autograd.Function):
     """Send the codes, and pull the gradient back through the link.
 
-    What pulls it back holds codes and fades. It hangs on the memory of an empty tensor that PyTorch saves, so that
-    PyTorch frees it with everything else that it saved, and drops it for the time being under gradient checkpointing.
-    Where hooks on saved tensors have made copies, the codes are sent once more. They are saved too, so that a change of
-    them in place is noticed.
+    The pull-back holds codes and fades. It is attached to the storage of an empty saved tensor, so PyTorch frees it
+    together with the graph, and drops it until the second pass under gradient checkpointing. If hooks on saved tensors
+    have made copies, the codes are sent once more. The codes are saved too: PyTorch then notices if they are changed in
+    place.
     """
 
     @staticmethod
     def forward(ctx: Any, codes: torch.Tensor, send: SendForGradient) -> torch.Tensor:
-        """Send and keep what pulls the gradient back."""
+        """Send, and keep the pull-back."""
         received, pull_back = send(to_tf(codes))
         peg = torch.empty(0)
         peg.untyped_storage().pull_back = pull_back  # pyright: ignore[reportAttributeAccessIssue]
@@ -50,7 +50,7 @@ class Exact(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Gradient of the real numbers sent."""
+        """Gradient with respect to the codes."""
         codes, peg = ctx.saved_tensors
         pull_back = getattr(peg.untyped_storage(), "pull_back", None) or ctx.send(to_tf(codes))[1]
         grad = pull_back(to_tf(grad_outputs[0]))

@@ -6,16 +6,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from bridge.token_channel import to_numpy
-from phy import DigitalLink, EnvelopeLink
+from bridge.tensors import to_numpy
+from phy import DigitalLink
 
 
 class BitChannel(nn.Module):
-    """Bytes through a `DigitalLink` or an `EnvelopeLink`.
+    """Bytes through a `DigitalLink`.
 
     Parameters
     ----------
-    link : DigitalLink or EnvelopeLink
+    link : DigitalLink
 
     Examples
     --------
@@ -23,10 +23,10 @@ class BitChannel(nn.Module):
     >>> received, arrived = channel(payloads, snr_db=10.0)
     """
 
-    def __init__(self, link: DigitalLink | EnvelopeLink):
+    def __init__(self, link: DigitalLink):
         super().__init__()
-        if not isinstance(link, (DigitalLink, EnvelopeLink)):
-            raise TypeError(f"link must be a DigitalLink or an EnvelopeLink, got {type(link).__name__}")
+        if not isinstance(link, DigitalLink):
+            raise TypeError(f"link must be a DigitalLink, got {type(link).__name__}")
         self.link = link
 
     @torch.compiler.disable
@@ -47,8 +47,9 @@ class BitChannel(nn.Module):
         Returns
         -------
         received : torch.Tensor, [batch, num_bytes], uint8
-            Zero where a payload was lost.
+            Bytes; zero where a payload was lost.
         arrived : torch.Tensor, [batch], bool
+            False for a declared loss.
         """
         if not isinstance(payloads, torch.Tensor):
             raise TypeError(f"payloads must be a torch.Tensor, got {type(payloads).__name__}")
@@ -71,12 +72,9 @@ class BitChannel(nn.Module):
         return received, arrived
 
     def extra_repr(self) -> str:
-        """Show the facts of the link in a printed model."""
+        """Main options of the link, for a printed model."""
         link, config = self.link, self.link.config
-        scheme = "best scheme for the SNR"
-        if isinstance(link, DigitalLink):
-            scheme = f"{2**link.bits_per_symbol}-QAM, code_rate={link.code_rate:g}"
         return (
-            f"{config.channel}, {config.num_tx_ant}x{config.num_rx_ant} antennas, {scheme}, "
-            f"estimator={config.estimator!r}"
+            f"{config.channel}, {config.num_tx_ant}x{config.num_rx_ant} antennas, {2**link.bits_per_symbol}-QAM, "
+            f"code_rate={link.code_rate:g}, estimator={config.estimator!r}"
         )

@@ -1,6 +1,7 @@
 """Tensors across the border, sharing memory through DLPack where device and layout allow."""
 
 import os
+from typing import Any
 
 import tensorflow as tf
 import torch
@@ -29,9 +30,9 @@ _TO_TF = {theirs: ours for ours, theirs in _TO_TORCH.items()}
 def to_tf(x: torch.Tensor, dtype: tf.DType | None = None) -> tf.Tensor:
     """The same numbers as a TensorFlow tensor in host memory, without gradient.
 
-    Memory is shared when `x` lies in host memory, is contiguous, starts on a 64-byte boundary (every tensor that
-    PyTorch allocates does, a slice may not), is neither empty nor boolean nor marked as conjugated or negated, and
-    already has the `dtype`. Otherwise it is a copy. Do not write to `x` in place while a shared tensor is in use:
+    Memory is shared if `x` lies in host memory, is contiguous, starts on a 64-byte boundary (every tensor that PyTorch
+    allocates does, a slice may not), is neither empty nor boolean nor marked as conjugated or negated, and already has
+    the `dtype`. Otherwise the result is a copy. Do not write to `x` in place while a shared tensor is in use:
     TensorFlow takes tensors for constants.
 
     Parameters
@@ -39,7 +40,7 @@ def to_tf(x: torch.Tensor, dtype: tf.DType | None = None) -> tf.Tensor:
     x : torch.Tensor
         Boolean, integer, float16, bfloat16, float32, float64, complex64 or complex128; on any device.
     dtype : tf.DType, optional
-        Cast to it.
+        Type of the result; defaults to that of `x`.
 
     Raises
     ------
@@ -48,7 +49,7 @@ def to_tf(x: torch.Tensor, dtype: tf.DType | None = None) -> tf.Tensor:
     ValueError
         If `x` is on the meta device, where tensors have no numbers.
     RuntimeError
-        In a process that was forked off: TensorFlow would wait there for ever.
+        In a forked process: TensorFlow would wait there for ever.
     """
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"to_tf expects a torch.Tensor, got {type(x).__name__}")
@@ -79,17 +80,17 @@ def to_torch(
 ) -> torch.Tensor:
     """The same numbers as a PyTorch tensor, without gradient.
 
-    Memory is shared unless `x` is empty or boolean, or `device` or `dtype` ask for something else; then it is a copy.
-    Do not write in place to a shared result: TensorFlow takes tensors for constants.
+    Memory is shared, unless `x` is empty or boolean, or `device` or `dtype` differ from its own. Then the result is a
+    copy. Do not write in place to a shared result: TensorFlow takes tensors for constants.
 
     Parameters
     ----------
     x : tf.Tensor
         Eager; boolean, integer, float16, bfloat16, float32, float64, complex64 or complex128.
     device : torch.device, optional
-        Default: where `x` is.
+        Device of the result; defaults to that of `x`.
     dtype : torch.dtype, optional
-        Cast to it.
+        Type of the result; defaults to that of `x`.
 
     Raises
     ------
@@ -107,6 +108,13 @@ def to_torch(
     else:
         shared = torch_dlpack.from_dlpack(tf.experimental.dlpack.to_dlpack(x))
     return shared.to(device=device, dtype=dtype)
+
+
+def to_numpy(x: Any) -> Any:
+    """Bring a tensor of arguments to NumPy; return everything else unchanged."""
+    if not isinstance(x, torch.Tensor):
+        return x
+    return x.detach().to("cpu", torch.float64 if x.is_floating_point() else x.dtype).numpy()  # NumPy has no bfloat16
 
 
 def _name(dtype: torch.dtype) -> str:

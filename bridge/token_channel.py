@@ -10,7 +10,7 @@ from torch import nn
 from torch.autograd import forward_ad
 
 from bridge.autograd import Exact, StraightThrough
-from bridge.tensors import to_tf, to_torch
+from bridge.tensors import to_numpy, to_tf, to_torch
 from phy import AnalogLink
 
 _GRADIENTS = ("straight-through", "exact")
@@ -25,13 +25,13 @@ class TokenChannel(nn.Module):
     link : AnalogLink
     gradient : {"straight-through", "exact"}
         `straight-through` hands the gradient of the recovered codes to the codes unchanged. `exact` pulls it back
-        through the link (`AnalogLink.vjp`). They agree for least squares with the perfect channel.
+        through the link (`AnalogLink.vjp`). Both agree for least squares with the perfect channel.
 
     Notes
     -----
-    It has no parameters, follows no `.to()`, and does the same in training and in evaluation: its fades and noise are
-    the world's, no regularisation. Copies and pickles hand out the same numbers of realisations from then on, so that
-    DataLoader workers and distributed ranks have to be given different ones. Workers must be spawned, not forked.
+    The module has no parameters and ignores `.to()`. It does the same in training and in evaluation, because fades and
+    noise are no regularisation. Copies and pickles count realisations from the same number. DataLoader workers and
+    distributed ranks therefore need numbers of their own. Workers must be spawned, not forked.
 
     Examples
     --------
@@ -59,17 +59,61 @@ class TokenChannel(nn.Module):
         Parameters
         ----------
         codes : torch.Tensor, [batch, num_tokens, width], floating, any device
-            Cast to the link's precision on the way and back at the end.
+            Codes; cast to the link's precision on the way and back at the end.
         snr_db : float, or one per example, [dB]
         realisation : one whole number per example, optional
-            Which fade and noise each example meets; see `AnalogLink`. Give it under gradient checkpointing, whose
-            second forward pass would otherwise meet other fades.
+            Number of the fade and noise that an example meets; see `AnalogLink`. Gradient checkpointing needs it: its
+            second forward pass would meet other fades otherwise.
 
         Returns
         -------
         codes_hat : torch.Tensor
             Shape, device and dtype of `codes`.
         """
+        options = self._options(codes, snr_db, realisation)
+
+        def send(sent: tf.Tensor) -> tf.Tensor:
+            return self.link(sent, **options).codes_hat
+
+        def send_for_gradient(sent: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor | None]]:
+            output, pull_back = self.link.vjp(sent, **options)
+            return output.codes_hat, pull_back
+
+        precise = codes.to(_PRECISIONS[self.link.config.precision])
+        if (torch.is_grad_enabled() and codes.requires_grad) or forward_ad.unpack_dual(codes).tangent is not None:
+            if self.gradient == "exact":
+                return Exact.apply(precise, send_for_gradient).to(codes.dtype)
+            return StraightThrough.apply(precise, send).to(codes.dtype)
+        # without a node of PyTorch's graph, which costs more than crossing twice
+        return to_torch(send(to_tf(precise)), device=codes.device, dtype=codes.dtype)
+
+    @torch.compiler.disable
+    @torch.no_grad()
+    def receive(
+        self,
+        codes: torch.Tensor,
+        snr_db: float | Sequence[float] | np.ndarray | torch.Tensor = 10.0,
+        realisation: Sequence[int] | np.ndarray | torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Send codes without a gradient, and return also how sure the link is of them.
+
+        Parameters
+        ----------
+        codes, snr_db, realisation
+            As in `forward`.
+
+        Returns
+        -------
+        codes_hat, error_var : torch.Tensor
+            Recovered codes and the error variance that the link declares for each; shape, device and dtype of `codes`.
+        """
+        options = self._options(codes, snr_db, realisation)
+        output = self.link(to_tf(codes.to(_PRECISIONS[self.link.config.precision])), **options)
+        codes_hat, error_var = (to_torch(x, device=codes.device, dtype=codes.dtype) for x in output)
+        return codes_hat, error_var
+
+    def _options(self, codes: torch.Tensor, snr_db: Any, realisation: Any) -> dict[str, Any]:
+        """Check the arguments of a transmission; return those of the link, fresh numbers of realisations included."""
         if not isinstance(codes, torch.Tensor):
             raise TypeError(f"codes must be a torch.Tensor, got {type(codes).__name__}")
         if not codes.is_floating_point():
@@ -79,34 +123,12 @@ class TokenChannel(nn.Module):
 
         if realisation is None and codes.ndim:
             realisation = self.link.channel.number(None, len(codes))
-        facts = {"snr_db": to_numpy(snr_db), "realisation": to_numpy(realisation)}
-
-        def send(sent: tf.Tensor) -> tf.Tensor:
-            return self.link(sent, **facts).codes_hat
-
-        def send_for_gradient(sent: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor | None]]:
-            output, pull_back = self.link.vjp(sent, **facts)
-            return output.codes_hat, pull_back
-
-        precise = codes.to(_PRECISIONS[self.link.config.precision])
-        if (torch.is_grad_enabled() and codes.requires_grad) or forward_ad.unpack_dual(codes).tangent is not None:
-            if self.gradient == "exact":
-                return Exact.apply(precise, send_for_gradient).to(codes.dtype)
-            return StraightThrough.apply(precise, send).to(codes.dtype)
-        # no node of PyTorch's graph, which costs more than crossing twice
-        return to_torch(send(to_tf(precise)), device=codes.device, dtype=codes.dtype)
+        return {"snr_db": to_numpy(snr_db), "realisation": to_numpy(realisation)}
 
     def extra_repr(self) -> str:
-        """The facts of the link that a printed model should show."""
+        """Main options of the link, for a printed model."""
         config = self.link.config
         return (
             f"{config.channel}, {config.num_tx_ant}x{config.num_rx_ant} antennas, {config.modulation}, "
             f"estimator={config.estimator!r}, recovery={config.recovery!r}, gradient={self.gradient!r}"
         )
-
-
-def to_numpy(x: Any) -> Any:
-    """Bring a tensor of arguments to NumPy; leave everything else as it is."""
-    if not isinstance(x, torch.Tensor):
-        return x
-    return x.detach().to("cpu", torch.float64 if x.is_floating_point() else x.dtype).numpy()  # NumPy has no bfloat16

@@ -1,13 +1,12 @@
-"""Numbered fades and noise, and what they do to a signal: y = H x + n on the resource elements in use.
+"""Numbered fades and noise, and their effect on a signal: y = H x + n on the resource elements in use.
 
-`(seed, realisation)` alone decides H and n. Realisations are made in blocks of 64 links, each from its own key, so that
-neither the batch, nor the order of the calls, nor the process matters. A bounded cache holds the blocks used last;
-a folder, if one is given, holds all of them.
+`(seed, realisation)` alone decides H and n. Realisations are made in blocks of 64. Each block has its own key, so
+neither the batch, nor the order of the calls, nor the process changes a fade. A bounded cache holds the blocks used
+last. A folder, if one is given, holds all of them.
 """
 
 import math
 import threading
-import weakref
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,18 +15,20 @@ import numpy as np
 import sionna
 import tensorflow as tf
 
-from phy.cir import CDLModel, TDLModel, expj, keyed
+from phy.complex_numbers import to_complex
 from phy.config import LinkConfig
 from phy.fade_store import FadeStore
-from phy.impairments import Transmitter, phase_noise_steps
+from phy.fading import BLOCK, fading_model
+from phy.impairments import phase_noise_steps, transmitter_leaks
 from phy.pilots import pilot_antenna
 from phy.resource_grid import ResourceGrid
-from phy.scenarios import SCENARIOS, ScenarioModel
 
-BLOCK = 64  # links made together; part of what a seed means
-MAX_BLOCK_BYTES = 2 * 2**30  # that one block of realisations may hold; while it is made it takes a few times as much
-GENERATOR = 1  # version of the random streams; raised with every change to what a seed means, for fades kept on disk
+CACHE_BYTES = 256 * 2**20
+MAX_BLOCK_BYTES = 2 * 2**30  # largest size of a finished block; building one needs several times more memory
+GENERATOR = 1  # version of the random streams; raise it when a seed comes to mean other fades, for the fades on disk
+ABSENT = ()  # a field of `Fades` without a tensor: TensorFlow's nests find no leaf in it, so casts and gathers skip it
 _FADING, _NOISE, _PHASE = 0, 1, 2  # keys of the random streams
+# Fields of `LinkConfig` that decide a block; every other field leaves it bit-identical, and a test walks over them.
 _FACTS_OF_FADES = (
     *("channel", "num_tx_ant", "num_rx_ant", "carrier_frequency", "delay_spread", "speed", "direction", "seed"),
     *("fft_size", "subcarrier_spacing", "num_guard_carriers", "dc_null", "cyclic_prefix_length"),
@@ -38,8 +39,8 @@ _FACTS_OF_FADES = (
 class Fades(NamedTuple):
     """Channels and unit-variance noise of some realisations, complex64.
 
-    Antennas come first, then the batch, then the resource elements: what is done at every resource element runs over
-    long contiguous rows, and the size of the batch changes no result.
+    Antennas come first, then the batch, then the resource elements. An operation at every resource element then runs
+    over long contiguous rows, and the size of the batch changes no result.
 
     Attributes
     ----------
@@ -47,12 +48,13 @@ class Fades(NamedTuple):
         Frequency response on the data resource elements.
     noise : [num_rx_ant, batch, num_res]
     h_pilot : [num_rx_ant, batch, num_pilots]
-        Frequency response on the pilot symbols' subcarriers, symbol by symbol, of the antenna that sounds each. Where
-        transmitters leak beside their own subcarriers: [num_rx_ant, num_tx_ant, batch, num_pilots], of all antennas.
+        Frequency response on the subcarriers of the pilot symbols, symbol by symbol, of the antenna that sounds each.
+        With transmitters that leak beside their own subcarriers: of all antennas, [num_rx_ant, num_tx_ant, batch,
+        num_pilots].
     noise_pilot : [num_rx_ant, batch, num_pilots]
-    h_told : same shape as `h`, or ()
-        What the perfect estimator is told, where it is not `h`: the channel as it was `csi_delay` ago.
-    phase : [num_symbols, batch, fft_size], float32, or ()
+    h_told : same shape as `h`, or ABSENT
+        Channel `csi_delay` ago, which the perfect estimator is told; ABSENT if it is told `h`.
+    phase : [num_symbols, batch, fft_size], float32, or ABSENT
         Phase noise [rad] of the receiver on all OFDM symbols.
     """
 
@@ -60,11 +62,15 @@ class Fades(NamedTuple):
     noise: Any
     h_pilot: Any
     noise_pilot: Any
-    h_told: Any = ()
-    phase: Any = ()
+    h_told: Any = ABSENT
+    phase: Any = ABSENT
+
+    def present(self) -> dict[str, Any]:
+        """Tensors by the name of their field, without the absent ones."""
+        return {name: part for name, part in self._asdict().items() if part is not ABSENT}
 
     def cast(self, dtype) -> "Fades":
-        """The same in the precision of `dtype`, complex."""
+        """Fades in the precision of `dtype`, complex."""
         return tf.nest.map_structure(
             lambda part: tf.cast(part, dtype if part.dtype.is_complex else dtype.real_dtype), self
         )
@@ -77,27 +83,28 @@ class Channel:
     ----------
     config : LinkConfig
     cache_bytes : int
-        Bound of the cache of blocks.
+        Largest size of the cache of blocks.
     cache_dir : str or Path, optional
-        Folder in which blocks outlive the process; other links and processes find them there.
+        Folder in which blocks outlive the process and serve other processes.
 
     Attributes
     ----------
     config : LinkConfig
+    fading : FlatFading or MultipathFading
     next_realisation : int
-        What `number` hands out next.
+        First number that `number` hands out next.
     """
 
-    def __init__(self, config: LinkConfig, *, cache_bytes: int, cache_dir: str | Path | None = None):
+    def __init__(self, config: LinkConfig, *, cache_bytes: int = CACHE_BYTES, cache_dir: str | Path | None = None):
         self.config = config
         self._store = None if cache_dir is None else FadeStore(cache_dir)
-        self.fading = _fading_model(config)
+        self.fading = fading_model(config)
         self._pilot_antenna = pilot_antenna(config.num_tx_ant, config.num_subcarriers, config.pilot_spacing)
-        self._leaky = Transmitter(config).active
+        self._leaky = transmitter_leaks(config)
         self._age = config.csi_delay / config.symbol_duration  # of the channel estimate, in OFDM symbols
         self._cache, self._cache_bytes, self._held_bytes = OrderedDict(), cache_bytes, 0
         self.next_realisation = 0
-        self._lock = threading.Lock()  # of the cache, and of Sionna's generator, which is one for the process
+        self._lock = threading.Lock()  # guards the cache and Sionna's generator, of which a process has one
 
     def __call__(self, x, fades: Fades, no):
         """Received data.
@@ -113,15 +120,16 @@ class Channel:
         -------
         y : tf.Tensor, [num_rx_ant, batch, num_res], complex
         """
-        return tf.reduce_sum(fades.h * x, 1) + tf.cast(tf.sqrt(no), x.dtype) * fades.noise
+        return tf.reduce_sum(fades.h * x, 1) + to_complex(tf.sqrt(no)) * fades.noise
 
     def sound(self, pilots, fades: Fades, no):
-        """Received pilots, [num_rx_ant, batch, num_pilots], for those sent.
+        """Received pilots, [num_rx_ant, batch, num_pilots].
 
-        `pilots` are [num_pilots], each from the antenna that sounds its subcarrier, or [num_tx_ant, 1, num_pilots].
+        `pilots` are the ones sent: [num_pilots], each from the antenna that sounds its subcarrier; or [num_tx_ant, 1,
+        num_pilots], from all antennas.
         """
         clean = fades.h_pilot * pilots if len(pilots.shape) == 1 else tf.reduce_sum(fades.h_pilot * pilots, 1)
-        return clean + tf.cast(tf.sqrt(no), pilots.dtype) * fades.noise_pilot
+        return clean + to_complex(tf.sqrt(no)) * fades.noise_pilot
 
     def signature(self, grid: ResourceGrid) -> Fades:
         """Shapes of the fades of a batch, for a graph that serves every batch size."""
@@ -134,18 +142,18 @@ class Channel:
             noise=tf.TensorSpec(rx + data, tf.complex64),
             h_pilot=tf.TensorSpec((pairs if self._leaky else rx) + pilots, tf.complex64),
             noise_pilot=tf.TensorSpec(rx + pilots, tf.complex64),
-            h_told=tf.TensorSpec(pairs + data, tf.complex64) if told else (),
-            phase=tf.TensorSpec([grid.num_symbols, None, config.fft_size], tf.float32) if noisy else (),
+            h_told=tf.TensorSpec(pairs + data, tf.complex64) if told else ABSENT,
+            phase=tf.TensorSpec([grid.num_symbols, None, config.fft_size], tf.float32) if noisy else ABSENT,
         )
 
     def check_size(self, grid: ResourceGrid, what: str) -> None:
-        """Refuse a grid of which one block of realisations exceeds `MAX_BLOCK_BYTES`.
+        """Refuse a grid whose blocks of realisations exceed `MAX_BLOCK_BYTES`.
 
         Parameters
         ----------
         grid : ResourceGrid
         what : str
-            Needs that grid; opens the message.
+            Thing that needs the grid; the message opens with it.
 
         Raises
         ------
@@ -165,7 +173,7 @@ class Channel:
             )
 
     def number(self, realisation, batch: int) -> np.ndarray:
-        """Check the numbers of the realisations of a batch; for None, hand out those that were not handed out before.
+        """Check the realisation numbers of a batch; for None, hand out the next unused ones.
 
         Parameters
         ----------
@@ -191,7 +199,7 @@ class Channel:
         return numbers.astype(np.int64)
 
     def fades(self, realisation: np.ndarray, grid: ResourceGrid) -> Fades:
-        """Look up the numbered realisations, or make them.
+        """Fades of the numbered realisations, from the cache, from disk, or made now.
 
         Parameters
         ----------
@@ -222,28 +230,31 @@ class Channel:
         key = (number, grid.num_slots, grid.num_res)
         with self._lock:
             if key not in self._cache:
-                self._cache[key] = self._find(number, grid)
+                self._cache[key] = self._load_or_make(number, grid)
                 self._held_bytes += _nbytes(self._cache[key])
             self._cache.move_to_end(key)
             while self._held_bytes > self._cache_bytes and len(self._cache) > 1:
                 self._held_bytes -= _nbytes(self._cache.popitem(last=False)[1])
             return self._cache[key]
 
-    def _find(self, number, grid):
-        """Make a block; with a store, load it, or make and save it."""
-        if self._store is None:
-            return self._make(number, grid)
+    def facts(self, number: int, grid: ResourceGrid) -> dict[str, Any]:
+        """Everything that decides block `number`, by name: blocks with equal facts are bit-identical."""
         facts = {name: getattr(self.config, name) for name in _FACTS_OF_FADES}
         facts |= {"leaky": self._leaky, "told late": self._is_told_late(), "block": [BLOCK, number]}
         facts |= {"slots": grid.num_slots, "resource elements": grid.num_res, "generator": GENERATOR}
-        facts |= {library.__name__: library.__version__ for library in (np, tf, sionna)}  # they draw, or could
+        return facts | {library.__name__: library.__version__ for library in (np, tf, sionna)}  # all three may draw
+
+    def _load_or_make(self, number, grid):
+        """Make a block; with a store, load it, or make and save it."""
+        if self._store is None:
+            return self._make(number, grid)
+        facts = self.facts(number, grid)
         stored = self._store.load(facts)
-        if stored is None:
-            made = self._make(number, grid)
-            parts = {name: part.numpy() for name, part in made._asdict().items() if not isinstance(part, tuple)}
-            self._store.save(facts, parts)
-            return made
-        return Fades(**{name: tf.constant(part) for name, part in stored.items()})
+        if stored is not None:
+            return Fades(**{name: tf.constant(part) for name, part in stored.items()})
+        made = self._make(number, grid)
+        self._store.save(facts, {name: part.numpy() for name, part in made.present().items()})
+        return made
 
     def _make(self, number, grid):
         config, age = self.config, self._age
@@ -258,23 +269,23 @@ class Channel:
             _rows(self._noise(number, grid.data_symbols), grid.num_res),
             _rows(h_pilot, None),
             _rows(self._noise(number, grid.pilot_symbols), None),
-            _rows(h_told, grid.num_res) if len(told) else (),
-            tf.constant(self._phase(number, grid.num_symbols)) if self._has_phase_noise() else (),
+            _rows(h_told, grid.num_res) if len(told) else ABSENT,
+            tf.constant(self._phase(number, grid.num_symbols)) if self._has_phase_noise() else ABSENT,
         )
 
     def _noise(self, number, symbols):
-        """Unit variance, [num_rx_ant, BLOCK, num_symbols, num_subcarriers]; that of a symbol has its own key."""
+        """Unit-variance noise, [num_rx_ant, BLOCK, num_symbols, num_subcarriers]; each symbol has its own key."""
         shape = (self.config.num_rx_ant, BLOCK, self.config.num_subcarriers, 2)
         noise = np.empty((*shape[:2], len(symbols), *shape[2:]), np.float32)
-        for place, symbol in enumerate(symbols):
+        for index, symbol in enumerate(symbols):
             key = np.random.SeedSequence((self.config.seed, _NOISE, number, int(symbol)))
-            # twice as fast as TensorFlow's own generator
+            # this generator is twice as fast as TensorFlow's own
             drawn = np.random.Generator(np.random.SFC64(key)).standard_normal(shape, np.float32)
-            np.multiply(drawn, np.float32(0.5**0.5), out=noise[:, :, place])
+            np.multiply(drawn, np.float32(0.5**0.5), out=noise[:, :, index])
         return noise.view(np.complex64)[..., 0]
 
     def _phase(self, number, num_symbols):
-        """Wiener phase [num_symbols, BLOCK, fft_size], whose steps on a symbol do not depend on how many follow."""
+        """Wiener phase [num_symbols, BLOCK, fft_size]; later symbols do not change the steps of earlier ones."""
         shape = (BLOCK, self.config.fft_size)
         keys = [_key(self.config.seed, _PHASE, number, symbol) for symbol in range(num_symbols)]
         steps = np.stack([tf.random.stateless_normal(shape, key, alg="philox").numpy() for key in keys], 1)
@@ -288,159 +299,14 @@ class Channel:
         return self.config.phase_noise_linewidth > 0
 
 
-def sum_paths(a, tau, tones: np.ndarray):
-    """Frequency response of paths, each turned by its delay.
-
-    A matrix product of real numbers, real and imaginary parts side by side: faster than one of complex ones.
-
-    Parameters
-    ----------
-    a : tf.Tensor, [num_rx_ant, num_tx_ant, num_links, num_times, num_paths], complex64
-    tau : tf.Tensor, [num_links, num_paths], or [1, num_paths] where links share their delays, [s]
-    tones : np.ndarray, [num_tones], [Hz]
-
-    Returns
-    -------
-    tf.Tensor, [num_rx_ant, num_tx_ant, num_links, num_times, num_tones], complex64
-    """
-    steering = expj(-2 * np.pi * tf.cast(tau, tf.float64)[..., None] * tones)
-    turned = tf.cast(tf.stack([steering, 1j * steering], 2), tf.complex64)
-    matrix = tf.reshape(tf.bitcast(turned, tf.float32), [-1, 2 * a.shape[-1], 2 * len(tones)])
-    rows = tf.reshape(tf.bitcast(a, tf.float32), [*a.shape[:3], -1, 2 * a.shape[-1]])
-    if tau.shape[0] == 1:
-        product = tf.reshape(rows, [-1, rows.shape[-1]]) @ matrix[0]
-    else:
-        product = rows @ matrix
-    return tf.bitcast(tf.reshape(product, [*a.shape[:3], -1, len(tones), 2]), tf.complex64)
-
-
-class MultipathFading:
-    """A 3GPP model on the subcarriers in use, from a key.
-
-    Parameters
-    ----------
-    config : LinkConfig
-    model : CDLModel, TDLModel or ScenarioModel
-    """
-
-    def __init__(self, config: LinkConfig, model: CDLModel | TDLModel | ScenarioModel):
-        self._model, self._spacing, self._symbol_duration = model, config.subcarrier_spacing, config.symbol_duration
-        self._tones = self._spacing * (config.subcarriers - config.fft_size // 2)
-        this = weakref.proxy(self)  # or the graph would keep its own owner alive
-        self._responses = tf.function(lambda *args: this.responses(*args), reduce_retracing=True, autograph=False)
-
-    def __call__(self, symbols: np.ndarray, key: np.ndarray):
-        """Frequency response, [num_rx_ant, num_tx_ant, BLOCK, num_symbols, num_subcarriers], complex64.
-
-        Parameters
-        ----------
-        symbols : np.ndarray, [num_symbols]
-            Times in OFDM symbols.
-        key : np.ndarray, [2], int64
-            Decides the draw.
-        """
-        return self.at((symbols,), key)[0]
-
-    def at(self, symbols, key: np.ndarray):
-        """Responses of one draw at several sets of times, not all of them empty."""
-        times, places = np.unique(np.concatenate(symbols), return_inverse=True)
-        groups = np.split(places, np.cumsum([len(some) for some in symbols])[:-1])
-        # TensorFlow aborts on products without rows
-        with keyed(key):
-            found = self._responses(self._times(times), [tf.constant(some) for some in groups if len(some)])
-        none, rest = found[0][:, :, :, :0], iter(found)
-        return [next(rest) if len(some) else none for some in groups]
-
-    def paths(self, symbols: np.ndarray, key: np.ndarray):
-        """What the response is made of: coefficients [..., num_paths, num_symbols] and delays [BLOCK, num_paths]."""
-        with keyed(key):
-            a, tau = self._model(BLOCK, self._times(symbols))
-        a = tf.linalg.matrix_transpose(a) / tf.cast(self._model.mean_gain**0.5, a.dtype)
-        return a, tf.cast(tf.broadcast_to(tau, [BLOCK, tau.shape[1]]), tf.float32)
-
-    def responses(self, times, groups):
-        """Responses at each of the groups of `times`, given by places in them."""
-        a, tau = self._model(BLOCK, times)
-        a = tf.transpose(a, [1, 2, 0, 3, 4]) / tf.cast(self._model.mean_gain**0.5, a.dtype)
-        return [sum_paths(tf.gather(a, places, axis=3), tau, self._tones) for places in groups]
-
-    def _times(self, symbols):
-        return tf.constant(symbols * self._symbol_duration, tf.float32)
-
-    def frequency_correlation(self, lag):
-        """See `Channel`."""
-        return self._model.frequency_correlation(self._spacing * np.asarray(lag))
-
-    def time_correlation(self, lag):
-        """See `Channel`."""
-        return self._model.time_correlation(self._symbol_duration * np.asarray(lag))
-
-
-class FlatFading:
-    """One matrix for all times and subcarriers: drawn from a key (rayleigh) or fixed (awgn).
-
-    Parameters
-    ----------
-    config : LinkConfig
-    """
-
-    def __init__(self, config: LinkConfig):
-        self._shape = (config.num_rx_ant, config.num_tx_ant, BLOCK)
-        self._num_subcarriers, self._fixed = config.num_subcarriers, config.channel == "awgn"
-
-    def __call__(self, symbols: np.ndarray, key: np.ndarray):
-        """Frequency response; see `MultipathFading`."""
-        return self.at((symbols,), key)[0]
-
-    def at(self, symbols, key: np.ndarray):
-        """Responses of one draw at several sets of times."""
-        matrix = _flat_matrix(*self._shape[:2])[..., None] if self._fixed else _complex_normal(self._shape, key)
-        return [
-            tf.broadcast_to(matrix[..., None, None], (*self._shape, len(some), self._num_subcarriers))
-            for some in symbols
-        ]
-
-    def frequency_correlation(self, lag):
-        """See `Channel`."""
-        return np.ones(np.shape(lag))
-
-    time_correlation = frequency_correlation
-
-
-def _fading_model(config):
-    family, _, profile = config.channel.partition("-")
-    if config.channel in ("awgn", "rayleigh"):
-        return FlatFading(config)
-    facts = {
-        "num_tx_ant": config.num_tx_ant,
-        "num_rx_ant": config.num_rx_ant,
-        "carrier_frequency": config.carrier_frequency,
-        "speed": config.speed,
-    }
-    if config.channel in SCENARIOS:
-        return MultipathFading(config, ScenarioModel(scenario=config.channel, direction=config.direction, **facts))
-    facts |= {"profile": profile.upper(), "delay_spread": config.delay_spread}
-    if family == "tdl":
-        return MultipathFading(config, TDLModel(**facts))
-    return MultipathFading(config, CDLModel(direction=config.direction, **facts))
-
-
-def _flat_matrix(num_rx_ant, num_tx_ant):
-    """Unit-modulus entries, orthogonal rows or columns: part of the circulant of a Zadoff-Chu sequence."""
-    n = max(num_rx_ant, num_tx_ant)
-    index = np.arange(n)
-    sequence = np.exp(-1j * np.pi * index * (index + n % 2) / n)
-    return sequence[(index[:num_rx_ant, None] - index[:num_tx_ant]) % n].astype(np.complex64)
-
-
 def _rows(parts, num_res):
     """[antennas…, BLOCK, symbols, subcarriers] to [antennas…, BLOCK, the first num_res resource elements]."""
-    *antennas, num_symbols, num_subcarriers = parts.shape
-    return tf.reshape(parts, [*antennas, num_symbols * num_subcarriers])[..., :num_res]
+    *leading, num_symbols, num_subcarriers = parts.shape
+    return tf.reshape(parts, [*leading, num_symbols * num_subcarriers])[..., :num_res]
 
 
 def _take(fades, rows):
-    """Some links of a block, or the block itself."""
+    """Some realisations of a block, or the block itself."""
     if len(rows) == BLOCK and np.array_equal(rows, np.arange(BLOCK)):
         return fades
     return tf.nest.map_structure(lambda part: tf.gather(part, rows, axis=-2), fades)
@@ -448,11 +314,6 @@ def _take(fades, rows):
 
 def _key(*numbers):
     return np.random.SeedSequence(numbers).generate_state(2, np.uint64).view(np.int64)
-
-
-def _complex_normal(shape, key):
-    pairs = tf.random.stateless_normal((*shape, 2), key, stddev=0.5**0.5, alg="philox")
-    return pairs.numpy().view(np.complex64)[..., 0]
 
 
 def _nbytes(fades):

@@ -17,6 +17,7 @@ from sionna.phy import SPEED_OF_LIGHT, config
 from sionna.phy.channel.tr38901 import CDL, TDL
 
 from phy.antennas import panel
+from phy.complex_numbers import expj
 
 
 class CDLModel:
@@ -265,8 +266,3 @@ def keyed(key):
         yield
     finally:
         config.tf_rng.state.assign(before)
-
-
-def expj(phase):
-    """Unit-modulus complex numbers."""
-    return tf.complex(tf.cos(phase), tf.sin(phase))

@@ -1,4 +1,4 @@
-"""What a link is made of: one frozen, validated record."""
+"""Options of a link: one frozen, validated record."""
 
 import math
 from dataclasses import dataclass, fields
@@ -20,15 +20,15 @@ _EXCESS_DELAY = {
     **{"tdl-a": 9.6586, "tdl-b": 4.7834, "tdl-c": 8.6523, "tdl-d": 12.525, "tdl-e": 20.6519},
     **{"cdl-a": 9.6586, "cdl-b": 4.7834, "cdl-c": 8.6523, "cdl-d": 12.525, "cdl-e": 20.6419},
 }
-# [s]; within it arrives 99 % of the ensemble's power. The delays of single drops have no bound; what comes later is
-# treated as if the prefix covered it, as in every simulation subcarrier by subcarrier.
+# [s]; 99 % of the ensemble's power arrives within it. The delays of single drops have no bound. Later power is treated
+# as if the prefix covered it, as in every simulation subcarrier by subcarrier.
 _SCENARIO_EXCESS_DELAY = {"umi": 1.8e-6, "uma": 2.2e-6, "rma": 0.42e-6}
 _CHOICES = {
     "channel": CHANNELS,
     "modulation": ("amplitude", "iq"),
     "pilots": ("kronecker", "none"),
     "estimator": ("perfect", "ls-nearest", "ls-linear", "lmmse"),
-    "recovery": (
+    "recovery": (  # the keys of phy.recovery.RECOVERIES, which loads TensorFlow; a test compares them
         *("ls", "complex-ls", "lmmse", "lmmse-unbiased", "complex-lmmse", "complex-lmmse-unbiased"),
         *("omp", "fista", "vamp"),
     ),
@@ -39,20 +39,20 @@ _CHOICES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LinkConfig:
-    """The static facts of a link. Every field is checked; an impossible value raises `ValueError` naming it.
+    """Options of a link. Every field is checked; an impossible value raises `ValueError` naming it.
 
-    Numbers of NumPy become those of Python.
+    Numbers of NumPy become numbers of Python.
 
     Attributes
     ----------
     channel : {"awgn", "rayleigh", "tdl-a" ... "tdl-e", "cdl-a" ... "cdl-e", "umi", "uma", "rma"}
-        `awgn` is a fixed matrix of unit-modulus entries with orthogonal rows or columns, `rayleigh` one i.i.d. matrix
-        per realisation, flat in time and frequency; tdl and cdl are the profiles of 3GPP TR 38.901, section 7.7; the
-        last three drop the terminal anew into a sector of that scenario for every realisation (section 7.5), with
-        path loss and shadowing taken away. All have unit gain on average over realisations.
+        `awgn` is a fixed matrix of unit-modulus entries with orthogonal rows or columns. `rayleigh` is one i.i.d.
+        matrix per realisation, flat in time and frequency. tdl and cdl are the profiles of 3GPP TR 38.901, section 7.7.
+        umi, uma and rma drop the terminal anew into a sector of that scenario for every realisation (section 7.5),
+        without path loss and shadowing. All have unit gain on average over realisations.
     num_tx_ant, num_rx_ant : int
-        Antennas. For cdl, umi, uma and rma an even number is a row of cross-polarised pairs, half a wavelength apart;
-        an odd one is vertical.
+        Numbers of antennas. For cdl, umi, uma and rma an even number is a row of cross-polarised pairs, half a
+        wavelength apart; an odd number is a row of vertical elements.
     carrier_frequency : float, [Hz]
     delay_spread : float, [s]
         RMS delay spread of the tdl and cdl profiles; umi, uma and rma draw their own.
@@ -69,32 +69,33 @@ class LinkConfig:
     modulation : {"amplitude", "iq"}
         One real code element per antenna and resource element, or two.
     phase_mask : bool
-        Multiply every symbol by a fixed unit-modulus phase that both ends know.
+        Whether every symbol is multiplied by a fixed unit-modulus phase that both ends know.
     pilots : {"kronecker", "none"}
     pilot_spacing : int
-        Every how many subcarriers in use there is a pilot; in turn they belong to the antennas. The others of a pilot
-        symbol stay silent, like the groups without data of the reference signals in 3GPP TS 38.214, section 5.1.6.2.
+        Distance of pilots, in subcarriers in use; the antennas take turns. The other subcarriers of a pilot symbol stay
+        silent, like the groups without data of the reference signals in 3GPP TS 38.214, section 5.1.6.2.
     pilot_boost_db : float, [dB]
         Energy of a pilot over that of a data resource element.
     estimator : {"perfect", "ls-nearest", "ls-linear", "lmmse"}
         `lmmse` knows the channel's delay and Doppler profile.
     csi_delay : float, [s]
-        Age of the channel estimate when it is used: what the pilots showed, or the perfect estimator was told, is that
-        much older than the data. The receiver knows what this does to the variance of its error.
+        Age of the channel estimate when it is used. The received pilots, or the channel that the perfect estimator is
+        told, are that much older than the data. The receiver knows how this raises the variance of its error.
     noise_error_db : float, [dB]
-        What the receiver takes for the noise variance, over the true one.
+        Noise variance that the receiver believes in, over the true one.
     recovery : {"ls", "lmmse", "lmmse-unbiased", the same after "complex-", "omp", "fista", "vamp"}
         `ls` solves for the real numbers that were sent (widely linear for `amplitude`). `lmmse` is the linear MMSE
-        estimate of codes with unit power, `lmmse-unbiased` the same without its shrinkage; with a `CodePrior` they are
-        those of its mean and covariance. `complex-ls`, `complex-lmmse` and `complex-lmmse-unbiased` take what was sent
-        for complex symbols of the same power, and keep the real part for `amplitude`. `omp`, `fista` and `vamp` look
-        for codes that are sparse, in the basis of a `CodePrior` or, without one, in their own coordinates. All but
-        least squares work for any number of antennas.
+        estimate of codes with unit power, `lmmse-unbiased` the same without its shrinkage. With a `CodePrior` both use
+        its mean and covariance. `complex-ls`, `complex-lmmse` and `complex-lmmse-unbiased` assume complex symbols of
+        the same power, and keep the real part for `amplitude`. `omp`, `fista` and `vamp` look for codes that are sparse
+        in the basis of a `CodePrior` or, without one, in their own coordinates. All but least squares work for any
+        number of antennas.
     direction : {"uplink", "downlink"}
-        Which end carries which 3GPP antenna pattern; in the uplink the sensor is the mobile terminal.
+        Direction of the link. It decides the 3GPP antenna pattern of each end; in the uplink the sensor is the mobile
+        terminal.
     dac_bits, adc_bits : int or None
-        Resolution of the converters for each of in-phase and quadrature; None converts without error. Their range
-        suits a Gaussian signal of the mean power.
+        Resolution of the converters, for in-phase and quadrature each; None converts without error. Their range suits
+        a Gaussian signal of the mean power.
     tx_iq_imbalance, rx_iq_imbalance : tuple of two floats, [dB], [degrees]
         Difference of gain and phase between the branches of modulator and demodulator.
     clipping_db : float or None, [dB]
@@ -102,15 +103,15 @@ class LinkConfig:
     pa_backoff_db : float or None, [dB]
         Saturation power of the Rapp amplifiers over the mean power at their input; their gain is one for small signals.
     pa_smoothness : float
-        Of Rapp's curve; large values clip.
+        Smoothness of Rapp's curve; large values clip.
     carrier_frequency_offset : float, [Hz]
-        Of the receiver's oscillator after synchronisation.
+        Frequency offset of the receiver's oscillator after synchronisation.
     phase_noise_linewidth : float, [Hz]
-        Of the receiver's free-running oscillator.
+        Linewidth of the receiver's free-running oscillator.
     seed : int
-        With the realisation's number it decides fades and noise.
+        Seed of fades and noise, together with the number of a realisation.
     precision : {"single", "double"}
-        Of the signal processing; the fades are the same in both.
+        Precision of the signal processing; the fades are the same in both.
     """
 
     __pydantic_config__: ClassVar = {
@@ -185,8 +186,13 @@ class LinkConfig:
         return 1 / self.subcarrier_spacing + self.cyclic_prefix_duration
 
     @property
+    def has_noisy_estimate(self) -> bool:
+        """Whether the error of the channel estimate is independent of the channel, as for least squares."""
+        return self.estimator in ("ls-nearest", "ls-linear")
+
+    @property
     def reals_per_re(self) -> int:
-        """Real code elements on one resource element, all antennas together."""
+        """Number of real code elements on one resource element, all antennas together."""
         return self.num_tx_ant * (2 if self.modulation == "iq" else 1)
 
     def _check_kinds(self):
@@ -286,7 +292,7 @@ class LinkConfig:
 
 
 def _plain(value):
-    """Numbers of NumPy as those of Python, in tuples too."""
+    """Numbers of NumPy as numbers of Python, in tuples too."""
     if isinstance(value, tuple):
         return tuple(map(_plain, value))
     return value.item() if isinstance(value, np.generic) else value

@@ -7,13 +7,13 @@ import numpy as np
 import tensorflow as tf
 from sionna.phy.mapping import Demapper, Mapper
 
-from phy.analog_link import CACHE_BYTES, check_snr_db
-from phy.channel import Channel, Fades
+from phy.channel import CACHE_BYTES, Channel, Fades
 from phy.config import LinkConfig
 from phy.estimation import Sounding
+from phy.graphs import graph
 from phy.impairments import Receiver, Transmitter
 from phy.ledger import Ledger, grid_ledger
-from phy.noise import snr_db_to_no
+from phy.noise import check_snr_db, snr_db_to_no
 from phy.recovery import LinearRecovery
 from phy.resource_grid import ResourceGrid
 from phy.transport_block import MAX_RATE, MIN_RATE, TransportCoder, TransportFormat
@@ -199,7 +199,7 @@ class BitTransmission:
             num_kept=reals,
             prior_variance=1 / reals,
             kind="lmmse-unbiased",
-            noisy_channel=config.estimator in ("ls-nearest", "ls-linear"),
+            noisy_channel=config.has_noisy_estimate,
         )
         self.transmit = Transmitter(config, self._num_streams)
         self._receiver = Receiver(config, grid.data_symbols)
@@ -210,13 +210,13 @@ class BitTransmission:
             channel.signature(grid),
         ]
         this = weakref.proxy(self)  # or the graph would keep its own owner, and with it the cached fades, alive
-        self._compiled = tf.function(lambda *args: this.call(*args), input_signature=signature, autograph=False)
+        self._chain = graph(lambda *args: this.call(*args), signature=signature)
 
     def __call__(self, payloads: list[bytes], snr_db: np.ndarray, numbers: np.ndarray) -> list[bytes | None]:
         """Encode, send, decode."""
         fades = self.channel.fades(numbers, self.grid)
         no = snr_db_to_no(snr_db, self._complex.real_dtype)
-        llr = self._compiled(self._coder.encode(payloads), no, tf.nest.map_structure(tf.convert_to_tensor, fades))
+        llr = self._chain(self._coder.encode(payloads), no, tf.nest.map_structure(tf.convert_to_tensor, fades))
         return self._coder.decode(llr)
 
     def call(self, bits, no, fades: Fades):
@@ -227,7 +227,7 @@ class BitTransmission:
         x = self.transmit(self.map_bits(bits))  # [num_streams, batch, num_res]
         y = self._receiver(self.channel(x, fades, no), fades.phase, no)  # [num_rx_ant, batch, num_res]
         h_hat, err_var = self.estimate(fades, no)
-        reals, variance = self._recovery(y, h_hat[:, sending], err_var[sending], self._noise_error * no)
+        reals, variance = self._recovery(y, h_hat[:, :, sending], err_var[sending], self._noise_error * no)
         return self.read_bits(reals, variance)
 
     def map_bits(self, bits):

@@ -1,11 +1,12 @@
-"""Channel estimates at the data from pilots, and the variance of their error."""
+"""Channel estimates at the data, from pilots, and the variance of their error."""
 
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from phy.impairments import Receiver, Transmitter
+from phy.complex_numbers import to_complex
+from phy.impairments import Receiver, Transmitter, transmitter_leaks
 from phy.pilots import pilot_antenna, pilot_combs, pilot_sequence
 
 
@@ -35,8 +36,8 @@ class LSEstimator:
 
     .. math:: N_0 \|w\|^2 / E + 1 - 2 \operatorname{Re}(w^T r^*) + w^T R w
 
-    where R and r are the channel's correlations among the pilots and with the target: noise, and what interpolation
-    and age miss.
+    where R and r are the channel's correlations among the pilots and with the target. The first term is noise, the
+    others are the error of interpolation and age.
 
     Parameters
     ----------
@@ -44,23 +45,26 @@ class LSEstimator:
     weights : callable
         `linear_weights` or `nearest_weights`.
     channel : Channel
-        For its correlations.
+        Source of the correlations.
     pilots : np.ndarray, [num_pilot_symbols, num_subcarriers], complex
-        Of one energy where they are not zero.
+        Pilots of one energy, or zero.
     combs : list of np.ndarray
-        Places of each antenna's pilots among the subcarriers in use.
+        Indices of each antenna's pilots among the subcarriers in use.
     age : float
-        OFDM symbols that the estimate waits until it is used.
+        Age of the estimate when it is used, in OFDM symbols.
     dtype : tf.DType, complex
+    turn : tf.Tensor, [num_tx_ant, 1, num_res], complex, optional
+        Phases that the data meets before the channel; the estimate includes them.
     """
 
-    def __init__(self, *, grid, weights, channel, pilots, combs, age, dtype):
+    def __init__(self, *, grid, weights, channel, pilots, combs, age, dtype, turn=None):
+        self._turn = turn
         self._num_res, self._num_pilot_symbols = grid.num_res, len(grid.pilot_symbols)
         energy, self._inverse = _inverse(pilots, dtype)
         subcarriers, symbols = grid.subcarriers, grid.data_symbols
         in_time = weights(symbols, grid.pilot_symbols)
         in_frequency = [weights(subcarriers, subcarriers[comb]) for comb in combs]
-        length = max(map(len, combs))  # shorter combs are filled up with pilots that have no weight
+        length = max(map(len, combs))  # pilots without weight fill up the shorter combs
         self._sounded = np.stack([np.pad(comb, (0, length - len(comb)), mode="edge") for comb in combs])
         spread = [np.pad(w.T, ((0, length - len(comb)), (0, 0))) for w, comb in zip(in_frequency, combs, strict=True)]
         self._in_frequency = tf.constant(np.stack(spread), dtype.real_dtype)  # [num_tx_ant, length, num_subcarriers]
@@ -80,37 +84,34 @@ class LSEstimator:
             for part in (noise, missed)
         )
 
-    def __call__(self, y_pilot, no, turn=None):
+    def __call__(self, y_pilot, no):
         """Estimate the channel on the data resource elements.
 
         Parameters
         ----------
         y_pilot : tf.Tensor, [num_rx_ant, batch, num_pilots], complex
         no : tf.Tensor, [batch, 1], real
-        turn : tf.Tensor, [num_tx_ant, 1, num_res], complex, optional
-            Phases that the data meets before the channel; the estimate includes them.
 
         Returns
         -------
-        h_hat : tf.Tensor, [num_rx_ant, num_tx_ant, batch, num_res], complex
+        h_hat : tf.Tensor, [batch, num_rx_ant, num_tx_ant, num_res], complex
         err_var : tf.Tensor, [num_tx_ant, batch, num_res], real
         """
         num_rx_ant, batch = y_pilot.shape[0], tf.shape(y_pilot)[1]
-        # the batch comes first up to the end, so that the matrices of an example lie close together in memory
+        # the batch comes first: the matrices of an example then lie close together in memory
         at_pilots = tf.transpose(y_pilot * self._inverse, [1, 0, 2])
         at_pilots = tf.reshape(at_pilots, [batch * num_rx_ant * self._num_pilot_symbols, -1])
         own = tf.transpose(tf.gather(at_pilots, self._sounded, axis=1), [1, 0, 2])  # [num_tx_ant, …, length]
         parts = [self._interpolate(part, batch, num_rx_ant) for part in (tf.math.real(own), tf.math.imag(own))]
         h_hat = tf.complex(*parts)  # [batch, num_rx_ant, num_tx_ant, num_data_symbols, num_subcarriers]
-        if turn is not None:
+        if self._turn is not None:
             missing = h_hat.shape[3] * h_hat.shape[4] - self._num_res
-            h_hat *= tf.reshape(tf.pad(turn[:, 0], [[0, 0], [0, missing]]), h_hat.shape[2:])
+            h_hat *= tf.reshape(tf.pad(self._turn[:, 0], [[0, 0], [0, missing]]), h_hat.shape[2:])
         h_hat = tf.reshape(h_hat, [batch, num_rx_ant, h_hat.shape[2], -1])[..., : self._num_res]
-        h_hat = tf.transpose(h_hat, [1, 2, 0, 3])
         return h_hat, no * self._noise + self._missed
 
     def _interpolate(self, own, batch, num_rx_ant):
-        """Real or imaginary part of the estimate in whole OFDM symbols, from that at the pilots."""
+        """Real or imaginary part of the estimate in whole OFDM symbols, from the same part at the pilots."""
         rows = own @ self._in_frequency
         rows = tf.reshape(rows, [rows.shape[0], batch, num_rx_ant, self._num_pilot_symbols, rows.shape[2]])
         rows = tf.transpose(rows, [1, 2, 0, 3, 4])  # [batch, num_rx_ant, num_tx_ant, num_pilot_symbols, …]
@@ -122,7 +123,7 @@ class LSEstimator:
 
 
 def _pick(rows, symbols):
-    """Pilot symbols for the data symbols; the same for all within a slot, where broadcasting costs no gather."""
+    """Rows of the pilot symbol for each data symbol; within a slot it is one for all, and needs no gather."""
     if np.all(symbols == symbols[0]):
         return rows[:, :, :, symbols[0], None]
     return tf.gather(rows, symbols, axis=3)
@@ -137,17 +138,18 @@ class LMMSEEstimator:
     .. math:: \hat h = r U (\Lambda + N_0 / E)^{-1} U^H \hat h_p, \qquad
         \sigma^2 = 1 - \sum_i |(r U)_i|^2 / (\lambda_i + N_0 / E)
 
-    so that the noise variance of an example enters in one division and the products stay small.
+    The noise variance of an example enters in one division only, and the products stay small.
 
     Parameters
     ----------
-    grid, channel, pilots, combs, age, dtype : see `LSEstimator`
+    grid, channel, pilots, combs, age, dtype, turn : see `LSEstimator`
 
     Source: O. Edfors et al., "OFDM channel estimation by singular value decomposition", IEEE Trans. Commun. 46(7),
     1998.
     """
 
-    def __init__(self, *, grid, channel, pilots, combs, age, dtype):
+    def __init__(self, *, grid, channel, pilots, combs, age, dtype, turn=None):
+        self._turn = turn
         self._num_res, self._num_pilot_symbols, self._combs = grid.num_res, len(grid.pilot_symbols), combs
         self._energy, self._inverse = _inverse(pilots, dtype)
         time = _Eigen(grid.data_symbols + age, grid.pilot_symbols, channel.time_correlation, dtype)
@@ -155,7 +157,7 @@ class LMMSEEstimator:
         frequency = [_Eigen(tones, tones[comb], channel.frequency_correlation, dtype) for comb in combs]
         self._time, self._frequency = time, frequency
 
-    def __call__(self, y_pilot, no, turn=None):
+    def __call__(self, y_pilot, no):
         """Estimate the channel on the data resource elements; arguments and results as for `LSEstimator`."""
         num_rx_ant, batch = y_pilot.shape[0], tf.shape(y_pilot)[1]
         at_pilots = tf.reshape(y_pilot * self._inverse, [num_rx_ant, batch, self._num_pilot_symbols, -1])
@@ -165,15 +167,15 @@ class LMMSEEstimator:
                 self._time.values[:, None] * frequency.values + no[..., None] / self._energy
             )  # [batch, times, frequencies]
             modes = self._time.analysis @ (tf.gather(at_pilots, comb, axis=3) @ frequency.analysis_t)
-            h = self._time.synthesis @ (modes * tf.cast(weight, modes.dtype)) @ frequency.synthesis_t
+            h = self._time.synthesis @ (modes * to_complex(weight)) @ frequency.synthesis_t
             explained = self._time.power @ weight @ frequency.power_t
             h_hat.append(tf.reshape(h, [num_rx_ant, batch, -1])[:, :, : self._num_res])
             err_var.append(1 - tf.reshape(explained, [batch, -1])[:, : self._num_res])
-        return _turned(tf.stack(h_hat, 1), turn), tf.maximum(tf.stack(err_var, 0), 0)
+        return _batch_first(tf.stack(h_hat, 1), self._turn), tf.maximum(tf.stack(err_var, 0), 0)
 
 
 class _Eigen:
-    """One axis of `LMMSEEstimator`: to the eigenvectors of the pilots' correlation, and from there to the targets."""
+    """One axis of `LMMSEEstimator`: onto the eigenvectors of the pilots' correlation, and from there to the targets."""
 
     def __init__(self, targets, pilots, correlation, dtype):
         values, vectors = np.linalg.eigh(correlation(pilots[:, None] - pilots))
@@ -185,78 +187,83 @@ class _Eigen:
         self.power, self.power_t = (tf.constant(m, dtype.real_dtype) for m in (power, power.T))
 
 
-def _turned(h, turn):
-    return h if turn is None else h * turn
+def _batch_first(h, turn):
+    """Turn [num_rx_ant, num_tx_ant, batch, num_res] by the phases of the data, and bring the batch to the front."""
+    return tf.transpose(h if turn is None else h * turn, [2, 0, 1, 3])
 
 
 def _inverse(pilots, dtype):
-    """Energy of the pilots, and what a received one is multiplied by to have the channel; zero where there is none."""
+    """Energy of the pilots, and the factors that turn received ones into the channel; zero for pilots that are zero."""
     energy = float(np.abs(pilots).max() ** 2) if pilots.size else 1.0
     return energy, tf.constant(pilots.conj().ravel() / energy, dtype)
 
 
 class Sounding:
-    """Pilots over the channel and what the receiver makes of them.
+    """Pilots over the channel, and the channel estimate that the receiver makes of them.
 
     Parameters
     ----------
     config : LinkConfig
-        Its `estimator` says how.
+        Its `estimator` names the method.
     channel : Channel
     grid : ResourceGrid
+    turn : tf.Tensor, optional
+        See `LSEstimator`.
 
     Attributes
     ----------
     pilots : tf.Tensor, [num_pilots], complex
     """
 
-    def __init__(self, *, config, channel, grid):
-        self._channel, self._estimator = channel, None
+    def __init__(self, *, config, channel, grid, turn=None):
+        self._channel, self._turn, self._estimator = channel, turn, None
         dtype = tf.complex64 if config.precision == "single" else tf.complex128
         pilots, age = pilot_sequence(config, grid), config.csi_delay / config.symbol_duration
         self.pilots = tf.constant(pilots.ravel(), dtype)
-        self._sent = self._leave(config, Transmitter(config))
+        self._sent = self._leave_antennas(config)
         self._receive = Receiver(config, grid.pilot_symbols)
         self._noise_error = 10 ** (config.noise_error_db / 10)
+        self._is_told_late = age > 0
         self._told_variance = float(2 * (1 - np.real(channel.time_correlation(np.array(age))))) if age else 0.0
-        facts = {"grid": grid, "channel": channel, "pilots": pilots, "age": age, "dtype": dtype}
+        options = {"grid": grid, "channel": channel, "pilots": pilots, "age": age, "dtype": dtype, "turn": turn}
         if config.estimator == "lmmse":
-            self._estimator = LMMSEEstimator(combs=pilot_combs(config), **facts)
+            self._estimator = LMMSEEstimator(combs=pilot_combs(config), **options)
         elif config.estimator != "perfect":
             weights = linear_weights if config.estimator == "ls-linear" else nearest_weights
-            self._estimator = LSEstimator(combs=pilot_combs(config), weights=weights, **facts)
+            self._estimator = LSEstimator(combs=pilot_combs(config), weights=weights, **options)
 
-    def __call__(self, fades, no, turn=None):
+    def __call__(self, fades, no):
         """Estimate the channel at the data from received pilots, with its error variance; or be told the channel.
 
         Parameters
         ----------
         fades : Fades of tf.Tensor
         no : tf.Tensor, [batch, 1], real
-            The true one; the estimator believes in `noise_error_db` more.
-        turn : see `LSEstimator`
+            True noise variance; the estimator takes it for `noise_error_db` more.
 
         Returns
         -------
         h_hat, err_var : see `LSEstimator`
         """
         if self._estimator is None:
-            told = fades.h if isinstance(fades.h_told, tuple) else fades.h_told
-            return _turned(told, turn), tf.fill(tf.shape(told)[1:], tf.constant(self._told_variance, no.dtype))
+            told = fades.h_told if self._is_told_late else fades.h
+            return _batch_first(told, self._turn), tf.fill(
+                tf.shape(told)[1:], tf.constant(self._told_variance, no.dtype)
+            )
         y_pilot = self._receive(self._channel.sound(self._sent, fades, no), fades.phase, no)
-        return self._estimator(y_pilot, self._noise_error * no, turn)
+        return self._estimator(y_pilot, self._noise_error * no)
 
-    def _leave(self, config, transmit):
+    def _leave_antennas(self, config):
         """Pilots as the antennas send them, [num_pilots], or [num_tx_ant, 1, num_pilots] if they leak."""
-        if not transmit.active:
+        if not transmitter_leaks(config):
             return self.pilots
         antenna = pilot_antenna(config.num_tx_ant, config.num_subcarriers, config.pilot_spacing)
         own = np.tile(antenna, len(self.pilots) // len(antenna)) == np.arange(config.num_tx_ant)[:, None, None]
-        return transmit(self.pilots * own.astype(self.pilots.dtype.as_numpy_dtype))
+        return Transmitter(config)(self.pilots * own.astype(self.pilots.dtype.as_numpy_dtype))
 
 
 class _Moments(NamedTuple):
-    """Of one axis: |w|², w^T r* and w^T R w. Those of the grid are products over both axes."""
+    """|w|², w^T r* and w^T R w of one axis; those of the grid are products over both axes."""
 
     noise: np.ndarray
     cross: np.ndarray

@@ -1,9 +1,9 @@
-"""What radio hardware does to the waveform: stages between the grid and the antennas, each off until asked for.
+"""Radio hardware: stages between the grid and the antennas, each off by default.
 
 Transmitter: DAC, I/Q modulator, clipping, power amplifier. Receiver: oscillator (frequency offset and phase noise), I/Q
-demodulator, ADC. With a cyclic prefix that covers the channel, the useful part of an OFDM symbol is periodic also after
-stages without memory, so that each symbol is simulated by its useful part alone. Every scale is a constant of the
-configuration; none is taken from the signal of an example.
+demodulator, ADC. A stage without memory leaves the useful part of an OFDM symbol periodic, as long as the cyclic prefix
+covers the channel. The useful part alone is therefore simulated. Every scale is a constant of the configuration; none
+is taken from the signal of an example.
 """
 
 import math
@@ -13,6 +13,7 @@ import tensorflow as tf
 from scipy.optimize import fminbound
 from scipy.stats import norm
 
+from phy.complex_numbers import to_complex
 from phy.config import LinkConfig
 
 OVERSAMPLING = 4  # of the waveform that is clipped, amplified or metered
@@ -23,21 +24,24 @@ class Modulator:
 
     .. math:: w_n = \frac{1}{\sqrt{N}} \sum_k x_k e^{2 \pi i k n / (L N)}, \qquad n = 0 \ldots L N - 1
 
-    so that the mean power of the samples is :math:`\sum_k |x_k|^2 / N` for any oversampling L.
+    The mean power of the samples is :math:`\sum_k |x_k|^2 / N` for any oversampling L.
 
     Parameters
     ----------
-    config : LinkConfig
-        For `fft_size` N and the subcarriers in use.
+    subcarriers : np.ndarray, [num_subcarriers]
+        Indices in use, within 0 … fft_size - 1; fft_size // 2 is at the carrier frequency.
+    fft_size : int
+        Number N of subcarriers.
     oversampling : int
+        Factor L.
     """
 
-    def __init__(self, config: LinkConfig, oversampling: int = OVERSAMPLING):
-        self._size = oversampling * config.fft_size
-        self._bins = (config.subcarriers - config.fft_size // 2) % self._size
+    def __init__(self, subcarriers: np.ndarray, fft_size: int, oversampling: int = OVERSAMPLING):
+        self._size = oversampling * fft_size
+        self._bins = (subcarriers - fft_size // 2) % self._size
         self._sources = np.full(self._size, len(self._bins))  # the column of zeros
         self._sources[self._bins] = np.arange(len(self._bins))
-        self._scale = self._size / math.sqrt(config.fft_size)
+        self._scale = self._size / math.sqrt(fft_size)
 
     def __call__(self, x):
         """Waveform [..., L * fft_size] of the subcarriers `x` [..., num_subcarriers], complex."""
@@ -45,7 +49,7 @@ class Modulator:
         return tf.signal.ifft(tf.gather(tf.pad(x, zero), self._sources, axis=-1)) * tf.cast(self._scale, x.dtype)
 
     def demodulate(self, waveform):
-        """Subcarriers in use of a waveform; what falls beside them is lost."""
+        """Subcarriers in use of a waveform; the power beside them is dropped."""
         return tf.gather(tf.signal.fft(waveform), self._bins, axis=-1) / tf.cast(self._scale, waveform.dtype)
 
 
@@ -58,32 +62,22 @@ class Transmitter:
     ----------
     config : LinkConfig
     num_antennas : int, optional
-        That share the power on data symbols; None: `num_tx_ant`.
+        Antennas that share the transmit power; defaults to `num_tx_ant`.
     """
 
     def __init__(self, config: LinkConfig, num_antennas: int | None = None):
         rms = math.sqrt(config.num_subcarriers / config.fft_size / (num_antennas or config.num_tx_ant))
-        digital, analog = [], []
-        if config.dac_bits is not None:
-            full_scale = rms / math.sqrt(2) * quantizer_loading(config.dac_bits)
-            digital.append(lambda w: quantize(w, config.dac_bits, full_scale))
-        if any(config.tx_iq_imbalance):
-            analog.append(lambda w: iq_imbalance(w, *config.tx_iq_imbalance))
-        if config.clipping_db is not None:
-            analog.append(lambda w: clip(w, rms * _amplitude(config.clipping_db)))
-        if config.pa_backoff_db is not None:
-            analog.append(lambda w: rapp(w, rms * _amplitude(config.pa_backoff_db), config.pa_smoothness))
         self._num_subcarriers = config.num_subcarriers
         self._chains = [
-            (Modulator(config, rate), chain) for rate, chain in ((1, digital), (OVERSAMPLING, analog)) if chain
+            (Modulator(config.subcarriers, config.fft_size, oversampling), stages)
+            for oversampling, makers in _TRANSMITTER
+            if (stages := _stages_in_use(makers, config, rms))
         ]
-        self.active = bool(self._chains)
 
     def __call__(self, x):
-        """What antennas send of the symbols `x` [..., num_res] that fill a grid subcarriers first."""
+        """Signals that the antennas send for the symbols `x` [..., num_res], which fill a grid subcarriers first."""
         for modulator, stages in self._chains:
-            symbols = ofdm_symbols(x, self._num_subcarriers)
-            waveform = modulator(symbols)
+            waveform = modulator(ofdm_symbols(x, self._num_subcarriers))
             for stage in stages:
                 waveform = stage(waveform)
             x = _resources(modulator.demodulate(waveform), x)
@@ -101,50 +95,112 @@ class Receiver:
     """
 
     def __init__(self, config: LinkConfig, symbols: np.ndarray):
-        self._config, self._symbols = config, symbols
-        self._oscillates = config.carrier_frequency_offset != 0 or config.phase_noise_linewidth > 0
-        self.active = self._oscillates or any(config.rx_iq_imbalance) or config.adc_bits is not None
-        self._modulator = Modulator(config, 1)
-        start = symbols[:, None] * config.symbol_duration
-        sample = np.arange(config.fft_size) / (config.fft_size * config.subcarrier_spacing)
-        turns = config.carrier_frequency_offset * (start + sample)  # [num_symbols, fft_size]
-        self._turn = 2 * np.pi * np.mod(turns, 1)
-        self._rms = math.sqrt(config.num_subcarriers / config.fft_size)
+        rms = math.sqrt(config.num_subcarriers / config.fft_size)
+        self._num_subcarriers = config.num_subcarriers
+        self._modulator = Modulator(config.subcarriers, config.fft_size, 1)
+        self._stages = _stages_in_use(_RECEIVER, config, symbols, rms)
 
     def __call__(self, y, phase, no):
-        """What the receiver makes of `y`.
+        """Signals behind the receiver's hardware.
 
         Parameters
         ----------
         y : tf.Tensor, [num_rx_ant, batch, num_res], complex
         phase : tf.Tensor, [num_all_symbols, batch, fft_size], real, [rad]
-            Phase noise on all OFDM symbols of the grid, those that are not received too; () where there is none.
+            Phase noise on all OFDM symbols of the grid, received or not; `ABSENT` without phase noise.
         no : tf.Tensor, [batch, 1], real
-            The ADC's gain control knows the mean power, 1 + no at each antenna, not that of a fade.
+            Noise variance. The ADC's gain control knows the mean power 1 + no at each antenna, not that of a fade.
         """
-        if not self.active:
+        if not self._stages:
             return y
-        config = self._config
         # [num_rx_ant, batch, num_symbols, fft_size]
-        waveform = self._modulator(ofdm_symbols(y, config.num_subcarriers))
-        if self._oscillates:
-            turn = tf.constant(self._turn, no.dtype)
-            if config.phase_noise_linewidth > 0:
-                turn += tf.cast(tf.transpose(tf.gather(phase, self._symbols), [1, 0, 2]), no.dtype)
-            waveform *= tf.complex(tf.cos(turn), tf.sin(turn))
-        if any(config.rx_iq_imbalance):
-            waveform = iq_imbalance(waveform, *config.rx_iq_imbalance)
-        if config.adc_bits is not None:
-            loading = self._rms / math.sqrt(2) * quantizer_loading(config.adc_bits)
-            waveform = quantize(waveform, config.adc_bits, loading * tf.sqrt(1 + no)[..., None])
+        waveform = self._modulator(ofdm_symbols(y, self._num_subcarriers))
+        for stage in self._stages:
+            waveform = stage(waveform, phase, no)
         return _resources(self._modulator.demodulate(waveform), y)
+
+
+def transmitter_leaks(config: LinkConfig) -> bool:
+    """Whether a stage of the transmitter is on: antennas then leak beside the subcarriers that they send on."""
+    return any(_stages_in_use(makers, config, 1.0) for _, makers in _TRANSMITTER)
+
+
+# Makers of stages. Each returns None if the config leaves its stage out. A stage of the transmitter maps a waveform
+# [num_tx_ant, batch, num_symbols, samples]. One of the receiver also takes `phase` and `no`, as `Receiver` does.
+
+
+def _dac(config, rms):
+    if config.dac_bits is None:
+        return None
+    full_scale = rms / math.sqrt(2) * quantizer_loading(config.dac_bits)
+    return lambda waveform: quantize(waveform, config.dac_bits, full_scale)
+
+
+def _iq_modulator(config, rms):
+    if not any(config.tx_iq_imbalance):
+        return None
+    return lambda waveform: iq_imbalance(waveform, *config.tx_iq_imbalance)
+
+
+def _clipper(config, rms):
+    if config.clipping_db is None:
+        return None
+    return lambda waveform: clip(waveform, rms * _amplitude(config.clipping_db))
+
+
+def _amplifier(config, rms):
+    if config.pa_backoff_db is None:
+        return None
+    return lambda waveform: rapp(waveform, rms * _amplitude(config.pa_backoff_db), config.pa_smoothness)
+
+
+def _oscillator(config, symbols, rms):
+    is_noisy = config.phase_noise_linewidth > 0
+    if config.carrier_frequency_offset == 0 and not is_noisy:
+        return None
+    start = symbols[:, None] * config.symbol_duration
+    sample = np.arange(config.fft_size) / (config.fft_size * config.subcarrier_spacing)
+    turns = config.carrier_frequency_offset * (start + sample)  # [num_symbols, fft_size]
+    offset = 2 * np.pi * np.mod(turns, 1)
+
+    def turn(waveform, phase, no):
+        angle = tf.constant(offset, no.dtype)
+        if is_noisy:
+            angle += tf.cast(tf.transpose(tf.gather(phase, symbols), [1, 0, 2]), no.dtype)
+        return waveform * tf.complex(tf.cos(angle), tf.sin(angle))
+
+    return turn
+
+
+def _iq_demodulator(config, symbols, rms):
+    if not any(config.rx_iq_imbalance):
+        return None
+    return lambda waveform, phase, no: iq_imbalance(waveform, *config.rx_iq_imbalance)
+
+
+def _adc(config, symbols, rms):
+    if config.adc_bits is None:
+        return None
+    loading = rms / math.sqrt(2) * quantizer_loading(config.adc_bits)
+    return lambda waveform, phase, no: quantize(waveform, config.adc_bits, loading * tf.sqrt(1 + no)[..., None])
+
+
+_TRANSMITTER = (  # makers by the oversampling of the waveform, in the order of the signal
+    (1, (_dac,)),
+    (OVERSAMPLING, (_iq_modulator, _clipper, _amplifier)),
+)
+_RECEIVER = (_oscillator, _iq_demodulator, _adc)
+
+
+def _stages_in_use(makers, *options):
+    return [stage for make in makers if (stage := make(*options)) is not None]
 
 
 def phase_noise_steps(config: LinkConfig) -> np.ndarray:
     r"""Standard deviations [rad] of the steps of the oscillator's phase within an OFDM symbol, [fft_size].
 
     A free-running oscillator of linewidth :math:`\beta` has a Wiener phase, :math:`\operatorname{E}(\phi(t + \tau) -
-    \phi(t))^2 = 2 \pi \beta |\tau|`. The first step leads over the cyclic prefix to the first sample.
+    \phi(t))^2 = 2 \pi \beta |\tau|`. The first step spans the cyclic prefix, up to the first sample.
 
     Source: L. Tomba, "On the effect of Wiener phase noise in OFDM systems", IEEE Trans. Commun. 46(5), 1998.
     """
@@ -162,14 +218,14 @@ def rapp(waveform, saturation, smoothness):
     Source: C. Rapp, "Effects of HPA-nonlinearity on a 4-DPSK/OFDM-signal", 2nd European Conf. Satellite Commun., 1991.
     """
     power = tf.math.real(waveform * tf.math.conj(waveform)) / saturation**2
-    above = tf.maximum(power, 1)  # what is above saturation is divided out first, so that no power of it overflows
+    above = tf.maximum(power, 1)  # divided out first, or its powers would overflow
     bend = (1 + (power / above**2) ** smoothness) ** (-0.5 / smoothness)
-    return waveform * tf.cast(bend / tf.sqrt(above), waveform.dtype)
+    return waveform * to_complex(bend / tf.sqrt(above))
 
 
 def clip(waveform, level):
     """Limit the envelope to `level` and keep the phase."""
-    return waveform * tf.cast(level / tf.maximum(tf.abs(waveform), level), waveform.dtype)
+    return waveform * to_complex(level / tf.maximum(tf.abs(waveform), level))
 
 
 def iq_imbalance(waveform, gain_db, phase_deg):
@@ -203,14 +259,14 @@ def quantize(waveform, bits, full_scale):
 
 
 def quantizer_loading(bits: int) -> float:
-    """Full scale over standard deviation that serves a Gaussian signal best."""
+    """Full scale over standard deviation with the least distortion of a Gaussian signal."""
     return float(fminbound(lambda full: quantizer_distortion(bits, full), 0.5, 9.0))
 
 
 def quantizer_distortion(bits: int, full_scale: float) -> float:
     r"""Mean squared error of a quantiser of 2^bits steps over ±full_scale for a standard normal signal.
 
-    The exact sum over the steps, of which :math:`\Delta^2 / 12` plus the overload is the limit of many bits.
+    The sum over the steps is exact. For many bits it tends to :math:`\Delta^2 / 12` plus the overload.
     """
     edges = np.linspace(-full_scale, full_scale, 2**bits + 1)
     level = (edges[1:] + edges[:-1]) / 2
@@ -232,11 +288,11 @@ def ccdf(values, levels) -> np.ndarray:
 
 
 def evm(received, sent):
-    r"""Error vector magnitude over all elements, after the complex gain that fits best, as standards measure it.
+    r"""Error vector magnitude over all elements, after the best complex gain, as standards define it.
 
     .. math:: \sqrt{1 / \rho - 1}, \qquad \rho = |\langle x, y \rangle|^2 / (\|x\|^2 \|y\|^2)
 
-    relative to the part of `received` that is a multiple of `sent`; multiply by 100 for per cent.
+    It is relative to the part of `received` that is a multiple of `sent`. Multiply it by 100 for per cent.
     """
     cross = tf.reduce_sum(tf.math.conj(sent) * received)
     energies = [tf.reduce_sum(tf.math.real(part * tf.math.conj(part))) for part in (sent, received)]
@@ -249,7 +305,7 @@ def _amplitude(db):
 
 
 def ofdm_symbols(x, num_subcarriers):
-    """[..., num_res] to whole OFDM symbols [..., num_symbols, num_subcarriers]; the last one may end empty."""
+    """[..., num_res] to whole OFDM symbols [..., num_symbols, num_subcarriers]; zeros fill the last one."""
     missing = -x.shape[-1] % num_subcarriers
     rows = tf.pad(x, [[0, 0]] * (x.shape.rank - 1) + [[0, missing]])
     return tf.reshape(rows, [*_leading(x), (x.shape[-1] + missing) // num_subcarriers, num_subcarriers])

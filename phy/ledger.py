@@ -1,6 +1,6 @@
 """What a transmission costs: every resource element, the energy and the time."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from phy.resource_grid import ResourceGrid
 
@@ -60,12 +60,8 @@ class Ledger:
 
     @property
     def channel_uses(self) -> int:
-        """Complex channel uses that are spent: data and pilots. A real channel use is half a complex one."""
+        """Complex channel uses of data and pilots; a real channel use is half a complex one."""
         return self.data_res + self.pilot_res
-
-    def as_dict(self) -> dict:
-        """All entries by name."""
-        return asdict(self)
 
 
 def grid_ledger(grid: ResourceGrid, *, data_energy: float, **carried: int) -> Ledger:

@@ -1,18 +1,43 @@
-r"""One definition of SNR and its conversions.
+r"""One definition of SNR, and its conversions.
 
 `snr_db` is the average received signal power per resource element and receive antenna over the noise variance `no` of
-a complex sample. Channel gain is one on average and the transmit power over all antennas is one per resource element,
-so that
+a complex sample. The channel gain is one on average. The transmit power over all antennas is one per resource element.
+Hence
 
 .. math:: N_0 = 10^{-\mathrm{SNR_{dB}} / 10}
 
-The cyclic prefix is not part of it.
+The energy of the cyclic prefix does not count.
 """
 
 import math
 
 import numpy as np
 import tensorflow as tf
+
+
+def check_snr_db(snr_db, batch: int) -> np.ndarray:
+    """SNR [dB] of each of `batch` examples.
+
+    Parameters
+    ----------
+    snr_db : float or array of shape [batch], [dB]
+    batch : int
+
+    Returns
+    -------
+    np.ndarray, [batch], float64
+
+    Raises
+    ------
+    ValueError
+        If `snr_db` has another shape or is not finite.
+    """
+    value = np.asarray(snr_db, np.float64)
+    if value.shape not in ((), (batch,)):
+        raise ValueError(f"snr_db must be a number or one per example, shape ({batch},); got shape {value.shape}")
+    if not np.isfinite(value).all():
+        raise ValueError(f"snr_db must be finite, got {snr_db}")
+    return np.broadcast_to(value, (batch,))
 
 
 def snr_db_to_no(snr_db, dtype=tf.float32):
@@ -27,7 +52,7 @@ def snr_db_to_no(snr_db, dtype=tf.float32):
     -------
     no : tf.Tensor, same shape
     """
-    # not TensorFlow's power, whose vectorised and scalar code differ in the last bit: batches of other sizes would too
+    # NumPy's power: TensorFlow's vectorised and scalar code differ in the last bit, and so would batches by their size
     return tf.constant(10 ** (-np.asarray(snr_db, np.float64) / 10), dtype)
 
 
@@ -44,10 +69,10 @@ def snr_db_to_esno_db(snr_db: float, *, num_tx_ant: int, reals_per_symbol: int =
     ----------
     snr_db : float, [dB]
     num_tx_ant : int
-        The power of a resource element is shared by this many streams.
+        Number of streams that share the power of a resource element.
     reals_per_symbol : {2, 1}
-        2: complex symbol against `no`. 1: one real number per symbol carries all its energy and, after coherent
-        detection, meets `no / 2` only, which is 3 dB more.
+        Real numbers on a symbol. 2: a complex symbol meets `no`. 1: one real number carries all the energy of its
+        symbol and, after coherent detection, meets only `no / 2`, which is 3 dB more.
     """
     return snr_db - 10 * math.log10(num_tx_ant * reals_per_symbol / 2)
 

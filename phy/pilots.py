@@ -17,7 +17,7 @@ def pilot_antenna(num_tx_ant: int, num_subcarriers: int, pilot_spacing: int = 1)
 
 
 def pilot_combs(config: LinkConfig) -> list[np.ndarray]:
-    """Places of each antenna's pilots among the subcarriers in use."""
+    """Indices of each antenna's pilots among the subcarriers in use."""
     antenna = pilot_antenna(config.num_tx_ant, config.num_subcarriers, config.pilot_spacing)
     sounded = np.arange(config.num_subcarriers) % config.pilot_spacing == 0
     return [np.flatnonzero((antenna == a) & sounded) for a in range(config.num_tx_ant)]

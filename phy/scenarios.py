@@ -11,7 +11,9 @@ from sionna.phy.channel import gen_single_sector_topology
 from sionna.phy.channel.tr38901 import RMa, UMa, UMi
 
 from phy.antennas import panel
-from phy.cir import expj, keyed
+from phy.cir import keyed
+from phy.complex_numbers import expj
+from phy.graphs import graph
 
 SCENARIOS = ("umi", "uma", "rma")
 _NUM_RAYS = 20
@@ -114,7 +116,7 @@ class ScenarioModel:
     def _ensemble(self):
         """Shares of power, delays and sines of the zenith at the receiver of all paths of many drops."""
         with keyed(_ENSEMBLE_KEY):
-            moments = tf.function(lambda: self.second_moments(_ENSEMBLE_DROPS), autograph=False)()
+            moments = graph(lambda: self.second_moments(_ENSEMBLE_DROPS))()
         gain, tau, across = (part.numpy().astype(np.float64) for part in moments)
         kept = gain > 0
         return gain[kept] / gain.sum(), tau[kept], across[kept]

@@ -8,6 +8,8 @@ import tensorflow as tf
 from sionna.phy.fec.crc import CRCDecoder, CRCEncoder
 from sionna.phy.fec.ldpc import LDPC5GDecoder, LDPC5GEncoder
 
+from phy.graphs import graph
+
 HEADER_BITS = 24  # length of the payload in bytes
 BLOCK_CRC_BITS = 24
 MAX_RATE, MIN_RATE = 0.95, 0.01
@@ -130,7 +132,7 @@ class TransportCoder:
     def _decoder(self, iterations):
         decoder = LDPC5GDecoder(self._ldpc, num_iter=iterations, hard_out=True, return_infobits=True)
         llr = tf.TensorSpec([None, self._form.mother_bits], tf.float32)
-        return tf.function(lambda llr: decoder(llr), input_signature=[llr], autograph=False)
+        return graph(lambda llr: decoder(llr), signature=[llr])
 
     def _payloads(self, decode, sums):
         form, flat = self._form, tf.reshape(sums, [-1, self._form.mother_bits])

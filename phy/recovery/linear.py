@@ -5,6 +5,8 @@ import operator
 
 import tensorflow as tf
 
+from phy.complex_numbers import to_complex
+
 
 def real_matrix(h, *, num_reals: int):
     r"""Write complex reception as a real matrix on the real unknowns.
@@ -15,55 +17,54 @@ def real_matrix(h, *, num_reals: int):
 
     Parameters
     ----------
-    h : tf.Tensor, [num_rx_ant, num_tx_ant, ...], complex
+    h : tf.Tensor, [batch, num_rx_ant, num_tx_ant, ...], complex
     num_reals : int
         num_tx_ant for real unknowns, twice that for complex ones.
 
     Returns
     -------
-    tf.Tensor, [2 * num_rx_ant, num_reals, ...], real
+    tf.Tensor, [batch, 2 * num_rx_ant, num_reals, ...], real
     """
     real, imag = tf.math.real(h), tf.math.imag(h)
-    columns = tf.concat([real, imag], 0)
-    return columns if num_reals == h.shape[1] else tf.concat([columns, tf.concat([-imag, real], 0)], 1)
+    columns = tf.concat([real, imag], 1)
+    return columns if num_reals == h.shape[2] else tf.concat([columns, tf.concat([-imag, real], 1)], 2)
 
 
 def least_squares(a, y, ridge=0.0, *, real: bool = False, whole: bool = False):
     r"""Minimise :math:`\|a x - y\|^2 + \lambda \|x\|^2` on every resource element.
 
-    By the normal equations and a Cholesky factor whose loops are written out: each of their operations runs over all
-    resource elements at once. They are formed and solved in double precision whatever the precision of `a`, so that
-    nearly dependent antennas, whose condition number the Gram matrix squares, lose nothing to it.
+    The normal equations are solved by a Cholesky factor whose loops are written out: each of their operations runs over
+    all resource elements at once. The Gram matrix squares the condition number of nearly dependent antennas. Double
+    precision, for `a` of any precision, keeps that harmless.
 
     Parameters
     ----------
-    a : tf.Tensor, [rows, unknowns, batch, num_res], real or complex
-        With rows >= unknowns where there is no ridge; rows >= unknowns / 2 for real unknowns of a complex matrix.
-    y : tf.Tensor, [rows, batch, num_res], same dtype
+    a : tf.Tensor, [batch, rows, unknowns, num_res], real or complex
+        Matrices with rows >= unknowns if there is no ridge; rows >= unknowns / 2 for real unknowns of a complex matrix.
+    y : tf.Tensor, [batch, rows, num_res], same dtype
     ridge : float or tf.Tensor, broadcastable to [batch, num_res], real
-        The weight :math:`\lambda \ge 0`.
+        Weight :math:`\lambda \ge 0`.
     real : bool
-        The unknowns are real though `a` is complex.
+        Whether the unknowns are real though `a` is complex.
     whole : bool
-        Return all of the inverse Gram matrix.
+        Whether to return all of the inverse Gram matrix.
 
     Returns
     -------
     x : tf.Tensor, [unknowns, batch, num_res]
-        In the dtype of `a`, or its real part's.
+        Solution, in the dtype of `a` or of its real part.
     inverse_gram : tf.Tensor, [unknowns, batch, num_res], real
         Diagonal of :math:`(a^H a + \lambda I)^{-1}`, with the real part of :math:`a^H a` for real unknowns. The
         `whole` is [unknowns, unknowns, batch, num_res], in the dtype of `x`.
 
     Source: Å. Björck, *Numerical Methods for Least Squares Problems*, 1996, section 2.2.
     """
-    dtype, unknowns = a.dtype.real_dtype if real else a.dtype, range(a.shape[1])
+    dtype, unknowns = a.dtype.real_dtype if real else a.dtype, range(a.shape[2])
     wide = tf.complex128 if a.dtype.is_complex else tf.float64
-    # the batch comes first, so that the matrices of an example stay in the processor's cache for all their products
-    a, y = tf.cast(tf.transpose(a, [2, 0, 1, 3]), wide), tf.cast(tf.transpose(y, [1, 0, 2]), wide)
+    a, y = tf.cast(a, wide), tf.cast(y, wide)
 
     def products(i, others):
-        """A column times others, [batch, rows, others, num_res], as one row for each of them."""
+        """Products of a column with others, [batch, rows, others, num_res]: a list over the others."""
         terms = tf.math.conj(a[:, :, i, None]) * others
         return tf.unstack(tf.reduce_sum(tf.math.real(terms) if real else terms, 1), axis=1)
 
@@ -74,13 +75,13 @@ def least_squares(a, y, ridge=0.0, *, real: bool = False, whole: bool = False):
         energy = tf.math.real(row.pop()) + tf.cast(ridge, tf.float64)
         for j in range(i):
             row[j] -= _sum(row[k] * tf.math.conj(lower[j][k]) for k in range(j))
-        lower.append([part * tf.cast(inverse[j], part.dtype) for j, part in enumerate(row)])
+        lower.append([part * _like(part, inverse[j]) for j, part in enumerate(row)])
         pivot = energy - _sum(tf.math.real(u * tf.math.conj(v)) for u, v in zip(row, lower[i], strict=True))
         inverse.append(1 / tf.maximum(pivot, 1e-14 * energy + 1e-200))  # without rank: large numbers, but no NaN
     x = []
     for i in unknowns:
         x.append(matched[i] - _sum(lower[i][j] * x[j] for j in range(i)))
-    x = [part * tf.cast(inverse[i], part.dtype) for i, part in enumerate(x)]
+    x = [part * _like(part, inverse[i]) for i, part in enumerate(x)]
     for i in reversed(unknowns):
         x[i] -= _sum(tf.math.conj(lower[k][i]) * x[k] for k in unknowns[i + 1 :])
     x, inverse_gram = tf.cast(tf.stack(x), dtype), _inverse(lower, inverse, dtype, whole=whole)
@@ -88,18 +89,18 @@ def least_squares(a, y, ridge=0.0, *, real: bool = False, whole: bool = False):
 
 
 def _inverse(lower, inverse, dtype, *, whole):
-    """Of L D L^H, its diagonal or the whole; needs no more precision than it is given in."""
+    """Inverse of L D L^H, its diagonal or the whole; it needs no more than the precision of `dtype`."""
     lower = [[tf.cast(part, dtype) for part in row] for row in lower]
     inverse, unknowns = [tf.cast(part, dtype.real_dtype) for part in inverse], range(len(inverse))
-    columns = []  # of the inverse of L, below its diagonal
+    columns = []  # columns of the inverse of L, below its diagonal
     for j in unknowns:
         column = []
         for i in unknowns[j + 1 :]:
             column.append(-lower[i][j] - _sum(lower[i][k] * column[k - j - 1] for k in range(j + 1, i)))
         columns.append(column)
     if whole:
-        full = [[tf.ones_like(tf.cast(inverse[0], dtype)), *column] for column in columns]
-        inverse = [tf.cast(part, dtype) for part in inverse]
+        full = [[tf.ones_like(inverse[0], dtype), *column] for column in columns]
+        inverse = [_like(full[0][0], part) for part in inverse]
 
         def entry(i, j):
             terms = zip(full[i], full[j][i - j :], inverse[i:], strict=True)
@@ -113,6 +114,11 @@ def _inverse(lower, inverse, dtype, *, whole):
     ]
 
 
+def _like(part, real):
+    """Real numbers in the dtype of `part`, of the same precision."""
+    return to_complex(real) if part.dtype.is_complex else real
+
+
 def _sum(terms):
     terms = list(terms)
     return functools.reduce(operator.add, terms) if terms else 0.0
@@ -122,15 +128,15 @@ def effective_channel(err_var, no, *, noisy_channel: bool):
     r"""Turn a channel estimate and its error into an estimate with uncorrelated error, and that error into noise.
 
     A least-squares channel estimate is the channel plus an independent error of variance :math:`\epsilon`. For
-    :math:`\operatorname{E}|h|^2 = 1` that makes :math:`h = g \hat h + e` with :math:`g = 1 / (1 + \epsilon)` and an
-    error of variance :math:`g \epsilon` that is uncorrelated with the estimate; an MMSE channel estimate has g = 1.
+    :math:`\operatorname{E}|h|^2 = 1` this means :math:`h = g \hat h + e` with :math:`g = 1 / (1 + \epsilon)` and an
+    error of variance :math:`g \epsilon` that is uncorrelated with the estimate. An MMSE channel estimate has g = 1.
 
     Parameters
     ----------
     err_var : tf.Tensor, [num_tx_ant, batch, num_res], real
     no : tf.Tensor, [batch, 1], real
     noisy_channel : bool
-        The estimate is one of least squares.
+        Whether the estimate is one of least squares.
 
     Returns
     -------
@@ -142,8 +148,13 @@ def effective_channel(err_var, no, *, noisy_channel: bool):
     return gain, (no + tf.reduce_mean(gain * err_var, 0)) / 2  # each antenna has 1 / num_tx_ant of the power
 
 
+def scaled_channel(h_hat, gain):
+    """Channel estimate [batch, num_rx_ant, num_tx_ant, num_res] times the gain of each transmit antenna."""
+    return h_hat * to_complex(tf.transpose(gain, [1, 0, 2]))[:, None]
+
+
 class LinearRecovery:
-    r"""Least squares or linear MMSE on each resource element, as good as the channel estimate is.
+    r"""Least squares or linear MMSE on each resource element, weighted by the error of the channel estimate.
 
     With g and :math:`\sigma^2` of `effective_channel`, p the variance of an unknown and c the diagonal of the inverse
     Gram matrix, ridge included,
@@ -159,14 +170,14 @@ class LinearRecovery:
     Parameters
     ----------
     num_reals : int
-        Real unknowns to solve for on a resource element.
+        Number of real unknowns on a resource element.
     num_kept : int
-        The first `num_kept` are wanted; the others take up noise (imaginary parts that were never sent).
+        Number of leading unknowns that are wanted; the others are imaginary parts that were never sent.
     prior_variance : float
-        Variance of one that is wanted.
+        Variance of a wanted unknown.
     kind : {"ls", "lmmse", "lmmse-unbiased"}
     noisy_channel : bool
-        The channel estimate is one of least squares.
+        Whether the channel estimate is one of least squares.
 
     Source: S. M. Kay, *Fundamentals of Statistical Signal Processing: Estimation Theory*, 1993, chapters 4 and 12.
     """
@@ -181,8 +192,9 @@ class LinearRecovery:
         Parameters
         ----------
         y : tf.Tensor, [num_rx_ant, batch, num_res], complex
-        h_hat : tf.Tensor, [num_rx_ant, num_tx_ant, batch, num_res], complex
-            Including the phase mask.
+        h_hat : tf.Tensor, [batch, num_rx_ant, num_tx_ant, num_res], complex
+            Channel estimate, phase mask included. The batch comes first: the matrices of an example then stay in the
+            processor's cache for all their products.
         err_var : tf.Tensor, [num_tx_ant, batch, num_res], real
             Variance of the error of `h_hat`.
         no : tf.Tensor, [batch, 1], real
@@ -193,12 +205,13 @@ class LinearRecovery:
             Estimates and their error variance.
         """
         gain, no_real = effective_channel(err_var, no, noisy_channel=self._noisy_channel)
+        y = tf.transpose(y, [1, 0, 2])
         if self._kind == "ls":
             x, spread = self._solve(h_hat, y)
             gain = self._of_reals(gain)
             return x[: self._num_kept], (spread * no_real + (1 - gain) ** 2 * self._prior_variance)[: self._num_kept]
         ridge = no_real / (self._prior_variance * (self._num_kept / self._num_reals))
-        h = h_hat * tf.cast(gain, h_hat.dtype)
+        h = scaled_channel(h_hat, gain)
         if self._num_kept < self._num_reals:
             return self._keep_real(h, y, ridge, no_real)
         x, spread = self._solve(h, y, ridge)
@@ -215,7 +228,7 @@ class LinearRecovery:
         return x, error * no_real
 
     def _solve(self, h, y, ridge=0.0):
-        x, spread = least_squares(h, y, ridge, real=self._num_reals == h.shape[1])
+        x, spread = least_squares(h, y, ridge, real=self._num_reals == h.shape[2])
         if x.dtype.is_complex:
             x = tf.concat([tf.math.real(x), tf.math.imag(x)], 0)
         return x, self._of_reals(spread)

@@ -1,4 +1,4 @@
-"""What training codes tell about codes to come, and the linear MMSE recovery that uses it."""
+"""Statistics of training codes, and the linear MMSE recovery that uses them."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from phy.recovery.linear import effective_channel, real_matrix
+from phy.recovery.linear import effective_channel, real_matrix, scaled_channel
 
-MAX_SIZE = 4096  # numbers per example; the covariance of more no longer fits
+MAX_SIZE = 4096  # numbers per example; a larger covariance does not fit into memory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CodePrior:
-    """Mean, covariance and a sparsifying basis of codes, learned from training codes only; or the lack of them.
+    """Mean, covariance and a sparsifying basis of codes, learned from training codes only.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class CodePrior:
         r"""Learn from codes of the training split.
 
         The covariance is the sample covariance S shrunk towards a multiple of the identity, :math:`(1 - \rho) S +
-        \rho \operatorname{tr}(S) / d \, I`, with the oracle-approximating ρ; it stays invertible with fewer examples
+        \rho \operatorname{tr}(S) / d \, I`, with the oracle-approximating ρ. It stays invertible with fewer examples
         than numbers.
 
         Parameters
@@ -83,10 +83,10 @@ class CodePrior:
 
     @classmethod
     def white(cls, num_tokens: int, width: int) -> "CodePrior":
-        """What is known of codes before any was seen: mean zero, unit variance, no basis better than their own.
+        """Prior before any code was seen: mean zero, unit variance, the codes' own coordinates as basis.
 
-        The law of a number is one Gaussian, so that `vamp` has nothing over the linear estimate; `omp` and `fista`
-        look for few, or small, numbers whatever the law.
+        The law of a number is one Gaussian, hence `vamp` is no better than the linear estimate. `omp` and `fista` look
+        for few, or small, numbers under any law.
 
         Raises
         ------
@@ -122,7 +122,7 @@ class CodePrior:
 
 
 def best_terms_error(coefficients: np.ndarray, num_terms: int) -> float:
-    """Share of the energy that the `num_terms` largest coefficients of each example leave out."""
+    """Share of the energy outside the `num_terms` largest coefficients of each example."""
     energy = np.sort(np.asarray(coefficients, np.float64) ** 2, -1)
     return float(energy[..., : energy.shape[-1] - num_terms].sum() / energy.sum())
 
@@ -154,7 +154,7 @@ class PriorRecovery:
     noisy_channel : bool
         See `LinearRecovery`.
     unbiased : bool
-        Undo the shrinkage of each number towards its mean.
+        Whether to undo the shrinkage of each number towards its mean.
     dtype : tf.DType, real
     """
 
@@ -169,7 +169,7 @@ class PriorRecovery:
     def __call__(self, y, h_hat, err_var, no):
         """Recover the transmitted reals; arguments and results as for `LinearRecovery`."""
         gain, no_real = effective_channel(err_var, no, noisy_channel=self._noisy_channel)
-        a, y = whitened(y, h_hat * tf.cast(gain, h_hat.dtype), no_real, self._grid)
+        a, y = whitened(y, scaled_channel(h_hat, gain), no_real, self._grid)
         gram, matched = tf.matmul(a, a, transpose_a=True), tf.linalg.matvec(a, y, transpose_a=True)
 
         def solve(example):
@@ -194,13 +194,14 @@ class PriorRecovery:
 
 def whitened(y, h, no_real, grid):
     """Real observations with unit noise: matrices [batch, num_res, rows, reals] and vectors [batch, num_res, rows]."""
-    a = tf.transpose(real_matrix(h, num_reals=grid.reals_per_re) / tf.sqrt(no_real), [2, 3, 0, 1])
+    a = real_matrix(h, num_reals=grid.reals_per_re) / tf.sqrt(no_real)[:, None, None]
+    a = tf.transpose(a, [0, 3, 1, 2])
     y = tf.transpose(tf.concat([tf.math.real(y), tf.math.imag(y)], 0) / tf.sqrt(no_real), [1, 2, 0])
     return a, y
 
 
 def pad_rows(matrix, grid):
-    """Rows for the numbers of an example and, all zero, for the places that the last resource element leaves empty."""
+    """Rows for the numbers of an example; rows of zeros fill the last resource element."""
     padded = np.zeros((grid.num_res * grid.reals_per_re, matrix.shape[1]))
     padded[: len(matrix)] = matrix
     return padded

@@ -1,18 +1,17 @@
 """Sparse recovery over all resource elements of an example at once, in the basis of a `CodePrior`.
 
-Without a prior, `CodePrior.white` stands in for it: the code's own coordinates.
-
-The unknowns are the coefficients z of the centred code, c = μ + U z; a resource element sees its numbers of c through
-its own matrix, so that the whole observation is a block-diagonal matrix times U. All three solvers take observations
-with unit noise.
+The unknowns are the coefficients z of the centred code, c = μ + U z. A resource element sees its numbers of c through
+its own matrix, hence the whole observation is a block-diagonal matrix times U. All three solvers take observations with
+unit noise. Without a prior, `CodePrior.white` takes its place: the basis is then the code's own coordinates.
 """
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from phy.recovery.linear import effective_channel
+from phy.recovery.linear import effective_channel, scaled_channel
 from phy.recovery.prior import CodePrior, pad_rows, to_rows, whitened
 
 
@@ -33,7 +32,7 @@ class BlockOperator:
     def __init__(self, blocks, basis):
         self._num_res, self._rows, self._reals = blocks.shape[1:]
         size, gram = basis.shape[1], tf.matmul(blocks, blocks, transpose_a=True)
-        # resource elements last, so that sums over a block run over long rows
+        # resource elements last: sums over a block then run over long rows
         self._blocks, self._gram = tf.transpose(blocks, [0, 2, 3, 1]), tf.transpose(gram, [0, 2, 3, 1])
         parts = tf.transpose(tf.reshape(basis, [self._num_res, self._reals, size]), [1, 0, 2])
         self._basis = tf.reshape(parts, [self._reals * self._num_res, size])
@@ -70,10 +69,10 @@ def omp(operator, y, *, max_terms: int, tolerance: float = 0.0):
     r"""Orthogonal matching pursuit: take the column most like the residual, project, repeat.
 
     Columns are compared by their normalised correlation. The orthonormal directions q that the chosen ones span are
-    never formed: a column of :math:`A^T A` tells how much the new one has in common with those before, and the
-    combination of columns that makes q also makes :math:`A^T q`, by which the correlations change. As
-    :math:`A^T A` squares the condition number, a column is passed over that is a combination of the chosen ones within
-    the root of the precision, and the coefficients are refined once by what they leave of the correlations.
+    never formed. A column of :math:`A^T A` holds the products of the new column with those before, and the combination
+    of columns that makes q also makes :math:`A^T q`, by which the correlations change. :math:`A^T A` squares the
+    condition number. For that reason a column is passed over if it is a combination of the chosen ones within the root
+    of the precision, and the coefficients are refined once by the remaining correlations.
 
     Parameters
     ----------
@@ -81,7 +80,7 @@ def omp(operator, y, *, max_terms: int, tolerance: float = 0.0):
     y : tf.Tensor, [batch, rows], real
     max_terms : int
     tolerance : float
-        An example is done when the energy of its residual is not above this.
+        Residual energy at which an example is done.
 
     Returns
     -------
@@ -94,19 +93,19 @@ def omp(operator, y, *, max_terms: int, tolerance: float = 0.0):
     Technion CS-2008-08.
     """
     matched, size, tiny = operator.adjoint(y), operator.energy.shape[1], tf.constant(1e-30, y.dtype)
-    least = np.sqrt(np.finfo(y.dtype.as_numpy_dtype).eps)  # of a column's energy that has to be new
+    least = np.sqrt(np.finfo(y.dtype.as_numpy_dtype).eps)  # share of a column's energy that has to be new
     batch, weight = tf.shape(y)[0], tf.math.rsqrt(tf.maximum(operator.energy, tiny))
-    places = tf.zeros([batch, max_terms], tf.int64)
+    columns = tf.zeros([batch, max_terms], tf.int64)  # in order of choice
     nothing = tf.zeros([batch, max_terms], y.dtype)
     made = tf.zeros([batch, 0, size + max_terms], y.dtype)  # A^T q, and q in terms of the columns in order of choice
 
     def more(step, left, *_):
         return tf.logical_and(step < max_terms, tf.reduce_any(left > tolerance))
 
-    def add(step, left, likeness, weight, places, z, spread, made):
+    def add(step, left, likeness, weight, columns, z, spread, made):
         chosen = tf.argmax(tf.abs(likeness) * weight, 1)[:, None]
-        place = tf.one_hot(step, max_terms, dtype=y.dtype)
-        new = tf.concat([operator.normal_columns(chosen[:, 0]), tf.broadcast_to(place, tf.shape(z))], 1)
+        position = tf.one_hot(step, max_terms, dtype=y.dtype)
+        new = tf.concat([operator.normal_columns(chosen[:, 0]), tf.broadcast_to(position, tf.shape(z))], 1)
         new -= tf.linalg.matvec(made, tf.gather(made, chosen, axis=2, batch_dims=1)[..., 0], transpose_a=True)
         energy, whole = (tf.gather(part, chosen, axis=1, batch_dims=1) for part in (new, operator.energy))
         counts = tf.cast(tf.logical_and(left > tolerance, energy > tiny + least * whole), y.dtype)
@@ -118,24 +117,24 @@ def omp(operator, y, *, max_terms: int, tolerance: float = 0.0):
             left - projection**2,
             likeness - projection * new[:, :size],
             weight * tf.one_hot(chosen[:, 0], size, on_value=0, off_value=1, dtype=y.dtype),  # never again
-            places + chosen * tf.cast(place, tf.int64),
+            columns + chosen * tf.cast(position, tf.int64),
             z + projection * recipe,
             spread + recipe**2,
             tf.concat([made, new[:, None]], 1),
         )
 
-    start = (tf.constant(0), tf.reduce_sum(y**2, 1, keepdims=True), matched, weight, places, nothing, nothing, made)
+    start = (tf.constant(0), tf.reduce_sum(y**2, 1, keepdims=True), matched, weight, columns, nothing, nothing, made)
     shapes = (*(part.shape for part in start[:7]), tf.TensorShape([None, None, size + max_terms]))
-    *_, places, z, spread, made = tf.while_loop(more, add, start, shape_invariants=shapes)
-    index = tf.stack([tf.broadcast_to(tf.range(batch, dtype=tf.int64)[:, None], tf.shape(places)), places], 2)
+    *_, columns, z, spread, made = tf.while_loop(more, add, start, shape_invariants=shapes)
+    index = tf.stack([tf.broadcast_to(tf.range(batch, dtype=tf.int64)[:, None], tf.shape(columns)), columns], 2)
 
-    def placed(terms):
+    def scattered(terms):
         return tf.scatter_nd(index, terms, tf.cast(tf.stack([batch, size]), tf.int64))
 
     recipes = made[:, :, size:]
-    missed = tf.gather(matched - operator.normal(placed(z)), places, axis=1, batch_dims=1)
+    missed = tf.gather(matched - operator.normal(scattered(z)), columns, axis=1, batch_dims=1)
     z += tf.linalg.matvec(recipes, tf.linalg.matvec(recipes, missed), transpose_a=True)
-    return placed(z), placed(spread)
+    return scattered(z), scattered(spread)
 
 
 def fista(operator, y, *, penalty, step, iterations: int):
@@ -177,8 +176,8 @@ def fista(operator, y, *, penalty, step, iterations: int):
 def vamp(values, vectors, share, matched, basis, law, *, iterations: int):
     r"""Vector approximate message passing between the block-diagonal observation and independent coefficients.
 
-    One half is the linear MMSE estimate of the code for white Gaussian messages. As the basis is orthonormal it needs
-    the eigenvalues of each resource element's own small Gram matrix only, however many numbers the example has. The
+    One half is the linear MMSE estimate of the code for white Gaussian messages. The basis is orthonormal, hence it
+    needs only the eigenvalues of each resource element's own small Gram matrix, for any number of coefficients. The
     other half is the posterior mean of each coefficient under its two-Gaussian law.
 
     Parameters
@@ -186,7 +185,7 @@ def vamp(values, vectors, share, matched, basis, law, *, iterations: int):
     values, vectors : tf.Tensor, [batch, num_res, reals], [batch, num_res, reals, reals]
         Eigenvalues and eigenvectors of the noise-weighted Gram matrices.
     share : tf.Tensor, [batch, num_res, reals]
-        Energy of each eigenvector on places that carry a number; the last resource element may have empty ones.
+        Energy of each eigenvector on numbers in use; the last resource element may carry fewer.
     matched : tf.Tensor, [batch, num_res, reals]
         Matched filter of the centred code.
     basis : tf.Tensor, [size, num_res * reals]
@@ -249,69 +248,110 @@ def expected_variance(values, share, variances):
     return posterior
 
 
-class SparseRecovery:
-    """Recover the coefficients of a code in the basis of its prior by one of `omp`, `fista`, `vamp`.
+class Coefficients(NamedTuple):
+    """Everything that a solver knows of the coefficients before anything is received.
 
-    `omp` stops when the residual is no larger than the noise. `fista` is the posterior mode for Laplace coefficients
-    with the variances of the prior. `vamp` uses the two-Gaussian law of each coefficient. The error variance of
-    `vamp` is its own posterior variance; that of `fista`, and of what `omp` left out, is that of Gaussian
-    coefficients with the same variances. These are approximations, within a factor of two where the tests measure
-    them.
+    Attributes
+    ----------
+    basis : tf.Tensor, [num_res * reals, size]
+        Orthonormal columns.
+    variances : tf.Tensor, [size]
+    law : tuple of tf.Tensor, [size]
+        Activity, wide and narrow variance; see `CodePrior`.
+    used : tf.Tensor, [num_res, 1, reals]
+        1 where a resource element carries a number, 0 where the last one is empty.
+    """
+
+    basis: tf.Tensor
+    variances: tf.Tensor
+    law: tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+    used: tf.Tensor
+
+    def modes(self, a):
+        """Eigenvalues and eigenvectors of the Gram matrices of `a`, and the eigenvectors' energy on numbers in use."""
+        values, vectors = tf.linalg.eigh(tf.matmul(a, a, transpose_a=True))
+        return tf.nn.relu(values), vectors, tf.reduce_sum(vectors**2 * tf.linalg.matrix_transpose(self.used), 2)
+
+
+def solve_omp(a, y, coefficients: Coefficients):
+    """Take terms by `omp` until the residual is no larger than the noise.
+
+    Parameters
+    ----------
+    a : tf.Tensor, [batch, num_res, rows, reals], real
+        Matrices of the resource elements, for unit noise.
+    y : tf.Tensor, [batch, num_res, rows], real
+        Observations of the centred code.
+    coefficients : Coefficients
+
+    Returns
+    -------
+    z, variance : tf.Tensor, [batch, size]
+        Coefficients and their error variance.
+    """
+    rows = y.shape[1] * y.shape[2]
+    operator, y = BlockOperator(a, coefficients.basis), tf.reshape(y, [-1, rows])
+    z, spread = omp(operator, y, max_terms=min(rows, coefficients.basis.shape[1]) // 2, tolerance=float(rows))
+    values, _, share = coefficients.modes(a)
+    return z, tf.where(spread > 0, spread, expected_variance(values, share, coefficients.variances))
+
+
+def solve_fista(a, y, coefficients: Coefficients):
+    """Posterior mode for Laplace coefficients, by `fista`; arguments and results as for `solve_omp`."""
+    energy = tf.reduce_sum(a**2, [2, 3])  # of a block: at least its largest eigenvalue
+    step = 1 / tf.reduce_max(energy, 1, keepdims=True)
+    operator, y = BlockOperator(a, coefficients.basis), tf.reshape(y, [-1, y.shape[1] * y.shape[2]])
+    z = fista(operator, y, penalty=tf.sqrt(2 / coefficients.variances), step=step, iterations=200)
+    values, _, share = coefficients.modes(a)
+    return z, expected_variance(values, share, coefficients.variances)
+
+
+def solve_vamp(a, y, coefficients: Coefficients):
+    """Posterior mean under the two-Gaussian laws, by `vamp`; arguments and results as for `solve_omp`."""
+    matched = tf.linalg.matvec(a, y, transpose_a=True)
+    return vamp(*coefficients.modes(a), matched, tf.transpose(coefficients.basis), coefficients.law, iterations=15)
+
+
+class SparseRecovery:
+    """Recover the coefficients of a code in the basis of its prior.
+
+    The error variance of `solve_vamp` is its own posterior variance. That of `solve_fista`, and of the terms that
+    `solve_omp` left out, is the one of Gaussian coefficients with the same variances. These are approximations, within
+    a factor of two where the tests measure them.
 
     Parameters
     ----------
     grid : TokenGrid
     prior : CodePrior
-    kind : {"omp", "fista", "vamp"}
+    solve : callable
+        One of `solve_omp`, `solve_fista`, `solve_vamp`.
     noisy_channel : bool
         See `LinearRecovery`.
     dtype : tf.DType, real
     """
 
-    def __init__(self, *, grid, prior: CodePrior, kind: str, noisy_channel: bool, dtype: tf.DType):
-        self._grid, self._kind, self._noisy_channel = grid, kind, noisy_channel
-        self._basis = tf.constant(pad_rows(prior.basis, grid), dtype)  # [num_res * reals_per_re, size]
+    def __init__(self, *, grid, prior: CodePrior, solve, noisy_channel: bool, dtype: tf.DType):
+        self._grid, self._solve, self._noisy_channel = grid, solve, noisy_channel
         self._mean = tf.constant(pad_rows(prior.mean.reshape(-1, 1), grid)[:, 0], dtype)
-        self._law = tuple(tf.constant(part, dtype) for part in (prior.activity, prior.wide, prior.narrow))
-        self._variances = tf.constant(prior.variances, dtype)
         used = pad_rows(np.ones((prior.mean.size, 1)), grid)
-        self._used = tf.constant(used.reshape(grid.num_res, 1, grid.reals_per_re), dtype)
+        self._coefficients = Coefficients(
+            basis=tf.constant(pad_rows(prior.basis, grid), dtype),
+            variances=tf.constant(prior.variances, dtype),
+            law=tuple(tf.constant(part, dtype) for part in (prior.activity, prior.wide, prior.narrow)),
+            used=tf.constant(used.reshape(grid.num_res, 1, grid.reals_per_re), dtype),
+        )
 
     def __call__(self, y, h_hat, err_var, no):
         """Recover the transmitted reals; arguments and results as for `LinearRecovery`."""
         gain, no_real = effective_channel(err_var, no, noisy_channel=self._noisy_channel)
-        a, y = whitened(y, h_hat * tf.cast(gain, h_hat.dtype), no_real, self._grid)
-        a *= self._grid.scale * self._used  # acts on codes now
+        a, y = whitened(y, scaled_channel(h_hat, gain), no_real, self._grid)
+        a *= self._grid.scale * self._coefficients.used  # acts on codes now
         y -= tf.linalg.matvec(a, tf.reshape(self._mean, [self._grid.num_res, -1]))
-        z, variance = getattr(self, f"_{self._kind}")(a, y)
-        flat = self._mean + tf.matmul(z, self._basis, transpose_b=True)
-        spread = tf.matmul(variance, self._basis**2, transpose_b=True)
-        scale = self._grid.scale
+        z, variance = self._solve(a, y, self._coefficients)
+        basis, scale = self._coefficients.basis, self._grid.scale
+        flat = self._mean + tf.matmul(z, basis, transpose_b=True)
+        spread = tf.matmul(variance, basis**2, transpose_b=True)
         return scale * to_rows(flat, self._grid), scale**2 * to_rows(spread, self._grid)
-
-    def _omp(self, a, y):
-        rows, size = y.shape[1] * y.shape[2], self._grid.num_tokens * self._grid.width
-        operator, y = BlockOperator(a, self._basis), tf.reshape(y, [-1, rows])
-        z, spread = omp(operator, y, max_terms=min(rows, size) // 2, tolerance=float(rows))
-        values, _, share = self._modes(a)
-        return z, tf.where(spread > 0, spread, expected_variance(values, share, self._variances))
-
-    def _fista(self, a, y):
-        energy = tf.reduce_sum(a**2, [2, 3])  # of a block: at least its largest eigenvalue
-        step = 1 / tf.reduce_max(energy, 1, keepdims=True)
-        operator, y = BlockOperator(a, self._basis), tf.reshape(y, [-1, y.shape[1] * y.shape[2]])
-        z = fista(operator, y, penalty=tf.sqrt(2 / self._variances), step=step, iterations=200)
-        values, _, share = self._modes(a)
-        return z, expected_variance(values, share, self._variances)
-
-    def _vamp(self, a, y):
-        matched = tf.linalg.matvec(a, y, transpose_a=True)
-        return vamp(*self._modes(a), matched, tf.transpose(self._basis), self._law, iterations=15)
-
-    def _modes(self, a):
-        """Eigenvalues, eigenvectors of the Gram matrices and the eigenvectors' energy on places with a number."""
-        values, vectors = tf.linalg.eigh(tf.matmul(a, a, transpose_a=True))
-        return tf.nn.relu(values), vectors, tf.reduce_sum(vectors**2 * tf.linalg.matrix_transpose(self._used), 2)
 
 
 def _posterior(message, noise, activity, wide, narrow):

@@ -93,10 +93,12 @@ FRESH = """
 import tensorflow as tf
 from tensorflow.python.eager import context
 tf.config.list_physical_devices = lambda kind: [tf.config.PhysicalDevice("/physical_device:GPU:0", "GPU")]
+calls = []
 def grow(gpu, enable):
     {body}
 tf.config.experimental.set_memory_growth = grow
 import bridge, sys, torch
+print(*calls)
 print(*[name for name in sys.modules if name in ("tensorflow", "torch")])
 print("threads", torch.get_num_threads())
 """
@@ -118,7 +120,7 @@ def fresh(body, **environment):
 
 @pytest.mark.slow
 def test_gpu_memory_is_settled_before_tensorflow_runs_and_threads_are_those_of_the_environment():
-    lines, _ = fresh("print(gpu.name, enable, context.context()._initialized)", OMP_NUM_THREADS="1")
+    lines, _ = fresh("calls.extend([gpu.name, enable, context.context()._initialized])", OMP_NUM_THREADS="1")
     assert lines[:2] == ["/physical_device:GPU:0 True False", "tensorflow torch"]
     assert lines[2].split()[1] == "1"
 
@@ -126,4 +128,4 @@ def test_gpu_memory_is_settled_before_tensorflow_runs_and_threads_are_those_of_t
 @pytest.mark.slow
 def test_where_gpu_memory_cannot_be_settled_any_more_a_warning_says_so():
     _, complaints = fresh("raise RuntimeError('too late')")
-    assert "may have taken all memory of /physical_device:GPU:0; import bridge first" in complaints
+    assert "may have taken all memory of /physical_device:GPU:0; import phy or bridge first" in complaints

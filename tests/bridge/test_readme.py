@@ -1,4 +1,4 @@
-"""The README's example of a model of one's own, as it stands there."""
+"""bridge/README.md: the model of one's own learns, and the other snippets print what it says."""
 
 import re
 from pathlib import Path
@@ -10,13 +10,16 @@ from bridge import TokenChannel  # first: TensorFlow before PyTorch
 # isort: split
 import torch
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+from phy import AnalogLink, LinkConfig
+
+README = Path(__file__).resolve().parents[2] / "bridge" / "README.md"
+PYTHON = re.compile(r"^```python\n(.*?)```$", re.MULTILINE | re.DOTALL)
+PRINTING = re.compile(r"^```python\n((?:(?!```).)*?)```\n\n```text\n(.*?)```$", re.MULTILINE | re.DOTALL)
 
 
 def example():
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    (found,) = (block for block in blocks if "TokenChannel" in block)
-    return found
+    (block,) = (block for block in PYTHON.findall(README.read_text(encoding="utf-8")) if "nn.Sequential" in block)
+    return block
 
 
 def test_the_example_is_short():
@@ -34,3 +37,17 @@ def test_the_autoencoder_of_the_readme_learns_to_use_the_channel(capsys):
     assert len(psnr) == 3
     assert psnr[0] > blind
     assert psnr[2] > max(psnr[0], blind + 3)
+    low, high = map(
+        int, re.search(r"from about (\d+) dB to about (\d+) dB", README.read_text(encoding="utf-8")).groups()
+    )
+    assert psnr[0] == pytest.approx(low, abs=1)
+    assert psnr[2] == pytest.approx(high, abs=1)
+
+
+def test_the_other_snippets_print_what_the_readme_says(capsys):
+    names = {"TokenChannel": TokenChannel, "AnalogLink": AnalogLink, "LinkConfig": LinkConfig}
+    pairs = PRINTING.findall(README.read_text(encoding="utf-8"))
+    assert len(pairs) == 2
+    for code, expected in pairs:
+        exec(compile(code, str(README), "exec"), names)
+        assert capsys.readouterr().out == expected

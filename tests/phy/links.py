@@ -28,6 +28,11 @@ def fades_of(link, numbers, num_tokens=5, width=64) -> Fades:
     return tf.nest.map_structure(np.asarray, link.channel.fades(np.asarray(numbers), grid))
 
 
+def antennas_first(h_hat):
+    """A channel estimate in the order of axes of `Fades.h`."""
+    return np.transpose(h_hat, [1, 2, 0, 3])
+
+
 NUM_TOKENS, WIDTH = 3, 8
 SIZE = NUM_TOKENS * WIDTH
 

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from phy import AnalogLink, CodePrior
-from phy.channel import BLOCK
+from phy.fading import BLOCK
 from phy.scenarios import SCENARIOS
 from tests.phy.links import ALL_CHANNELS, make_codes, make_link
 
@@ -157,7 +157,7 @@ def test_one_graph_serves_every_batch_size():
     link = make_link()
     for batch in (1, 5, 32, 3):
         link(make_codes(batch), 10.0, np.arange(batch))
-    assert link.transmission(num_tokens=5, width=64)._compiled.experimental_get_tracing_count() == 1
+    assert link.transmission(num_tokens=5, width=64)._chain.experimental_get_tracing_count() == 1
 
 
 def test_an_empty_batch_is_an_empty_answer():

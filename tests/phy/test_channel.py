@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 
@@ -6,7 +7,10 @@ import pytest
 import tensorflow as tf
 from sionna.phy import config as sionna_config
 
-from phy.channel import BLOCK
+from phy import LinkConfig
+from phy.channel import _FACTS_OF_FADES, Channel
+from phy.fading import BLOCK
+from phy.resource_grid import ResourceGrid
 from tests.phy.links import ALL_CHANNELS, complex_normal, fades_of, make_codes, make_link
 
 DIGEST = """
@@ -49,6 +53,45 @@ def test_seeds_and_realisations_differ():
     h = fades_of(make_link(seed=1), [0, 1, BLOCK]).h
     other = fades_of(make_link(seed=2), [0]).h
     assert len({h[:, :, i].tobytes() for i in range(3)} | {other[:, :, 0].tobytes()}) == 4
+
+
+# Another value of every field of LinkConfig, on links whose fades use all that fades may have. A new field needs a row
+# here, and belongs to _FACTS_OF_FADES if the test then fails.
+FADING = {"channel": "tdl-a", "num_tx_ant": 2, "num_rx_ant": 2, "fft_size": 16, "num_guard_carriers": (1, 0)}
+CASES = {
+    "plain": LinkConfig(**FADING),
+    "late and noisy": LinkConfig(**FADING, estimator="perfect", csi_delay=1e-4, phase_noise_linewidth=5.0),
+    "leaky": LinkConfig(**FADING, pa_backoff_db=6.0),
+}
+OTHER = {
+    **{"channel": "tdl-d", "num_tx_ant": 1, "num_rx_ant": 1, "carrier_frequency": 5e9, "delay_spread": 50e-9},
+    **{"speed": 30.0, "fft_size": 32, "subcarrier_spacing": 15e3, "num_guard_carriers": (0, 1), "dc_null": True},
+    **{"cyclic_prefix_length": 12, "modulation": "iq", "phase_mask": False, "pilots": "none", "pilot_spacing": 2},
+    **{"pilot_boost_db": 3.0, "estimator": "lmmse", "csi_delay": 2e-4, "noise_error_db": 1.0, "recovery": "lmmse"},
+    **{"direction": "downlink", "dac_bits": 6, "adc_bits": 6, "tx_iq_imbalance": (0.5, 3.0)},
+    **{"rx_iq_imbalance": (0.5, 3.0), "clipping_db": 3.0, "pa_backoff_db": 3.0, "pa_smoothness": 3.0},
+    **{"carrier_frequency_offset": 50.0, "phase_noise_linewidth": 2.0, "seed": 1, "precision": "double"},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(LinkConfig)])
+def test_a_field_of_the_config_is_a_fact_of_the_fades_or_leaves_them_bit_identical(field, case):
+    assert field in OTHER, f"say what another {field} does to fades: add a row to OTHER"
+    one = CASES[case]
+    needed = {"estimator": "perfect"} if field == "pilots" else {}  # without pilots there is nothing else
+    other = dataclasses.replace(one, **{field: OTHER[field]}, **needed)
+    grids = [ResourceGrid(config, 20) for config in (one, other)]
+    first, second = (Channel(config) for config in (one, other))
+    if first.facts(0, grids[0]) != second.facts(0, grids[1]):
+        derived = {"estimator", "dac_bits", "tx_iq_imbalance", "clipping_db", "pa_backoff_db"}  # told late, leaky
+        assert field in {*_FACTS_OF_FADES, *derived}
+        return
+    assert field not in _FACTS_OF_FADES
+    parts, others = (channel.fades(np.arange(2), grids[0]).present() for channel in (first, second))
+    assert parts.keys() == others.keys()
+    for name, part in parts.items():
+        np.testing.assert_array_equal(part, others[name])
 
 
 def test_a_small_cache_changes_nothing_and_stays_small():

@@ -6,7 +6,12 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from phy import LinkConfig
-from phy.config import CHANNELS
+from phy.config import _CHOICES, CHANNELS
+from phy.recovery import RECOVERIES
+
+
+def test_every_recovery_has_a_row_in_the_table_of_parts():
+    assert _CHOICES["recovery"] == tuple(RECOVERIES)
 
 
 def test_defaults_are_the_contract():
@@ -147,3 +152,10 @@ def test_impairments_are_off_by_default():
 def test_fourteen_symbols_are_one_nr_slot():
     assert 14 * LinkConfig().symbol_duration == pytest.approx(0.5e-3)
     assert 14 * LinkConfig(subcarrier_spacing=15e3).symbol_duration == pytest.approx(1e-3)
+
+
+def test_the_configuration_names_the_recoveries_that_there_are():
+    from phy.config import _CHOICES
+    from phy.recovery import RECOVERIES
+
+    assert _CHOICES["recovery"] == tuple(RECOVERIES)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from phy import AnalogLink, LinkConfig
-from phy.channel import BLOCK, GENERATOR
+from phy.channel import GENERATOR
 from phy.fade_store import FadeStore
+from phy.fading import BLOCK
 from tests.phy.links import fades_of, make_codes
 
 FACTS = {"channel": "tdl-a", "num_tx_ant": 2, "num_rx_ant": 2, "fft_size": 16, "phase_noise_linewidth": 5.0}

@@ -1,3 +1,5 @@
+from dataclasses import asdict
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,7 +37,7 @@ def test_parts_add_up_to_the_grid(num_tokens, width, guards, **facts):
     assert ledger.total_res == ledger.num_symbols * 32
     assert ledger.guard_res == ledger.num_symbols * sum(guards)
     assert (ledger.data_res - 1) * config.reals_per_re < num_tokens * width <= ledger.data_res * config.reals_per_re
-    assert min(ledger.as_dict().values()) >= 0
+    assert min(asdict(ledger).values()) >= 0
 
 
 def test_two_numbers_per_symbol_halve_the_resource_elements():
@@ -44,7 +46,7 @@ def test_two_numbers_per_symbol_halve_the_resource_elements():
 
 
 def test_a_ledger_that_does_not_add_up_cannot_be_made():
-    entries = make_link().ledger(num_tokens=5, width=64).as_dict()
+    entries = asdict(make_link().ledger(num_tokens=5, width=64))
     with pytest.raises(ValueError, match="add up to 895 resource elements, the grid has 896"):
         Ledger(**{**entries, "idle_res": entries["idle_res"] - 1})
 

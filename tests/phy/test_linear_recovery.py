@@ -8,7 +8,7 @@ from tests.phy.links import complex_normal
 
 
 def recover(h, y, no, num_reals, num_kept, *, err_var=0.0, kind="ls", noisy_channel=False, prior_variance=1.0):
-    """Shapes as in `LinearRecovery`: antennas first, then batch, then resource elements."""
+    """Antennas first, then batch, then resource elements, the channel too."""
     recovery = LinearRecovery(
         num_reals=num_reals,
         num_kept=num_kept,
@@ -18,7 +18,7 @@ def recover(h, y, no, num_reals, num_kept, *, err_var=0.0, kind="ls", noisy_chan
     )
     err_var = tf.constant(np.full(h.shape[1:], err_var, h.real.dtype))
     no = tf.constant(np.full((1, 1), no, h.real.dtype))
-    return [part.numpy() for part in recovery(tf.constant(y), tf.constant(h), err_var, no)]
+    return [part.numpy() for part in recovery(tf.constant(y), tf.constant(h.transpose(2, 0, 1, 3)), err_var, no)]
 
 
 def send(rng, h, x, no):
@@ -28,12 +28,12 @@ def send(rng, h, x, no):
 @pytest.mark.parametrize(("rows", "unknowns"), [(1, 1), (4, 4), (16, 4), (9, 7)])
 def test_least_squares_is_numpys(rows, unknowns):
     rng = np.random.default_rng(0)
-    a, y = rng.standard_normal((rows, unknowns, 2, 3)), rng.standard_normal((rows, 2, 3))
+    a, y = rng.standard_normal((2, rows, unknowns, 3)), rng.standard_normal((2, rows, 3))
     x, inverse_gram = least_squares(tf.constant(a), tf.constant(y))
     for b in range(2):
         for re in range(3):
-            matrix = a[:, :, b, re]
-            expected = np.linalg.lstsq(matrix, y[:, b, re])[0]
+            matrix = a[b, :, :, re]
+            expected = np.linalg.lstsq(matrix, y[b, :, re])[0]
             np.testing.assert_allclose(x[:, b, re], expected, rtol=1e-8, atol=1e-8)
             np.testing.assert_allclose(inverse_gram[:, b, re], np.diag(np.linalg.inv(matrix.T @ matrix)), rtol=1e-7)
 
@@ -97,7 +97,7 @@ def test_lmmse_is_its_textbook_formula(num_reals):
     rng = np.random.default_rng(6)
     h, y, no, p = complex_normal(rng, 2, 3, 1, 1), complex_normal(rng, 2, 1, 1), 0.3, 0.25
     x_hat, variance = recover(h, y, no, num_reals, num_reals, kind="lmmse", prior_variance=p)
-    a = real_matrix(tf.constant(h), num_reals=num_reals).numpy()[:, :, 0, 0]
+    a = real_matrix(tf.constant(h.transpose(2, 0, 1, 3)), num_reals=num_reals).numpy()[0, :, :, 0]
     covariance = p * a @ a.T + no / 2 * np.eye(4)
     gain = p * a.T @ np.linalg.inv(covariance)
     np.testing.assert_allclose(x_hat[:, 0, 0], gain @ np.concatenate([y.real, y.imag])[:, 0, 0], rtol=1e-9)
@@ -193,15 +193,15 @@ def test_single_precision_survives_nearly_dependent_antennas():
     rng = np.random.default_rng(5)
     h = complex_normal(rng, 2, 1, 1, 50).repeat(2, axis=1)
     h[:, 1] *= 1 + 1e-3 * rng.standard_normal((2, 1, 50))
-    a = real_matrix(tf.constant(h.astype(np.complex64)), num_reals=2)
-    x, _ = least_squares(a, tf.reduce_sum(a, 1))
-    condition = np.linalg.cond(np.moveaxis(a.numpy().astype(np.float64), (0, 1), (-2, -1)))
+    a = real_matrix(tf.constant(h.transpose(2, 0, 1, 3).astype(np.complex64)), num_reals=2)
+    x, _ = least_squares(a, tf.reduce_sum(a, 2))
+    condition = np.linalg.cond(np.moveaxis(a.numpy().astype(np.float64), (1, 2), (-2, -1)))
     assert condition.max() > 5e3
     # the condition number enters once; by way of the Gram matrix it would be squared
     assert np.all(np.abs(x - 1) < 10 * np.finfo(np.float32).eps * condition)
 
 
 def test_a_channel_without_rank_gives_large_but_finite_numbers():
-    x, inverse_gram = least_squares(tf.ones([4, 2, 1, 1]), tf.ones([4, 1, 1]))
+    x, inverse_gram = least_squares(tf.ones([1, 4, 2, 1]), tf.ones([1, 4, 1]))
     assert np.isfinite(x).all()
     assert np.isfinite(inverse_gram).all()
