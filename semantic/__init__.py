@@ -1,8 +1,8 @@
-"""The agents: tasks, sensor agent, token-and-channel code, task agent (PyTorch and transformers; never TensorFlow)."""
+"""The agents: sensor agent, token-and-channel code, task agent. PyTorch and transformers; never TensorFlow."""
 
 import os
 
-os.environ.setdefault("USE_TF", "0")  # transformers must not load TensorFlow because it is installed
+os.environ.setdefault("USE_TF", "0")  # else transformers may load an installed TensorFlow
 
 from semantic.agent_link import AgentLink
 from semantic.jtcc import JTCC, TokenScaler

@@ -1,4 +1,4 @@
-"""LoRA on the sensor's keys and values: added, switched, counted, saved and loaded with peft."""
+"""LoRA on the sensor's keys and values: adding, switching, starting, saving and loading, with peft."""
 
 import json
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def add_lora(model: PreTrainedModel, r: int = 16, lora_alpha: int = 32) -> list[
     Returns
     -------
     list of nn.Parameter
-        The adapter's parameters: all that is left to train in the model.
+        Parameters of the adapter, the only trainable ones of the model.
     """
     model.requires_grad_(False)
     model.add_adapter(LoraConfig(r=r, lora_alpha=lora_alpha, target_modules=TARGETS, lora_dropout=0.0))
@@ -30,7 +30,7 @@ def add_lora(model: PreTrainedModel, r: int = 16, lora_alpha: int = 32) -> list[
 
 
 def lora_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
-    """Return the parameters of a model's LoRA, and make sure that nothing else is trainable."""
+    """Make the parameters of a model's LoRA trainable, and nothing else; return them."""
     parameters = []
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
@@ -45,14 +45,14 @@ def lora_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
 
 @torch.no_grad()
 def start_lora(model: PreTrainedModel, earlier: PreTrainedModel) -> None:
-    """Make a model's LoRA compute what an earlier one of the same or a lower rank computes.
+    """Start a model's LoRA from an earlier one of the same or a lower rank; both then compute the same.
 
-    What rank is new starts as LoRA does, from a random A and a B of zeros.
+    Additional ranks keep LoRA's own start: A at random, B at zero.
 
     Raises
     ------
     ValueError
-        If the earlier rank is higher, or its ``lora_alpha / r`` is another.
+        If the earlier rank is higher, or its ``lora_alpha / r`` differs.
     """
     new, old = (cast(LoraConfig, m.peft_config["default"]) for m in (model, earlier))
     if old.r > new.r or old.lora_alpha * new.r != new.lora_alpha * old.r:
@@ -70,7 +70,7 @@ def start_lora(model: PreTrainedModel, earlier: PreTrainedModel) -> None:
 
 @contextmanager
 def without_lora(model: PreTrainedModel) -> Iterator[None]:
-    """Switch a model's LoRA off within the block: the model as it was pretrained."""
+    """Switch a model's LoRA off within the block, which leaves the pretrained model."""
     model.disable_adapters()
     try:
         yield
@@ -82,7 +82,7 @@ def save_lora(model: PreTrainedModel, folder: Path, dtype: torch.dtype = torch.f
     """Write a model's LoRA in peft's layout: adapter_config.json, adapter_model.safetensors in `dtype`."""
     model.peft_config["default"].save_pretrained(folder)
     config = json.loads((folder / CONFIG).read_text())
-    config["base_model_name_or_path"] = None  # agents.json names it, relative to this folder
+    config["base_model_name_or_path"] = None  # agents.json has it, relative to this folder
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True))
     state = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
     save_file(state, folder / WEIGHTS)
@@ -94,17 +94,17 @@ def load_lora(model: PreTrainedModel, folder: Path) -> None:
     Raises
     ------
     ValueError
-        If the file's tensors are not those that the model needs.
+        If names or shapes of the file's tensors do not fit the model.
     """
     model.requires_grad_(False)
     model.add_adapter(LoraConfig.from_pretrained(str(folder)))
     stored = load_file(folder / WEIGHTS)
-    found = {name: list(tensor.shape) for name, tensor in stored.items()}
+    given = {name: list(tensor.shape) for name, tensor in stored.items()}
     needed = {name: list(tensor.shape) for name, tensor in get_peft_model_state_dict(model).items()}
-    wrong = [name for name in {**needed, **found} if needed.get(name) != found.get(name)]
+    wrong = [name for name in {**needed, **given} if needed.get(name) != given.get(name)]
     if wrong:
         raise ValueError(
-            f"{folder / WEIGHTS} does not fit the sensor: the shape of {wrong[0]} is {found.get(wrong[0])} in the file "
+            f"{folder / WEIGHTS} does not fit the sensor: the shape of {wrong[0]} is {given.get(wrong[0])} in the file "
             f"and {needed.get(wrong[0])} in the model; it belongs to another base model"
         )
     set_peft_model_state_dict(model, stored)

@@ -26,7 +26,7 @@ SETTINGS, CODE = "agents.json", "code.safetensors"
 
 
 class AgentLink(nn.Module):
-    """Two agents and what lies between them.
+    """Two agents, the code between them, and the channel.
 
     ``image, question → obfuscate → sensor → tokens → code → channel → code → task agent ← question``
 
@@ -36,17 +36,17 @@ class AgentLink(nn.Module):
     code : JTCC or TokenScaler
     task_agent : TaskAgent
     channel : callable, optional
-        ``channel(codes, snr_db=…, realisation=…) -> codes_hat``; may be set later.
+        ``channel(codes, snr_db=…, realisation=…) -> codes_hat``; may also be set later.
     obfuscate : callable
-        Turns a detailed question into the vague description that the sensor may see; the rules of
-        `semantic.obfuscation`, or an `LLMObfuscator`.
+        Detailed question to the vague description that the sensor may see: by default the rules of
+        `semantic.obfuscation`, else an `LLMObfuscator` or any callable.
     seed : int, optional
-        That training started from: what tells trained agents apart that are alike otherwise.
+        Seed of the training; distinguishes agents that differ in nothing else.
 
     Raises
     ------
     ValueError
-        If the code's tokens fit neither agent.
+        If the agents and the code differ in the length of a token.
     """
 
     def __init__(
@@ -69,35 +69,37 @@ class AgentLink(nn.Module):
 
     @property
     def num_tokens(self) -> int:
-        """Return the number of machine-language tokens per question."""
+        """Number of machine-language tokens per question."""
         return self.sensor.num_tokens
 
     @property
     def width(self) -> int:
-        """Return the real numbers sent per token."""
+        """Real numbers sent per token."""
         return self.code.width
 
     @torch.no_grad()
     def encode(
         self, images: Sequence[ImageLike], questions: Sequence[str], num_tokens: int | None = None
     ) -> Float[Tensor, "batch tokens width"]:
-        """Return what is sent for each question; of the question the sensor sees its vague description only.
+        """Return the codes of each question; the sensor sees the question's vague description only.
 
-        `num_tokens` sends the first ones alone, which takes a code that was trained for it (`JTCC.first`).
+        With `num_tokens`, return those of the first tokens alone; that takes a nested code (`JTCC.first`).
         """
         codes = self.code.encode(self.sensor.tokens(images, self.describe(questions)))
         return codes if num_tokens is None else self.first(codes, num_tokens)
 
     def describe(self, questions: Sequence[str]) -> list[str]:
-        """Return the vague descriptions of detailed questions, all that the sensor learns of them."""
+        """Return the vague descriptions of detailed questions; the sensor learns nothing else of them."""
         if isinstance(self.obfuscate, LLMObfuscator):
             return self.obfuscate.describe(questions)  # in batches
         return [self.obfuscate(question) for question in questions]
 
     def first(self, codes: Float[Tensor, "batch tokens width"], num_tokens: int) -> Float[Tensor, "batch first width"]:
-        """Return of all tokens' codes those of the first ones, at the power at which they are sent alone."""
+        """Return the codes of the first tokens, at the power at which they are sent alone."""
         if not isinstance(self.code, JTCC):
-            raise ValueError("uncompressed tokens are always sent together; a nested code has first ones that suffice")
+            raise ValueError(
+                "uncompressed tokens are always sent together; only the first tokens of a nested code can be sent alone"
+            )
         return self.code.first(codes, num_tokens)
 
     @torch.no_grad()
@@ -121,9 +123,9 @@ class AgentLink(nn.Module):
         images, questions : sequences of equal length
         snr_db : float or [batch]
         realisation : int [batch], optional
-            Which numbered fades to meet; by default fresh ones.
+            Numbers of the fades to meet; by default fresh ones.
         num_tokens : int, optional
-            Send only the first tokens, of a nested code.
+            Number of tokens to send, the first ones of a nested code; by default all.
 
         Raises
         ------
@@ -141,7 +143,7 @@ class AgentLink(nn.Module):
 
     @property
     def model_hash(self) -> str:
-        """Return the SHA-256 of every parameter and buffer, in the order of their names."""
+        """SHA-256 of every parameter and buffer, in the order of their names."""
         return hash_of({"sensor": self.sensor, "code": self.code, "task_agent": self.task_agent})
 
     # --- files ---------------------------------------------------------------------------------------------------
@@ -149,14 +151,14 @@ class AgentLink(nn.Module):
     @classmethod
     @without_progress_bar()
     def from_pretrained(cls, name_or_folder: str | Path, *, dtype: torch.dtype = torch.float32) -> "AgentLink":
-        """Load agents from a folder that `save_pretrained` wrote, or one of the shipped pairs by name.
+        """Load agents from a folder that `save_pretrained` wrote, or a shipped pair by its name.
 
         Parameters
         ----------
         name_or_folder : str or Path
-            "clevr-mini", "clevr-mini-uncompressed", or a folder.
+            Folder, or the name of a shipped pair: a folder of `semantic/pretrained` with an agents.json.
         dtype : torch.dtype
-            Of both large models; codes are float32 whatever it is.
+            Precision of both large models; codes are always float32.
 
         Raises
         ------
@@ -193,15 +195,20 @@ class AgentLink(nn.Module):
         task_agent: str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Write what was trained (LoRA, slots, code), and where the two large models are found, to a folder.
+        """Write the trained parts (LoRA, slots, code) and the addresses of the two large models to a folder.
 
         Parameters
         ----------
         folder : str or Path
         sensor, task_agent : str, optional
-            Path relative to `folder`, or hub id, of each model; by default where they were loaded from.
+            Path relative to `folder`, or hub id, of each model; by default the ones they were loaded from.
         dtype : torch.dtype
-            Of what was trained, in the files; the code's power and scales stay in float32.
+            Precision of the trained parts in the files; the code's power and scales stay in float32.
+
+        Raises
+        ------
+        ValueError
+            If a model's address is neither given nor known.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -211,12 +218,12 @@ class AgentLink(nn.Module):
             ("task_agent", task_agent, self.task_agent.prompt),
         ):
             entry = {"model": given} if given else dict(self._origin.get(name, {}))
-            if "model" in entry and Path(str(entry["model"])).is_absolute():  # where it was loaded from
+            if "model" in entry and Path(str(entry["model"])).is_absolute():  # loaded from there
                 entry["model"] = os.path.relpath(str(entry["model"]), folder.resolve())
             origin[name] = {**entry, "prompt": prompt}
             if "model" not in entry:
                 raise ValueError(
-                    f"where is the {name}'s model found? Give save_pretrained its path relative to {folder}"
+                    f"the address of the {name}'s model is unknown; give save_pretrained its path relative to {folder}"
                 )
         save_lora(self.sensor.model, folder, dtype)
         trained = {**dict(self.code.named_parameters()), "slots": self.sensor.slots}
@@ -281,12 +288,12 @@ def build_agents(
 
 
 def shipped_folder(name_or_folder: str | Path) -> Path:
-    """Return the folder of agents: the given one, or that of a shipped pair of this name.
+    """Return the folder of agents: the given one, or the shipped pair of this name.
 
     Raises
     ------
     FileNotFoundError
-        If there is neither.
+        If neither exists.
     """
     for folder in (Path(name_or_folder), PRETRAINED / str(name_or_folder)):
         if (folder / SETTINGS).exists():
@@ -308,13 +315,13 @@ def hash_of(parts: dict[str, nn.Module]) -> str:
 
 
 def _from_anywhere(folder: Path, entry: dict[str, str | None]) -> dict[str, str | None]:
-    """Make a model's place, if it is a folder, independent of the folder that names it."""
+    """Return a model's address without reference to the folder that names it, if it is a folder itself."""
     local = folder / str(entry["model"])
     return {**entry, "model": str(local.resolve())} if local.exists() else entry
 
 
 def _resolve(folder: Path, entry: dict[str, str | None]) -> tuple[str, dict[str, Any]]:
-    """Return where a model is loaded from: a path relative to the folder if that exists, else a hub id and revision."""
+    """Return the address to load a model from: a path relative to the folder if it exists, else hub id and revision."""
     name = str(entry["model"])
     if (folder / name).exists():
         return str(folder / name), {"local_files_only": True}

@@ -25,7 +25,7 @@ from semantic.training import Metrics, fit, mixed_precision
 from semantic.turns import Turn, Turns
 
 TRAINING_REALISATIONS = 1_000_000  # studies meet realisations from 0; training meets fades from here on
-NUM_FADES = 16_384  # different ones, each met several times
+NUM_FADES = 16_384  # number of different fades; each is met several times
 
 Channel = Callable[..., Tensor]  # channel(codes, snr_db=…, realisation=…) -> codes_hat
 Teacher = Callable[[Turn, int], Tensor]  # (examples, num_tokens) -> [batch, num_tokens, hidden], mean 0 and variance 1
@@ -78,7 +78,7 @@ def train(
     Raises
     ------
     ValueError
-        If training would not meet what the agents do in use, or if the teacher's tokens do not fit.
+        If training would differ from the agents' use, or if the teacher's tokens do not fit.
     RuntimeError
         If the task agent changed during training.
     """
@@ -137,12 +137,12 @@ def receive(
     """Return the tokens that the task agent receives of the first `sent` ones, with gradient."""
     ids, mask = agents.sensor.tokenize(examples.descriptions, examples.image_tokens.shape[1])
     tokens = agents.sensor.express(examples.image_tokens, ids, mask)[:, :sent]
-    with torch.autocast(tokens.device.type, enabled=False):  # code and link in float32, whatever the models are in
+    with torch.autocast(tokens.device.type, enabled=False):  # code and link stay in float32
         return agents.code.decode(channel(agents.code.encode(tokens), snr_db=snr_db, realisation=realisation))
 
 
 def answer_from_tokens(task_agent: TaskAgent, tokens_hat: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:
-    """Return loss and accuracy of packed questions behind received tokens; the gradient flows to the tokens."""
+    """Return loss and accuracy of packed questions behind received tokens, with the gradient to the tokens."""
     model: Any = task_agent.model
     embed = input_embeddings(model)
     batch, num_tokens, _ = tokens_hat.shape
@@ -197,10 +197,10 @@ def evaluate(
 
 
 def start_from(agents: AgentLink, earlier: AgentLink) -> bool:
-    """Take over what earlier agents learned, as far as it fits; return whether that leaves nothing to be taught.
+    """Take over the weights of earlier agents, as far as they fit; return whether nothing is left to be taught.
 
-    LoRA of the same rank or a lower one always fits. Slots fit where they are as many, and the code where it has the
-    same width. Uncompressed tokens have no code to learn.
+    LoRA of the same rank or a lower one always fits. Slots fit if their number is the same, a code if its width is.
+    Uncompressed tokens have no code to learn.
     """
     start_lora(agents.sensor.model, earlier.sensor.model)
     same_tokens = earlier.num_tokens == agents.num_tokens
@@ -221,7 +221,7 @@ def is_nested(agents: AgentLink) -> bool:
 
 
 def check_trainable(agents: AgentLink) -> None:
-    """Refuse agents whose use differs from what training does: ``bos, tokens, question answer eos``.
+    """Refuse agents whose use differs from training, which has ``bos, tokens, question answer eos``.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""DeepJSCC: an image as real amplitudes, and back, by convolutions trained through the channel.
+"""DeepJSCC: an image to real amplitudes and back, by convolutions trained through the channel.
 
-It knows of no task: what it learns is to give the image back.
+It knows no task and learns to reproduce the image.
 """
 
 import json
@@ -24,24 +24,24 @@ SETTINGS, WEIGHTS = "deepjscc.json", "deepjscc.safetensors"
 class DeepJSCC(nn.Module):
     r"""Convolutional joint source-channel code for images of one size.
 
-    Strided convolutions with PReLU lead from the image to a grid of positions; there stand residual blocks, and `width`
-    real numbers per position are sent. The decoder is the mirror image, with transposed convolutions.
+    Strided convolutions with PReLU lead from the image to a grid of positions. Residual blocks follow, and `width` real
+    numbers per position are sent. The decoder is the mirror image, with transposed convolutions.
 
     .. math:: c = f(s) / \sqrt{P}, \qquad \hat s = g(\hat c), \qquad P = \operatorname{E}\,\tfrac1k\|f(s)\|^2
 
-    with `k` numbers per image. In training the expectation is the batch's, differentiable, so that power cannot be
-    bought; its running mean is stored and is the constant in use afterwards. (The original divides each image's
-    codes by their own power. Its receiver is never told that scale, but over a channel that fades it could not be.)
+    with `k` numbers per image. In training the expectation is the batch's and differentiable; the network therefore
+    cannot gain by raising its power. The running mean is stored and is the constant in use afterwards. (The original
+    divides each image's codes by their own power. A receiver behind a fading channel could not know that scale.)
 
     Parameters
     ----------
     image_size : (height, width)
     strides : sequence of (vertical, horizontal)
-        Of the encoder's convolutions, image first; their products divide the image's sides.
+        Strides of the encoder's convolutions, image first; their products divide the image's sides.
     width : int
         Real numbers sent per position of the grid.
     hidden : int
-        Channels at the grid; half as many with each step towards the image.
+        Channels at the grid; each step towards the image halves them.
     num_blocks : int
         Residual blocks at each end.
 
@@ -56,9 +56,9 @@ class DeepJSCC(nn.Module):
         If the strides do not divide the image.
 
     Source: E. Bourtsoulatze, D. B. Kurka, D. Gündüz, "Deep Joint Source-Channel Coding for Wireless Image
-    Transmission", IEEE Trans. Cogn. Commun. Netw. 5(3), 2019. Added here: residual blocks, and what is learned about
-    each position, for the camera stands still. As there, neither end knows the SNR; unlike there, one network serves
-    all of them.
+    Transmission", IEEE Trans. Cogn. Commun. Netw. 5(3), 2019. Added here: residual blocks,
+    and a learned bias per position, because the camera hardly moves. As there, neither end knows the SNR. Unlike
+    there, one network serves all SNRs.
     """
 
     power: Tensor
@@ -101,7 +101,7 @@ class DeepJSCC(nn.Module):
 
     @property
     def num_tokens(self) -> int:
-        """Return the number of positions, which are the link's tokens."""
+        """Number of positions, which are the link's tokens."""
         return self.grid[0] * self.grid[1]
 
     def settings(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class DeepJSCC(nn.Module):
         Raises
         ------
         ValueError
-            If the images are not of the size that the network is made for.
+            If the images are not of the network's size.
         """
         if tuple(images.shape[2:]) != self.image_size:
             raise ValueError(f"images are {tuple(images.shape[2:])}, this network is made for {self.image_size}")
@@ -129,14 +129,14 @@ class DeepJSCC(nn.Module):
         return raw / power.sqrt()
 
     def decode(self, codes_hat: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch 3 height width"]:
-        """Turn received codes into images; their values may leave the range between 0 and 1."""
+        """Turn received codes into images; values may lie outside the range between 0 and 1."""
         at_grid = codes_hat.transpose(1, 2).unflatten(2, self.grid)  # [batch, width, rows, columns]
         features = self.decode_blocks(self.decode_in(at_grid) + self.decode_position)
         return self.up(features).float() + 0.5
 
     @property
     def model_hash(self) -> str:
-        """Return the SHA-256 of every parameter and buffer, in the order of their names."""
+        """SHA-256 of every parameter and buffer, in the order of their names."""
         return hash_of({"deepjscc": self})
 
     # --- files ---------------------------------------------------------------------------------------------------
@@ -148,12 +148,12 @@ class DeepJSCC(nn.Module):
         Parameters
         ----------
         name_or_folder : str or Path
-            "deepjscc", "deepjscc-small", or a folder.
+            Folder, or the name of a shipped network: "deepjscc" or "deepjscc-small".
 
         Raises
         ------
         FileNotFoundError
-            If there is no such folder or shipped network.
+            If neither exists.
         """
         folder = Path(name_or_folder)
         if not (folder / SETTINGS).exists():
@@ -178,7 +178,7 @@ class DeepJSCC(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions beside an identity, which is all there is at first."""
+    """Two convolutions beside an identity; an untrained block is the identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.second.bias)  # pyright: ignore[reportArgumentType]
 
     def forward(self, x: Float[Tensor, "batch channels rows columns"]) -> Float[Tensor, "batch channels rows columns"]:
-        """Add what the convolutions find."""
+        """Add the convolutions' output."""
         return x + self.second(self.activation(self.first(x)))
 
 

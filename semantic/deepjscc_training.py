@@ -14,7 +14,7 @@ from semantic.deepjscc import DeepJSCC, to_images, to_tensor
 from semantic.image_quality import psnr, ssim
 from semantic.training import Metrics, fit, write_card
 
-# How far images of 128 x 192 are shrunk, and how many numbers are sent of each position that is left.
+# Operating points for images of 128 x 192: strides of the encoder, and numbers sent per position.
 POINTS = {
     "deepjscc": {"strides": ((4, 4), (2, 2)), "width": 16},  # 16 x 24 positions: 6144 numbers, a twelfth of the image's
     "deepjscc-small": {"strides": ((4, 4), (2, 2), (2, 3)), "width": 5},  # 8 x 8 positions: 320 numbers, 1/230
@@ -37,7 +37,7 @@ def main(
 ) -> None:
     r"""Train DeepJSCC end to end over the link, on images alone.
 
-    The loss is the negative PSNR, in bels, averaged over images and SNRs, each of which then has the same weight:
+    The loss is the negative PSNR, in bels, averaged over images and SNRs with equal weight:
 
     .. math:: \operatorname{E}\log_{10}\operatorname{mean}(s - \hat s)^2
 
@@ -115,16 +115,16 @@ def main(
 
 @torch.no_grad()
 def evaluate(network: DeepJSCC, paths: Sequence[Path], channel: Callable[..., Tensor]) -> dict[str, str]:
-    """Measure mean PSNR and SSIM of images as they are shown, with 8 bits a colour, at three SNRs."""
-    found: dict[float, list[Tensor]] = {at: [] for at in (20.0, 5.0, -5.0)}
+    """Measure mean PSNR and SSIM of the decoded images, rounded to 8 bits a colour, at three SNRs."""
+    measured: dict[float, list[Tensor]] = {at: [] for at in (20.0, 5.0, -5.0)}
     for start in range(0, len(paths), 20):
         images = load(paths[start : start + 20])
         codes = network.encode(images)
         numbers = TRAINING_REALISATIONS + NUM_FADES + start + torch.arange(len(images))
-        for at, quality in found.items():
+        for at, quality in measured.items():
             shown = to_images(network.decode(channel(codes, snr_db=at, realisation=numbers)))
             quality.append(torch.stack([measure(images, to_tensor(list(shown))) for measure in (psnr, ssim)]))
-    means = {at: torch.cat(quality, dim=1).mean(1).tolist() for at, quality in found.items()}
+    means = {at: torch.cat(quality, dim=1).mean(1).tolist() for at, quality in measured.items()}
     return {f"PSNR, SSIM at {at:g} dB": f"{db:.2f} dB, {similarity:.4f}" for at, (db, similarity) in means.items()}
 
 

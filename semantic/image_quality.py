@@ -1,10 +1,10 @@
-"""How close a received image is to the one that was sent."""
+"""Similarity of a received image to the one that was sent."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-WINDOW, SIGMA = 11, 1.5  # of the Gaussian under which SSIM compares, in pixels
+WINDOW, SIGMA = 11, 1.5  # size and deviation of SSIM's Gaussian window [pixels]
 LUMINANCE, CONTRAST = 0.01**2, 0.03**2  # SSIM's constants for a range of one
 
 
@@ -23,12 +23,13 @@ def psnr(
 def ssim(
     images: Float[Tensor, "batch channels height width"], shown: Float[Tensor, "batch channels height width"]
 ) -> Float[Tensor, " batch"]:
-    r"""Structural similarity of each image, its values between 0 and 1: 1 for equal images.
+    r"""Structural similarity of each image, its values between 0 and 1; equal images have 1.
 
     .. math:: \frac{(2\mu\hat\mu + C_1)(2\sigma_{s\hat s} + C_2)}
         {(\mu^2 + \hat\mu^2 + C_1)(\sigma^2 + \hat\sigma^2 + C_2)}
 
-    averaged over all places of a Gaussian window inside the image (smaller where the image is) and over the colours.
+    averaged over the colours and over all positions of a Gaussian window inside the image; a small image has a small
+    window.
 
     Source: Z. Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", IEEE Trans.
     Image Process. 13(4), 2004.
@@ -36,8 +37,8 @@ def ssim(
     num_channels = images.shape[1]
 
     def window(size: int) -> Tensor:
-        place = torch.arange(size, dtype=images.dtype) - (size - 1) / 2
-        weights = torch.exp(-(place**2) / (2 * SIGMA**2))
+        offset = torch.arange(size, dtype=images.dtype) - (size - 1) / 2
+        weights = torch.exp(-(offset**2) / (2 * SIGMA**2))
         return weights / weights.sum()
 
     rows, columns = (window(min(WINDOW, size)) for size in images.shape[2:])

@@ -1,4 +1,4 @@
-"""Joint token-and-channel code: a token's hidden state to the few real numbers that are sent, and back.
+"""Joint token-and-channel code: a token's hidden state to a few real numbers, and back.
 
 Both codes have unit mean power per element by a constant that is learned from training codes and then fixed: a receiver
 cannot know a scale taken from the example or its batch.
@@ -20,9 +20,9 @@ class JTCC(nn.Module):
         c = \frac{A t + B\,\mathrm{gelu}(C t)}{\sqrt{P}}, \qquad \hat t = A' \hat c + B'\,\mathrm{gelu}(C' \hat c),
         \qquad P = \operatorname{E}\,\tfrac1w\|A t + B\,\mathrm{gelu}(C t)\|^2
 
-    In training the expectation is the batch's, differentiable, so that power cannot be bought; its running mean is
-    stored and is the constant in use afterwards. A nested code, of which the first tokens alone may be sent, has a
-    constant for each number of them: the mean power is one whatever that number is.
+    In training the expectation is the batch's and differentiable; the code therefore cannot gain by raising its power.
+    The running mean is stored and is the constant in use afterwards. The first tokens of a nested code may be sent
+    alone; it has a constant for each number of them, so the mean power is always one.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class JTCC(nn.Module):
     width : int
         Real numbers sent per token (256 in the paper's text, 512 in its figure 5).
     nested_tokens : int, optional
-        The largest number of tokens of a nested code; None for one that always sends all of them.
+        Largest number of tokens of a nested code; None for a code that always sends all tokens.
     """
 
     power: Tensor
@@ -51,7 +51,7 @@ class JTCC(nn.Module):
         self.register_buffer("power", torch.ones(() if nested_tokens is None else nested_tokens))
 
     def settings(self) -> dict[str, Any]:
-        """Return what `build_code` needs to build this code again."""
+        """Return the settings from which `build_code` builds this code again."""
         nested = {} if self.nested_tokens is None else {"nested_tokens": self.nested_tokens}
         return {"kind": "jtcc", "hidden_size": self.hidden_size, "width": self.width, **nested}
 
@@ -61,16 +61,16 @@ class JTCC(nn.Module):
         constant = self._power(tokens.shape[1])
         if self.training:
             power = raw.square().mean()
-            # each number of tokens is met in its share of the batches only, and learns as much faster
+            # each number of tokens occurs in its share of the batches only; its constant follows as much faster
             constant.lerp_(power.detach(), min(1.0, MOMENTUM * (self.nested_tokens or 1)))
         else:
             power = constant
         return raw / power.sqrt()
 
     def first(self, codes: Float[Tensor, "batch tokens width"], num_tokens: int) -> Float[Tensor, "batch first width"]:
-        """Return of encoded tokens the first ones' codes, at the power at which they are sent alone.
+        """Return the codes of the first tokens, at the power at which they are sent alone.
 
-        The same as encoding these tokens alone: a causal model's first tokens do not depend on the later ones.
+        Encoding these tokens alone gives the same: a causal model's first tokens do not depend on the later ones.
 
         Raises
         ------
@@ -86,12 +86,12 @@ class JTCC(nn.Module):
         return codes[:, :num_tokens] * (self._power(codes.shape[1]) / self._power(num_tokens)).sqrt()
 
     def start_from(self, earlier: "JTCC") -> None:
-        """Take over the weights of a code of the same width; its constant, or constants, are where the own start."""
+        """Take over a code of the same width; if the numbers of constants differ, all start from its last one."""
         power = earlier.power if earlier.power.shape == self.power.shape else earlier.power.reshape(-1)[-1]
         self.load_state_dict({**earlier.state_dict(), "power": power.expand_as(self.power)})
 
     def _power(self, num_tokens: int) -> Tensor:
-        """Return the constant of so many tokens: a view, which training writes to."""
+        """Return the constant for a number of tokens: a view, which training writes to."""
         if self.nested_tokens is None:
             return self.power
         if num_tokens > self.nested_tokens:
@@ -104,15 +104,15 @@ class JTCC(nn.Module):
 
 
 class TokenScaler(nn.Module):
-    """No compression: each dimension is sent with the mean and scale it has in training, so none eats the power budget.
+    """No compression: each dimension is standardised by its mean and variance in training.
 
-    LLaMA's residual stream has a few dimensions of enormous magnitude; sent as they are, they would take nearly all the
-    transmit power (Sun et al., "Massive Activations in Large Language Models", 2024).
+    LLaMA's residual stream has a few dimensions of enormous magnitude. Without a scale each, they would take nearly all
+    the transmit power (Sun et al., "Massive Activations in Large Language Models", 2024).
 
     Parameters
     ----------
     hidden_size : int
-        Length of a token, and real numbers sent per token.
+        Length of a token, which is also the number of real numbers sent per token.
     """
 
     mean: Tensor
@@ -125,7 +125,7 @@ class TokenScaler(nn.Module):
         self.register_buffer("variance", torch.ones(hidden_size))
 
     def settings(self) -> dict[str, Any]:
-        """Return what `build_code` needs to build this code again."""
+        """Return the settings from which `build_code` builds this code again."""
         return {"kind": "uncompressed", "hidden_size": self.hidden_size}
 
     def encode(self, tokens: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens hidden"]:
@@ -146,7 +146,7 @@ Code = JTCC | TokenScaler
 
 
 def build_code(settings: dict[str, Any]) -> Code:
-    """Build a code, with fresh weights, from what its `settings` returned."""
+    """Build a code, with fresh weights, from its settings."""
     kinds = {"jtcc": JTCC, "uncompressed": TokenScaler}
     kind, arguments = settings["kind"], {k: v for k, v in settings.items() if k != "kind"}
     if kind not in kinds:

@@ -1,7 +1,7 @@
-"""Obfuscation by a chat model, guarded: a description that repeats anything private gives way to the rules.
+"""Obfuscation by a chat model, guarded: the rules replace a description that repeats anything private.
 
-The model gets the detailed question and is asked to say only what kind of question it is. What it answers is held
-against the question, word by word; nothing that fails this test is ever sent.
+The model gets the detailed question and is asked for its kind only. Its answer is compared with the question, word by
+word; an answer that fails this test is never sent.
 """
 
 import re
@@ -23,7 +23,7 @@ PROMPT = (
     "Example: What color is the cup on the desk? -> This is a question related to colors in the image.\n"
     "Question: {question}"
 )
-# Words of a question that say what kind it is, or nothing: these alone may come back in its description.
+# Words that name a kind of question, or say nothing: only these words of a question may occur in its description.
 HARMLESS = frozenset(
     """a about all also am an and another any are as asked asks at be being both but by can compare compared comparison
     count describe do does each either else equal exist exists fewer for from greater has have how image images in
@@ -37,10 +37,10 @@ _CANONICAL = {word: root for root, words in SYNONYMS.items() for word in words}
 
 
 def leaked_words(question: str, description: str) -> set[str]:
-    """Return the words of a description that tell something private of its question.
+    """Return the words of a description that reveal something private of its question.
 
-    Private is every word of the question that is not `HARMLESS`, whatever the world it comes from, in any form that
-    begins alike ("metal" and "metallic"), and, of the embedded task world, its synonyms.
+    Every word of the question that is not `HARMLESS` is private, in any form that begins alike ("metal" and
+    "metallic"). So are its synonyms in the embedded task world.
 
     Parameters
     ----------
@@ -55,27 +55,27 @@ def leaked_words(question: str, description: str) -> set[str]:
 
 
 class LLMObfuscator:
-    """Describe questions vaguely by a chat model, greedily; callable as `semantic.obfuscation.obfuscate` is.
+    """Describe questions vaguely by a chat model, decoded greedily; callable like `semantic.obfuscation.obfuscate`.
 
     Parameters
     ----------
     model : PreTrainedModel
-        Any `transformers` causal LM that was trained to chat.
+        Causal LM of `transformers` that was trained to chat.
     tokenizer : PreTrainedTokenizerBase
-        With a chat template.
+        Tokenizer with a chat template.
     prompt : str
-        With ``{question}``.
+        Request to the model, with ``{question}``.
     max_new_tokens : int
-        Longest description.
+        Length of the longest description [word pieces].
     batch_size : int
-        Questions per forward pass, in `describe`.
+        Questions per forward pass.
     fallback : callable
-        Describes a question whose description would be empty or leak.
+        Obfuscator of the questions whose description would be empty or leak.
 
     Attributes
     ----------
     num_fallbacks : int
-        How many of the questions that were described fell back.
+        Number of questions that were described by the fallback.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class LLMObfuscator:
         return self.describe([question])[0]
 
     def describe(self, questions: Sequence[str]) -> list[str]:
-        """Describe questions vaguely, in batches; each different one is put to the model once."""
+        """Describe questions vaguely, in batches; the model sees each different question once."""
         new = [question for question in dict.fromkeys(questions) if question not in self._known]
         for start in range(0, len(new), self.batch_size):
             part = new[start : start + self.batch_size]
@@ -118,7 +118,7 @@ class LLMObfuscator:
 
     @torch.no_grad()
     def _write(self, questions: Sequence[str]) -> list[str]:
-        """Return the first line that the model answers to each question."""
+        """Return the first line of the model's answer to each request."""
         chats = [[{"role": "user", "content": self.prompt.format(question=question)}] for question in questions]
         inputs: Any = self.tokenizer.apply_chat_template(
             chats,

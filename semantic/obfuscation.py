@@ -1,8 +1,8 @@
 """Obfuscation: from the detailed question to the vague description that the sensor agent may see.
 
-The rules below keep what kind of thing is asked (an attribute's name, a number, a position) and drop every attribute
-value and every referenced object, as in the paper's example "This is a question related to colors in the image".
-Nothing of the question is copied but one of the four attributes' names, so nothing else can leak.
+The rules below keep the kind of question (an attribute's name, a number, a position). They drop every attribute value
+and every object, as in the paper's example "This is a question related to colors in the image". The name of an
+attribute is the only thing that they copy, so nothing else can leak.
 """
 
 import re
@@ -19,12 +19,12 @@ _SAME = re.compile(rf"\bsame {_ATTRIBUTE}")
 
 
 def obfuscate(question: str) -> str:
-    """Describe a question vaguely: what it is about, but none of its attribute values or objects.
+    """Describe a question vaguely: by its kind, without its attribute values and objects.
 
     Parameters
     ----------
     question : str
-        The detailed question, in CLEVR's or the project's own wording.
+        Detailed question, in CLEVR's or the project's own wording.
 
     Returns
     -------

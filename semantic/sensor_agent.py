@@ -1,4 +1,4 @@
-"""The sensor agent: an image-text model that expresses what matters in machine-language tokens."""
+"""The sensor agent: an image-text model that expresses images in machine-language tokens."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ ImageLike = Image.Image | np.ndarray
 
 
 class ImageTextProcessor(Protocol):
-    """What the sensor needs of a `transformers` processor; their common base class does not name these."""
+    """Attributes of a `transformers` processor that the sensor uses; their common base class does not name them."""
 
     image_processor: Callable[..., Any]
     tokenizer: PreTrainedTokenizerBase
@@ -29,19 +29,19 @@ class SensorAgent(nn.Module):
     """An image-text model with LoRA on keys and values, and `num_tokens` learned slots at the end of its input.
 
     The tokens are the hidden states of the final block (behind its norm) at the last `num_tokens` positions, the slots.
-    With the LoRA switched off the model is the one it was: it answers questions about noiseless images (the paper's
-    benchmark 1).
+    Without its LoRA the pretrained model answers questions about noiseless images (the paper's benchmark 1).
 
     Parameters
     ----------
     model : PreTrainedModel
-        Any `transformers` image-text model with `get_image_features`, LoRA already added (`semantic.adapters`).
+        Image-text model of `transformers` with `get_image_features`, LoRA already added (`semantic.adapters`).
     processor : ProcessorMixin with an image token
     num_tokens : int
+        Machine-language tokens per question.
     prompt : str
-        How text is put to the model, with ``{text}`` and the processor's image token.
+        Input of the model, with ``{text}`` and the processor's image token.
     max_new_tokens : int
-        Longest answer, for `answer`.
+        Length of the longest answer [word pieces].
     """
 
     def __init__(
@@ -65,20 +65,20 @@ class SensorAgent(nn.Module):
         self.slots = nn.Parameter(embeddings.mean(0) + embeddings.std() * torch.randn(num_tokens, embeddings.shape[1]))
 
     def train(self, mode: bool = True) -> "SensorAgent":
-        """Keep the pretrained model in evaluation mode (no dropout); LoRA and slots are trained all the same."""
+        """Keep the pretrained model in evaluation mode (no dropout); LoRA and slots are trained nevertheless."""
         super().train(mode)
         self.model.eval()
         return self
 
     @property
     def hidden_size(self) -> int:
-        """Return the length of a token."""
+        """Length of a token."""
         return self.slots.shape[1]
 
     @torch.no_grad()
     def image_tokens(self, images: Sequence[ImageLike], batch_size: int = 32) -> list[Float[Tensor, "patches hidden"]]:
-        """Return each image's projected features; an object that occurs several times is computed once."""
-        images = list(images)  # a sequence that reads them anew at every access would mix up their identities
+        """Return each image's projected features; an image object that occurs several times is computed once."""
+        images = list(images)  # a sequence that reads images anew at every access would mix up identities
         unique = {id(image): image for image in images}
         features: dict[int, Tensor] = {}
         keys = list(unique)
@@ -90,7 +90,7 @@ class SensorAgent(nn.Module):
         return [features[id(image)] for image in images]
 
     def project(self, pixel_values: Float[Tensor, "batch channels height width"]) -> Sequence[Tensor]:
-        """Return preprocessed images' features as the language model gets them: for each, [patches, hidden]."""
+        """Return the features of preprocessed images as the language model gets them: [patches, hidden] each."""
         model: Any = self.model  # not every PreTrainedModel has image features
         return model.get_image_features(pixel_values=pixel_values, return_dict=True).pooler_output
 
@@ -106,7 +106,7 @@ class SensorAgent(nn.Module):
     def embed(
         self, input_ids: Int[Tensor, "batch length"], image_tokens: Float[Tensor, "batch patches hidden"]
     ) -> Float[Tensor, "batch length hidden"]:
-        """Embed tokenized prompts, image features in the image tokens' places."""
+        """Embed tokenized prompts, with image features at the image tokens."""
         embeds = input_embeddings(self.model)(input_ids)
         where = (input_ids == self.processor.image_token_id)[..., None].expand_as(embeds)
         return embeds.masked_scatter(where, image_tokens.to(embeds.dtype))
@@ -117,7 +117,7 @@ class SensorAgent(nn.Module):
         input_ids: Int[Tensor, "batch length"],
         attention_mask: Int[Tensor, "batch length"],
     ) -> Float[Tensor, "batch tokens hidden"]:
-        """Express what matters of images, given tokenized vague descriptions: the last hidden states at the slots."""
+        """Express images, given tokenized vague descriptions: return the last hidden states at the slots."""
         batch = len(input_ids)
         embeds = self.embed(input_ids, image_tokens)
         embeds = torch.cat([embeds, self.slots.to(embeds.dtype).expand(batch, -1, -1)], dim=1)

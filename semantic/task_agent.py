@@ -17,12 +17,12 @@ class TaskAgent(nn.Module):
     Parameters
     ----------
     model : PreTrainedModel
-        Any `transformers` causal LM.
+        Causal LM of `transformers`.
     tokenizer : PreTrainedTokenizerBase
     prompt : str
-        How a question is put to it, with ``{question}``; LLaMA-2 wants more words than the embedded model.
+        Input of the model, with ``{question}``; LLaMA-2 needs more words than the embedded model.
     max_new_tokens : int
-        Longest answer.
+        Length of the longest answer [word pieces].
     """
 
     embedding_scale: Tensor
@@ -49,13 +49,13 @@ class TaskAgent(nn.Module):
 
     @property
     def hidden_size(self) -> int:
-        """Return the length of an input embedding."""
+        """Length of an input embedding."""
         return input_embeddings(self.model).embedding_dim
 
     def prefix(self, tokens_hat: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens hidden"]:
         """Normalise received tokens to the scale of the model's own input embeddings.
 
-        Each token gets mean 0 and the standard deviation of the embedding matrix, whatever noise did to its scale.
+        Each token gets mean 0 and the standard deviation of the embedding matrix, which undoes noise on its scale.
         """
         dtype = input_embeddings(self.model).weight.dtype
         return (normalize_tokens(tokens_hat.float()) * self.embedding_scale).to(dtype)
@@ -63,9 +63,9 @@ class TaskAgent(nn.Module):
     def with_prefix(
         self, input_ids: Tensor, attention_mask: Tensor, tokens_hat: Tensor | None
     ) -> tuple[Float[Tensor, "batch length hidden"], Tensor]:
-        """Return (inputs_embeds, attention_mask) of left-padded questions with the prefix behind each one's `<s>`.
+        """Return (inputs_embeds, attention_mask) of left-padded questions with the prefix.
 
-        A question's `<s>`, where there is one, is followed by the prefix and then the rest.
+        The prefix stands behind a question's `<s>`, or in front of a question without one.
         """
         embed = input_embeddings(self.model)
         embeds = embed(input_ids)
@@ -77,10 +77,10 @@ class TaskAgent(nn.Module):
         bos = self.tokenizer.bos_token_id
         has_bos = input_ids.gather(1, start[:, None])[:, 0] == (-1 if bos is None else bos)
         cut = (start + has_bos)[:, None]  # the prefix goes before this column
-        place = torch.arange(length + num_tokens, device=input_ids.device)[None]
-        in_prefix = (place >= cut) & (place < cut + num_tokens)
-        from_text = torch.where(place < cut, place, place - num_tokens).clamp(0, length - 1)
-        from_prefix = (place - cut).clamp(0, num_tokens - 1)
+        column = torch.arange(length + num_tokens, device=input_ids.device)[None]
+        in_prefix = (column >= cut) & (column < cut + num_tokens)
+        from_text = torch.where(column < cut, column, column - num_tokens).clamp(0, length - 1)
+        from_prefix = (column - cut).clamp(0, num_tokens - 1)
         hidden = embeds.shape[-1]
         text = embeds.gather(1, from_text[..., None].expand(-1, -1, hidden))
         received = prefix.gather(1, from_prefix[..., None].expand(-1, -1, hidden))
@@ -100,7 +100,7 @@ class TaskAgent(nn.Module):
         ----------
         questions : sequence of str
         prefix : float [num questions, num_tokens, hidden_size], optional
-            Received tokens, as decoded; without them the questions are answered blindly.
+            Received tokens, as decoded. Without them the questions are answered blindly.
         batch_size : int
             Questions per forward pass.
 
@@ -127,12 +127,12 @@ def normalize_tokens(tokens: Float[Tensor, "batch tokens hidden"]) -> Float[Tens
 
 
 def input_embeddings(model: PreTrainedModel) -> nn.Embedding:
-    """Return a model's table of input embeddings; transformers types its own getter as any module."""
+    """Return a model's table of input embeddings, with its type; transformers' own getter returns any module."""
     return cast(nn.Embedding, model.get_input_embeddings())
 
 
 def with_padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """Let a tokenizer without a padding token, as LLaMA-2's, pad with its last one: what is padded is masked anyway."""
+    """Let a tokenizer without a padding token, such as LLaMA-2's, pad with its end token; padding is masked anyway."""
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -1,8 +1,8 @@
 """The task world: attributes, questions with functional programs, and the executor that answers them.
 
 Programs and files keep CLEVR's layout (Johnson et al., CVPR 2017): a program is a list of nodes
-``{"function", "inputs", "value_inputs"}``, and the last node's value is the answer. So the same executor
-answers real CLEVR programs and ours; templates and wording are our own.
+``{"function", "inputs", "value_inputs"}``, and the last node's value is the answer. The same executor therefore answers
+CLEVR's own programs and ours. Templates and wording are our own.
 """
 
 import random
@@ -115,7 +115,7 @@ def _apply(function: str, args: list[Any], side: str | None, objects: Sequence[M
 
 
 def family(program: Sequence[Node]) -> str:
-    """Name the question family of a program, from its functions alone, so that it also works for CLEVR's files."""
+    """Name the question family of a program by its functions alone, which works for CLEVR's files too."""
     functions = [node.get("function") or node["type"] for node in program]
     if "relate" in functions:
         return "spatial"
@@ -127,7 +127,7 @@ def family(program: Sequence[Node]) -> str:
 
 
 def normalize_answer(text: str) -> str:
-    """Return an answer as CLEVR's exact match compares it: lower case, outer space and final full stop removed."""
+    """Return an answer as CLEVR's exact match compares it: in lower case, without outer space or final full stop."""
     return text.strip().strip(".").strip().lower()
 
 
@@ -135,7 +135,7 @@ def normalize_answer(text: str) -> str:
 
 
 class _Program:
-    """A program under construction; each method appends a node and returns its index."""
+    """A program under construction; each method appends nodes and returns the last one's index."""
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
@@ -185,7 +185,7 @@ def _refer(rng: random.Random, objects: Sequence[Mapping], target: int, exclude:
 
 
 def _ask_attribute(rng: random.Random, exclude: Iterable[str] = ()) -> str:
-    """Draw the asked attribute; colour and shape more often, since two-valued answers can be guessed."""
+    """Draw the asked attribute; colour and shape more often, because two-valued answers can be guessed."""
     names = [a for a in ATTRIBUTES if a not in exclude]
     weights = {"color": 0.4, "shape": 0.3, "material": 0.15, "size": 0.15}
     return rng.choices(names, [weights[a] for a in names])[0]
@@ -384,7 +384,7 @@ GENERATORS: dict[str, Callable[[random.Random, Scene], tuple[str, list[Node]] | 
 def ask(rng: random.Random, scene: Scene, family_name: str, attempts: int = 30) -> tuple[str, list[Node], str] | None:
     """Ask a well-posed question of a family about a scene.
 
-    The wanted answer is drawn before the question, so that answers are balanced and guessing pays little.
+    The wanted answer is drawn before the question. This balances the answers and makes guessing pay little.
 
     Parameters
     ----------
@@ -392,7 +392,7 @@ def ask(rng: random.Random, scene: Scene, family_name: str, attempts: int = 30) 
     scene : mapping, CLEVR's layout
     family_name : one of `FAMILIES`
     attempts : int
-        Draws after which the scene is given up for this family.
+        Number of draws after which the scene is given up for this family.
 
     Returns
     -------

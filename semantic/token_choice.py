@@ -1,7 +1,7 @@
-"""How many tokens to send: chosen from the SNR and the task by a table that was measured on questions of its own.
+"""The number of tokens to send: chosen by SNR and task from a table that was measured on questions of its own.
 
-The table belongs to agents with a nested code and lies next to their weights. Both ends of the link know it, the mean
-SNR and the vague description, so that the number needs no side information.
+The table belongs to agents with a nested code and lies next to their weights. Both ends of the link know the table, the
+mean SNR and the vague description. The number therefore needs no side information.
 """
 
 import itertools
@@ -19,24 +19,29 @@ from semantic.data.dataset import Dataset
 from semantic.tasks import normalize_answer
 
 FILE = "num_tokens.json"
-ANY = "any"  # the kind of a description that the table does not know, or knows too little of
-MIN_QUESTIONS = 200  # of a kind: with fewer, the best of several accuracies is a matter of luck
-_DIGITS = 9  # behind which accuracies that differ are rounding errors
+ANY = "any"  # fallback row, for kinds that are unknown or have too few questions
+MIN_QUESTIONS = 200  # of a kind with a row of its own; with fewer, luck decides which accuracy is best
+_DIGITS = 9  # decimals; smaller differences are rounding errors
 _ATTRIBUTE = re.compile(r"\b(?:color|shape|size|material)\b")
 _KIND = re.compile(r"this is a question about (.*) \.")
 
 
 @dataclass(frozen=True)
 class TokenChoice:
-    """Accuracy by kind of task, SNR and number of tokens, and what follows from it.
+    """Accuracy by kind of task, SNR and number of tokens, and the choice that follows from it.
 
     Attributes
     ----------
-    snr_db : rising
-    accuracy : for each kind, [num_snr][num_tokens - 1]
-    num_questions : for each kind, how many each accuracy was measured on
-    price : how much accuracy another token has to bring, or it is not sent
-    model_hash : of the agents that it was measured with
+    snr_db : list of float
+        Rows of the table [dB], rising.
+    accuracy : dict
+        Accuracies of each kind, [num_snr][num_tokens - 1].
+    num_questions : dict
+        Number of questions that each kind's accuracies were measured on.
+    price : float
+        Accuracy that another token has to add, or it is not sent.
+    model_hash : str
+        Hash of the agents that were measured.
     """
 
     snr_db: list[float]
@@ -46,25 +51,25 @@ class TokenChoice:
     model_hash: str
 
     def num_tokens(self, snr_db: float, description: str, *, budget: float | None = None) -> int:
-        """Return the number of tokens for one vague description of the task; see `numbers`."""
+        """Return the number of tokens for a vague description: see `numbers`."""
         numbers = self.numbers(snr_db, budget=budget)
         return numbers.get(kind_of(description), numbers[ANY])
 
     def numbers(self, snr_db: float, *, budget: float | None = None) -> dict[str, int]:
-        r"""Return the number for every kind of task that has one of its own, and for any other.
+        r"""Return the number of tokens for every kind of task with a row of its own, and for any other.
 
         .. math:: n_k = \arg\max_n \; a_k(n) - p\,n
 
-        where a is the table's accuracy and p the price. A budget raises the price, the same for all kinds, until their
-        mean number, in the proportions of the table's questions, is within it: no other choice of that mean has a
-        higher mean accuracy in the table (Everett, "Generalized Lagrange multiplier method", Operations Research 1963).
+        where a is the table's accuracy and p the price. A budget raises the price, the same for all kinds, until the
+        mean number over the table's questions is within the budget. No other choice with that mean has a higher mean
+        accuracy in the table (Everett, "Generalized Lagrange multiplier method", Operations Research 1963).
 
         Parameters
         ----------
         snr_db : float
-            Rounded down to the table's; below them all, their lowest.
+            SNR [dB], rounded down to a row of the table; the lowest row holds below that.
         budget : float, optional
-            Tokens on average.
+            Largest mean number of tokens.
 
         Raises
         ------
@@ -80,11 +85,11 @@ class TokenChoice:
         if budget is None:
             return _best(accuracy, self.price)
         pairs = [pair for row in accuracy.values() for pair in itertools.combinations(enumerate(row), 2)]
-        steps = {(b - a) / (j - i) for (i, a), (j, b) in pairs}  # the prices at which one number gives way to another
+        steps = {(b - a) / (j - i) for (i, a), (j, b) in pairs}  # prices at which another number becomes best
         prices = [self.price, *sorted(step for step in steps if step > self.price)]
-        found = (_best(accuracy, price) for price in prices)
+        choices = (_best(accuracy, price) for price in prices)
         within = sum(weights.values()) * budget
-        return next(numbers for numbers in found if sum(weights[k] * n for k, n in numbers.items()) <= within)
+        return next(numbers for numbers in choices if sum(weights[k] * n for k, n in numbers.items()) <= within)
 
     def save(self, folder: Path) -> Path:
         """Write the table next to the agents' weights."""
@@ -94,12 +99,12 @@ class TokenChoice:
 
     @classmethod
     def from_pretrained(cls, name_or_folder: str | Path, agents: AgentLink) -> "TokenChoice":
-        """Read the table of shipped agents, or of those in a folder.
+        """Read the table of shipped agents, or of agents in a folder.
 
         Raises
         ------
         FileNotFoundError
-            If the agents have none.
+            If the agents have no table.
         ValueError
             If it was measured with other weights, or by another version.
         """
@@ -117,13 +122,13 @@ class TokenChoice:
 
 
 def _best(accuracy: dict[str, list[float]], price: float) -> dict[str, int]:
-    """Return the number that is worth most at a price, the lowest of equals."""
+    """Return the best number of tokens at a price, the lowest of equals."""
     worth = {kind: [round(a - price * n, _DIGITS) for n, a in enumerate(row, 1)] for kind, row in accuracy.items()}
     return {kind: 1 + row.index(max(row)) for kind, row in worth.items()}
 
 
 def kind_of(description: str) -> str:
-    """Name the kind of a vague description: what it asks for, whichever the attribute. Anything else is `ANY`."""
+    """Name the kind of a vague description by the rules, the same for all attributes; any other is `ANY`."""
     match = _KIND.fullmatch(description)
     return _ATTRIBUTE.sub("attribute", match[1]) if match else ANY
 
@@ -144,31 +149,37 @@ def measure(
 
     Parameters
     ----------
-    agents : AgentLink with a nested code
+    agents : AgentLink
+        Agents with a nested code.
     dataset : Dataset
-        Of which the first `num_questions` questions are asked; no study may ask them.
+        Split whose first questions are asked; no study may ask them.
     channel : callable
+        ``channel(codes, snr_db=…, realisation=…) -> codes_hat``
     snr_db : sequence of float
+        Rows of the table [dB].
     first_realisation : int
-        Question i meets this fade plus i; no study may meet them.
+        Number of the first question's fade; the others follow. No study may meet these fades.
     num_questions : int
+        Number of questions to ask.
     price : float
+        Accuracy that another token has to add, or it is not sent.
     batch_size : int
+        Questions per forward pass.
     """
     questions = dataset.questions[:num_questions]
     kinds = [kind_of(description) for description in agents.describe([q.question for q in questions])]
-    places = [(number, at) for number in range(1, agents.num_tokens + 1) for at in snr_db]
-    right = torch.zeros(len(places), len(questions), dtype=torch.bool)
+    cells = [(number, at) for number in range(1, agents.num_tokens + 1) for at in snr_db]
+    right = torch.zeros(len(cells), len(questions), dtype=torch.bool)
     for start in range(0, len(questions), batch_size):
         part = questions[start : start + batch_size]
         images = {index: dataset.image(index) for index in {q.image_index for q in part}}
         codes = agents.encode([images[q.image_index] for q in part], [q.question for q in part])
         fades = first_realisation + start + torch.arange(len(part))
-        for place, (number, at) in enumerate(places):
+        for cell, (number, at) in enumerate(cells):
             received = channel(agents.first(codes, number), snr_db=at, realisation=fades)
             answers = agents.answer_codes(received, [q.question for q in part])
             outcome = [normalize_answer(a) == normalize_answer(q.answer) for a, q in zip(answers, part, strict=True)]
-            right[place, start : start + len(part)] = torch.tensor(outcome)
+            right[cell, start : start + len(part)] = torch.tensor(outcome)
     members = {kind: torch.tensor([k == kind for k in kinds]) for kind in sorted(set(kinds))}
     members[ANY] = torch.ones(len(questions), dtype=torch.bool)
 

@@ -1,4 +1,4 @@
-"""The training loop that all stages share: AdamW, warm-up and cosine by time, a log line now and then."""
+"""The training loop that all stages share: AdamW, a schedule by the clock, a log. And the model card."""
 
 import copy
 import json
@@ -20,7 +20,7 @@ FLOAT32_ATTENTION = "sdpa_float32"
 
 
 def attend_in_float32(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, *args, **kwargs):
-    """Attend in float32, whatever autocast made of the arguments: torch's bfloat16 kernel is slow backwards on CPUs."""
+    """Attend in float32 under any autocast: torch's bfloat16 kernel is slow backwards on CPUs."""
     with torch.autocast(query.device.type, enabled=False):
         return sdpa_attention_forward(module, query.float(), key.float(), value.float(), *args, **kwargs)
 
@@ -29,9 +29,9 @@ AttentionInterface.register(FLOAT32_ATTENTION, attend_in_float32)
 
 
 def products_per_second(dtype: torch.dtype, size: int = 512, repeats: int = 20) -> float:
-    """Measure how many matrix products of `size` this machine computes in a second."""
+    """Measure the number of matrix products of `size` that this machine computes in a second."""
     a, b = torch.ones(size, size, dtype=dtype), torch.ones(size, size, dtype=dtype)
-    torch.mm(a, b)  # the first one sets things up
+    torch.mm(a, b)  # the first product sets things up
     start = time.perf_counter()
     for _ in range(repeats):
         torch.mm(a, b)
@@ -39,10 +39,10 @@ def products_per_second(dtype: torch.dtype, size: int = 512, repeats: int = 20) 
 
 
 def mixed_precision(*models: PreTrainedModel) -> torch.autocast:
-    """Return the autocast to train models under: matrix products in bfloat16 where that is measured to be faster.
+    """Return the autocast for the training of models: matrix products in bfloat16 if these are measured to be faster.
 
-    Processors with AMX gain, others lose. Attention stays in float32; so does everything that autocast leaves alone,
-    the weights among them.
+    Processors with AMX gain, others lose. Attention stays in float32, and so does everything that autocast leaves
+    alone, including the weights.
     """
     faster = products_per_second(torch.bfloat16) > 1.5 * products_per_second(torch.float32)
     print(f"matrix products in {'bfloat16' if faster else 'float32'}", flush=True)
@@ -54,7 +54,7 @@ def mixed_precision(*models: PreTrainedModel) -> torch.autocast:
 
 @without_progress_bar()
 def save_half(model: PreTrainedModel, folder: Path) -> None:
-    """Write a model's weights as float16 safetensors; it goes on in its own precision."""
+    """Write a model's weights as float16 safetensors; the model itself keeps its precision."""
     copy.deepcopy(model).half().save_pretrained(folder)
 
 
@@ -67,21 +67,22 @@ def write_card(
     results: Mapping[str, object],
     name: str = "README.md",
 ) -> None:
-    """Write a model card: what the weights are, the command that made them, what was measured.
+    """Write a model card: a title, the command that made the weights, the measured results.
 
     Parameters
     ----------
     folder : Path
+        Folder of the weights.
     title : str
-        One sentence on what the weights are.
+        Short description of the weights.
     stage : str
-        Of `tokenlink train`.
+        Stage of `tokenlink train`.
     options : mapping
-        The stage's options; folders are reduced to their names.
+        Options of the stage; folders are reduced to their names.
     results : mapping
-        What was measured on scenes that the training has not seen.
+        Measurements on scenes that the training has not seen.
     name : str
-        Of the file.
+        Name of the file.
     """
     given = {
         k: Path(v).name if isinstance(v, Path) else v for k, v in options.items() if v is not None and v is not False
@@ -89,7 +90,7 @@ def write_card(
     flags = [f"--{k.replace('_', '-')}" + ("" if v is True else f" {v}") for k, v in given.items()]
     command = " ".join([f"tokenlink train {stage}", *flags])
     lines = [f"# {title}", "", "Made by", "", f"    {command}", "", "| measured on held-out scenes | |", "|---|---|"]
-    lines += [f"| {what} | {value} |" for what, value in results.items()]
+    lines += [f"| {quantity} | {value} |" for quantity, value in results.items()]
     log = "`training.jsonl` is the log of the run. " if name == "README.md" else ""
     lines += ["", f"{log}Licence: Apache-2.0, data included."]
     (Path(folder) / name).write_text("\n".join(lines) + "\n")
@@ -110,36 +111,43 @@ def fit(
     max_steps: int | None = None,
     precision: AbstractContextManager | None = None,
 ) -> int:
-    """Minimise what `step` returns for so many minutes, by AdamW with a linear warm-up and a cosine decay.
+    """Minimise a loss for some minutes, by AdamW with a linear warm-up and a cosine decay.
 
-    The schedule follows the clock, so that a run ends in time on a fast and on a slow machine alike; `max_steps`
-    makes it follow the step count instead, which repeats exactly.
+    The schedule follows the clock: a run ends in time on fast and slow machines alike. With `max_steps` it follows the
+    step count instead, which repeats exactly.
 
     Parameters
     ----------
     step : callable
-        Takes the share of the run that is over (0 to 1), returns the loss and metrics for the log.
-    parameters : as for torch.optim.AdamW; a group's own ``lr`` is its peak
+        Share of the run that is over (0 to 1) to the loss and the metrics of the log.
+    parameters : iterable
+        Parameters or groups, as for `torch.optim.AdamW`; a group's own ``lr`` is its peak.
     minutes : float
         Wall-clock budget.
     lr : float
         Peak learning rate.
     log : Path
-        Gets a JSON line (step, minutes, mean metrics) every `every` steps.
+        File that gets a JSON line (step, minutes, mean metrics) every `every` steps.
+    warmup_share : float
+        Share of the run in which the learning rate rises.
+    weight_decay : float
+        Weight decay of AdamW.
     save : callable, optional
-        Called every `save_minutes` and at the end.
+        Function that is called every `save_minutes` and at the end.
+    max_steps : int, optional
+        Number of steps; by default the clock decides.
     precision : context manager, optional
-        What `step` runs under: see `mixed_precision`.
+        Context in which `step` runs: see `mixed_precision`.
 
     Returns
     -------
     int
-        The number of steps taken.
+        Number of steps taken.
 
     Raises
     ------
     FloatingPointError
-        If the loss is no longer finite.
+        If the loss is not finite.
     """
     optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay, fused=True)
     peaks = [group["lr"] for group in optimizer.param_groups]

@@ -17,7 +17,7 @@ from semantic.agent_link import AgentLink
 from semantic.data.dataset import Dataset, Question
 from semantic.data.packing import Packed, encode_question, pack
 
-LENGTH = 60  # of the packed questions of an example [word pieces]
+LENGTH = 60  # of an example's packed questions [word pieces]
 
 
 @dataclass(frozen=True)

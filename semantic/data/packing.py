@@ -1,7 +1,7 @@
-"""Many questions about one scene in one sequence: each sees the shared prefix and itself, never its neighbours.
+"""Many questions about one image in one sequence: each sees the shared prefix and itself, never its neighbours.
 
 A sequence is ``prefix | question answer </s> | question answer </s> | …``. The attention mask is block-diagonal behind
-the prefix and positions restart with every question, so each question meets exactly the situation of being asked alone.
+the prefix, and positions restart with every question. Each question therefore gets the logits of being asked alone.
 """
 
 from collections.abc import Sequence
@@ -11,22 +11,22 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-IGNORE = -100  # the label that transformers' and torch's losses skip
+IGNORE = -100  # label that transformers' and torch's losses skip
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Questions of a batch, packed; all fields int64 [batch, length]."""
+    """Packed questions of a batch; all fields int64 [batch, length]."""
 
     input_ids: torch.Tensor
     segment: torch.Tensor  # 1, 2, … for each question of a row; 0 is padding
     offset: torch.Tensor  # position within the question
-    labels: torch.Tensor  # next token where one is to be predicted, IGNORE elsewhere
+    labels: torch.Tensor  # next token where the model has to predict it, IGNORE elsewhere
     answers: torch.Tensor  # 1 where the predicted token is an answer's word
 
 
 def encode_question(tokenizer: PreTrainedTokenizerBase, question: str, answer: str) -> np.ndarray:
-    """Return the ids of ``question answer </s>``, int32; the last two are what a model has to predict.
+    """Return the ids of ``question answer </s>``, int32; the model has to predict the last two.
 
     Raises
     ------
@@ -50,14 +50,16 @@ def encode_question(tokenizer: PreTrainedTokenizerBase, question: str, answer: s
 def pack(
     rows: Sequence[Sequence[np.ndarray]], length: int, captions: Sequence[np.ndarray | None] | None = None
 ) -> Packed:
-    """Pack the encoded questions of each row one behind the other until `length` is full; the rest are left out.
+    """Pack the encoded questions of each row one behind the other; those that no longer fit are left out.
 
     Parameters
     ----------
-    rows : for each scene, results of `encode_question`
+    rows : sequence
+        Results of `encode_question`, for each image.
     length : int
-        Tokens per row.
-    captions : for each scene, ids of which all but the first are to be predicted, packed first; or None
+        Word pieces per row.
+    captions : sequence, optional
+        Ids of a caption, or None, for each image. A caption is packed first; all of it but the first id is predicted.
     """
     shape = (len(rows), length)
     input_ids, segment, offset, answers = (np.zeros(shape, dtype=np.int64) for _ in range(4))
@@ -85,7 +87,7 @@ def pack(
 def lay_out(
     rows: Sequence[Sequence[np.ndarray]], length: int, fill: int, captions: Sequence[np.ndarray | None] | None = None
 ) -> torch.Tensor:
-    """Lay what belongs to the words of questions where `pack` lays the words: int64 [batch, length, …], else `fill`."""
+    """Lay values of the questions' words where `pack` lays the words: int64 [batch, length, …]; `fill` elsewhere."""
     beyond = next((part.shape[1:] for parts in rows for part in parts), ())
     out = np.full((len(rows), length, *beyond), fill, dtype=np.int64)
     for b, parts in enumerate(rows):
@@ -100,7 +102,7 @@ def lay_out(
 
 
 def attention_mask(prefix_valid: torch.Tensor, segment: torch.Tensor) -> torch.Tensor:
-    """Return who may look at whom: bool [batch, 1, S, S] with S = prefix length + packed length.
+    """Return which position may attend to which: bool [batch, 1, S, S] with S = prefix length + packed length.
 
     Parameters
     ----------
@@ -115,11 +117,11 @@ def attention_mask(prefix_valid: torch.Tensor, segment: torch.Tensor) -> torch.T
     same = part[:, :, None] == part[:, None, :]
     shared = (part == -1)[:, None, :]
     allowed = causal & (same | shared) & valid[:, None, :]
-    return (allowed | torch.eye(size, dtype=torch.bool))[:, None]  # padding looks at itself: no empty softmax
+    return (allowed | torch.eye(size, dtype=torch.bool))[:, None]  # padding attends to itself: no empty softmax
 
 
 def answer_loss(hidden: torch.Tensor, packed: Packed, lm_head: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy of what is to be predicted and, without gradient, the share of answer words that are right."""
+    """Return the cross-entropy of the labels and, without gradient, the share of right answer words."""
     where = packed.labels != IGNORE
     logits, target = lm_head(hidden[where]).float(), packed.labels[where]
     right = (logits.detach().argmax(-1) == target)[packed.answers[where] == 1]

@@ -1,9 +1,9 @@
 """CLEVR-like scenes: drawn at random, rendered by Mitsuba, written in CLEVR's own JSON layout.
 
 The world is CLEVR's (Johnson et al., CVPR 2017): cubes, spheres and cylinders of two sizes, eight colours and two
-materials on a grey floor, with at least `MARGIN` between any two along each ground direction so that every spatial
-relation is unambiguous, and each object visible. Sizes, margins and colours are those of the CVPR paper's public
-description; geometry, lights, camera and wording are our own.
+materials on a grey floor. Any two objects are at least `MARGIN` apart along each ground direction, which makes every
+spatial relation unambiguous, and each object is visible. Sizes, margins and colours are those of the CVPR paper's
+public description; geometry, lights, camera and wording are our own.
 """
 
 import io
@@ -36,13 +36,13 @@ RGB = {
 }
 RADIUS = {"small": 0.35, "large": 0.7}
 HALF_WIDTH = 3.0  # objects lie in the square [-3, 3]^2 of the ground plane
-GAP = 0.25  # least free space between two objects
-MARGIN = 0.4  # least distance of two objects along each ground direction
+GAP = 0.25  # smallest free space between two objects
+MARGIN = 0.4  # smallest distance of two objects along each ground direction
 MIN_VISIBLE_PIXELS = 30  # of the image, as rendered
 WIDTH, HEIGHT, SAMPLES = 192, 128, 8
 FIELD_OF_VIEW = 40.0  # [degrees], horizontal
 JPEG_QUALITY = 92
-NUM_POSITION_BINS = 24  # of 0.36 < MARGIN: two objects never share a bin
+NUM_POSITION_BINS = 24  # a bin is 0.36 wide, less than MARGIN: two objects never share one
 POSITION_RANGE = 4.32
 
 
@@ -50,11 +50,12 @@ POSITION_RANGE = 4.32
 
 
 def draw_scene(rng: random.Random, min_objects: int = 3, max_objects: int = 6) -> dict[str, Any]:
-    """Draw a scene: camera and light jitter, then objects by rejection; CLEVR's layout without pixel coordinates.
+    """Draw a scene in CLEVR's layout, without pixel coordinates: camera and light jitter, then objects by rejection.
 
     Returns
     -------
-    dict with ``objects``, ``directions``, ``relationships`` and ``view`` (camera and light positions).
+    dict
+        Keys ``objects``, ``directions``, ``relationships`` and ``view`` (camera and light positions).
     """
     camera = [7.2 + rng.uniform(-0.3, 0.3), -6.6 + rng.uniform(-0.3, 0.3), 5.4 + rng.uniform(-0.3, 0.3)]
     light = [-4.0 + rng.uniform(-1, 1), -6.0 + rng.uniform(-1, 1), 9.0 + rng.uniform(-1, 1)]
@@ -101,7 +102,7 @@ def _draw_objects(rng: random.Random, count: int, right: np.ndarray, front: np.n
 
 
 def ground_directions(camera: Sequence[float]) -> dict[str, list[float]]:
-    """Return the four ground directions as the camera at `camera` (looking at the origin) sees them; unit vectors."""
+    """Return the four ground directions, unit vectors, as a camera sees them that looks at the origin."""
     behind = np.array([-camera[0], -camera[1], 0.0])
     behind /= np.linalg.norm(behind)
     left = np.array([-behind[1], behind[0], 0.0])
@@ -120,7 +121,7 @@ def relate(objects: Sequence[dict], directions: dict[str, list[float]], eps: flo
 
 
 def position_bins(scene: dict[str, Any]) -> list[tuple[int, int]]:
-    """Return each object's (column, row): its place to the right and to the front, in bins finer than the margin."""
+    """Return each object's (column, row): its position to the right and to the front, in bins finer than the margin."""
     coords = np.array([o["3d_coords"] for o in scene["objects"]])
     axes = np.array([scene["directions"]["right"], scene["directions"]["front"]])
     bins = np.floor((coords @ axes.T + POSITION_RANGE) / (2 * POSITION_RANGE) * NUM_POSITION_BINS).astype(int)
@@ -128,7 +129,7 @@ def position_bins(scene: dict[str, Any]) -> list[tuple[int, int]]:
 
 
 def describe(scene: dict[str, Any]) -> list[list[str]]:
-    """Put a scene in words: per object size, colour, material, shape and its place ("c07", "r15")."""
+    """Put a scene in words: size, colour, material, shape and position ("c07", "r15") of each object."""
     return [
         [o["size"], o["color"], o["material"], o["shape"], f"c{c:02d}", f"r{r:02d}"]
         for o, (c, r) in zip(scene["objects"], position_bins(scene), strict=True)
@@ -136,7 +137,7 @@ def describe(scene: dict[str, Any]) -> list[list[str]]:
 
 
 def questions_for(scene: dict[str, Any], rng: random.Random, per_family: int) -> list[dict[str, Any]]:
-    """Ask up to `per_family` different questions of each family about a scene; fewer where the scene allows fewer."""
+    """Ask up to `per_family` different questions of each family about a scene, as far as the scene allows."""
     records = []
     for name in FAMILIES:
         seen: set[str] = set()
@@ -168,12 +169,12 @@ def pixel_coords(scene: dict[str, Any], width: int = WIDTH, height: int = HEIGHT
 
 def patch_index(scene: dict[str, Any], grid: int) -> list[int]:
     """Return the raster index, in a grid x grid partition of the image, of the patch with each object's centre."""
-    places = (
+    centres = (
         [o["pixel_coords"] for o in scene["objects"]] if "pixel_coords" in scene["objects"][0] else pixel_coords(scene)
     )
     column_row = [
         (min(max(int(x / WIDTH * grid), 0), grid - 1), min(max(int(y / HEIGHT * grid), 0), grid - 1))
-        for x, y, _ in places
+        for x, y, _ in centres
     ]
     return [row * grid + column for column, row in column_row]
 
@@ -182,13 +183,13 @@ def patch_index(scene: dict[str, Any], grid: int) -> list[int]:
 
 
 class Renderer:
-    """Render drawn scenes with Mitsuba 3 (path tracing, up to 3 bounces), and check that every object can be seen."""
+    """Render drawn scenes with Mitsuba 3 (path tracing, up to 3 bounces) and count the visible pixels of objects."""
 
     def __init__(self, width: int = WIDTH, height: int = HEIGHT, samples: int = SAMPLES) -> None:
         import mitsuba as mi
 
         mi.set_variant("scalar_rgb")
-        self._mi: Any = mi  # its members depend on the variant, which its stubs cannot say
+        self._mi: Any = mi  # its members depend on the variant, unknown to its stubs
         self.width, self.height, self.samples = width, height, samples
 
     def _scene(self, scene: dict[str, Any]) -> Any:
@@ -235,8 +236,8 @@ class Renderer:
         if obj["shape"] == "sphere":
             return {name: {"type": "sphere", "center": [x, y, z], "radius": radius, "bsdf": bsdf}}
         if obj["shape"] == "cube":
-            place = transform().translate([x, y, z]) @ transform().rotate([0, 0, 1], obj["rotation"])
-            return {name: {"type": "cube", "to_world": place @ transform().scale(z), "bsdf": bsdf}}
+            pose = transform().translate([x, y, z]) @ transform().rotate([0, 0, 1], obj["rotation"])
+            return {name: {"type": "cube", "to_world": pose @ transform().scale(z), "bsdf": bsdf}}
         top = transform().translate([x, y, 2 * z]) @ transform().scale(radius)
         return {
             name: {"type": "cylinder", "p0": [x, y, 0], "p1": [x, y, 2 * z], "radius": radius, "bsdf": bsdf},
@@ -244,7 +245,7 @@ class Renderer:
         }
 
     def visible_pixels(self, scene: dict[str, Any]) -> list[int]:
-        """Count, for each object, the pixels in which it is the first thing seen; every fourth pixel is looked at."""
+        """Count the pixels that show each object, by a ray through every fourth pixel."""
         mi = self._mi
         loaded = self._scene(scene)
         sensor = loaded.sensors()[0]
@@ -252,8 +253,8 @@ class Renderer:
         step = 2
         for row in range(0, self.height, step):
             for column in range(0, self.width, step):
-                place = mi.ScalarPoint2f((column + 0.5) / self.width, (row + 0.5) / self.height)
-                ray, _ = sensor.sample_ray(0.0, 0.5, place, mi.ScalarPoint2f(0.5, 0.5))
+                pixel = mi.ScalarPoint2f((column + 0.5) / self.width, (row + 0.5) / self.height)
+                ray, _ = sensor.sample_ray(0.0, 0.5, pixel, mi.ScalarPoint2f(0.5, 0.5))
                 hit = loaded.ray_intersect_preliminary(ray)
                 if hit.is_valid() and (name := hit.shape.id()).startswith("object"):
                     counts[int(name.removeprefix("object").removesuffix("top"))] += step * step
@@ -271,25 +272,25 @@ class Renderer:
 
 
 def scene_rng(seed: int, split: str, index: int, purpose: str) -> random.Random:
-    """Return the generator of one scene's layout or questions: (seed, split, index, purpose) alone decides it."""
+    """Return the generator of one scene's layout or questions; it depends on the four arguments alone."""
     return random.Random(f"{seed}/{split}/{index}/{purpose}")
 
 
 def draw_visible_scene(renderer: Renderer, rng: random.Random, min_objects: int, max_objects: int) -> dict[str, Any]:
-    """Draw scenes until every object of one shows at least `MIN_VISIBLE_PIXELS` and has its centre in the image."""
+    """Draw scenes until every object shows at least `MIN_VISIBLE_PIXELS` and has its centre in the image."""
     while True:
         scene = draw_scene(rng, min_objects, max_objects)
         coords = pixel_coords(scene)
         if all(0 <= x < renderer.width and 0 <= y < renderer.height for x, y, _ in coords) and (
             min(renderer.visible_pixels(scene)) >= MIN_VISIBLE_PIXELS
         ):
-            for obj, place in zip(scene["objects"], coords, strict=True):
-                obj["pixel_coords"] = place
+            for obj, centre in zip(scene["objects"], coords, strict=True):
+                obj["pixel_coords"] = centre
             return scene
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is either whole or absent, whenever the process dies."""
+    """Write a file that is either whole or absent, even if the process dies."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_bytes(content)
     os.replace(part, path)
@@ -310,7 +311,7 @@ def _render_one(index: int, *, out: Path, split: str, seed: int, min_objects: in
     Image.fromarray(_renderer.render(scene, seed=index)).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     write_atomically(image_path, buffer.getvalue())
     scene = {"image_index": index, "image_filename": image_path.name, "split": split, **scene}
-    write_atomically(scene_path, json.dumps(scene).encode())  # last: its presence says that the image is whole
+    write_atomically(scene_path, json.dumps(scene).encode())  # last: it marks the image as whole
 
 
 def _use_one_thread() -> None:
@@ -329,18 +330,25 @@ def main(
     min_objects: int = 3,
     max_objects: int = 6,
 ) -> None:
-    """Render `count` scenes with their questions into `out`, in CLEVR's folder layout; finished scenes are kept.
+    """Render scenes and their questions, in CLEVR's folder layout; finished scenes are kept.
 
     Parameters
     ----------
     out : Path
-        Gets ``images/SPLIT/*.jpg``, ``scenes/CLEVR_SPLIT_scenes.json`` and ``questions/CLEVR_SPLIT_questions.json``.
-    count, split, seed
-        Scene i of a split is the same whatever `count`, the number of workers, or how often the run was resumed.
+        Folder that gets ``images/SPLIT/*.jpg``, ``scenes/CLEVR_SPLIT_scenes.json`` and
+        ``questions/CLEVR_SPLIT_questions.json``.
+    count : int
+        Number of scenes. A scene depends on seed, split and its own number alone.
+    split : str
+        Name of the split.
+    seed : int
+        Seed of the scenes and questions.
     workers : int, optional
-        Processes; by default one per core.
+        Number of processes; by default one per core.
     questions_per_family : int
-        Per scene, as far as the scene allows.
+        Questions of each family per scene, as far as the scene allows.
+    min_objects, max_objects : int
+        Range of the number of objects in a scene.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
@@ -360,8 +368,8 @@ def main(
     for scene in scenes:
         rng = scene_rng(seed, split, scene["image_index"], "questions")
         for record in questions_for(scene, rng, questions_per_family):
-            place = {"image_index": scene["image_index"], "image_filename": scene["image_filename"], "split": split}
-            questions.append({**place, "question_index": len(questions), **record})
+            image = {"image_index": scene["image_index"], "image_filename": scene["image_filename"], "split": split}
+            questions.append({**image, "question_index": len(questions), **record})
     write_atomically(
         out / "questions" / f"CLEVR_{split}_questions.json",
         _compact({"info": info, "questions": questions}).encode(),
@@ -376,7 +384,7 @@ def _compact(content: dict[str, Any]) -> str:
 def _refuse_other_settings(path: Path, settings: dict[str, int]) -> None:
     if not path.exists():
         write_atomically(path, json.dumps(settings).encode())
-    elif (found := json.loads(path.read_text())) != settings:
+    elif (earlier := json.loads(path.read_text())) != settings:
         raise ValueError(
-            f"{path.parent} holds scenes drawn with {found}, this run asks for {settings}; use another --out"
+            f"{path.parent} holds scenes drawn with {earlier}, this run asks for {settings}; use another --out"
         )

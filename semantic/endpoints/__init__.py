@@ -1,1 +1,1 @@
-"""The embedded pair: its shapes, and the pretraining of vision tower, language model and sensor."""
+"""The embedded pair: its shapes, the pretraining of its models, the training of its agents."""

@@ -1,4 +1,4 @@
-"""The embedded pair's shapes: small configurations of the very classes that the full-size pair uses.
+"""The embedded pair's shapes: small configurations of the classes that the full-size pair uses.
 
 Sensor: `LlavaForConditionalGeneration` (CLIP vision tower, projector, Llama), as LLaVA-1.5-7B. Task agent:
 `LlamaForCausalLM`, as LLaMA-2-7B. Both share one word-level tokenizer, whose vocabulary is the task world's.
@@ -26,8 +26,8 @@ PAD, BOS, EOS, UNKNOWN, IMAGE, OBJECT, NOTHING = "<pad>", "<s>", "</s>", "<unk>"
 SPECIAL = (PAD, BOS, EOS, UNKNOWN, IMAGE, OBJECT, NOTHING)
 MAX_SLOTS = 8
 SLOTS = tuple(f"<slot{i}>" for i in range(MAX_SLOTS))
-GRID = 12  # the vision tower sees GRID x GRID patches
-PATCH_SIZE = 16  # [pixels] of the square image that the processor makes
+GRID = 12  # side of the vision tower's square of patches
+PATCH_SIZE = 16  # [pixels] of the square image from the processor
 
 _FUNCTION_WORDS = """
     a about and another are as anything behind color compare describe different does equal exist existence fewer for
@@ -42,12 +42,12 @@ def vocabulary() -> list[str]:
     words = set(_FUNCTION_WORDS) | set(string.digits) | set(PLURALS) | set(PLURALS.values())
     words |= {value for values in ATTRIBUTES.values() for value in values}
     words |= {word for words_ in SYNONYMS.values() for word in words_}
-    places = [f"{axis}{i:02d}" for axis in "cr" for i in range(NUM_POSITION_BINS)]
-    return [*SPECIAL, *SLOTS, *places, *sorted(words)]
+    positions = [f"{axis}{i:02d}" for axis in "cr" for i in range(NUM_POSITION_BINS)]
+    return [*SPECIAL, *SLOTS, *positions, *sorted(words)]
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Build the word-level tokenizer: lower case, split at white space and punctuation, `<s>` in front."""
+    """Build the word-level tokenizer: lower case, split at white space and punctuation, with `<s>` in front."""
     ids = {word: i for i, word in enumerate(vocabulary())}
     tokenizer = Tokenizer(WordLevel(ids, unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Lowercase()
@@ -66,7 +66,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, words: list[str]) -> list[int]:
-    """Return the ids of words; transformers' own method may, by its type, return one id as well."""
+    """Return the ids of words, with their type; by its own, transformers' method may also return one id."""
     return cast(list[int], tokenizer.convert_tokens_to_ids(words))
 
 
@@ -76,7 +76,7 @@ def token_id(tokenizer: PreTrainedTokenizerBase, word: str) -> int:
 
 
 def language_config(vocab_size: int) -> LlamaConfig:
-    """Return the shape of both language models: 6 blocks of width 256, 8 heads."""
+    """Return the configuration of both language models: 6 blocks of width 256, 8 heads."""
     return LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=256,
@@ -94,7 +94,7 @@ def language_config(vocab_size: int) -> LlamaConfig:
 
 
 def vision_config() -> CLIPVisionConfig:
-    """Return the shape of the vision tower: 12 x 12 patches, 4 blocks of width 192, 6 heads."""
+    """Return the configuration of the vision tower: 12 x 12 patches, 4 blocks of width 192, 6 heads."""
     return CLIPVisionConfig(
         hidden_size=192,
         intermediate_size=512,
@@ -112,7 +112,7 @@ def build_task_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 def build_sensor_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
-    """Build the sensor agent's model with fresh weights; features are taken from the tower's last block."""
+    """Build the sensor agent's model with fresh weights; its features come from the tower's last block."""
     config = LlavaConfig(
         vision_config=vision_config(),
         text_config=language_config(len(tokenizer)),

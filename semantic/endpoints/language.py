@@ -1,18 +1,18 @@
 """Pretraining of the language model on text alone: scene descriptions, questions, answers.
 
-Four ways of reading, since a small receiver reads soft prefixes only if it has learned to:
+A small receiver reads soft prefixes only if it has learned to. It learns four ways of reading:
 
-- words: "small red rubber cube c07 r15" for every object;
+- words: "small red rubber cube c07 r15" for every object.
 - superposed: one vector per object, the scaled sum of its six words' embeddings, with noise, at the position of the
-  image patch that would show it; this is what a vision tower will later have to produce;
-- dealt: the superposed vectors dealt out to N tokens, as cards are: object k goes to token k mod N, turned k // N
-  times, so that a token that holds several objects says which is which; received through noise. This is the grammar of
-  a machine language that any number of tokens can be spoken in;
-- tokens: the model reads superposed vectors, writes N tokens (its own last hidden states), which are pulled towards the
-  dealt ones, and answers from them alone, through noise; now and then it also has to put the scene in words from them.
+  image patch that would show the object. A vision tower will later have to produce these vectors.
+- dealt: the superposed vectors are dealt out to N tokens, like cards, and received through noise. Object k goes to
+  token k mod N and is turned k // N times; the turns tell the objects of one token apart. This is the grammar of a
+  machine language for any number of tokens.
+- tokens: the model reads superposed vectors and writes N tokens, its own last hidden states, which are pulled towards
+  the dealt ones. It answers from them alone, through noise. Sometimes it also has to put the scene in words.
 
-The trained model is the task agent, frozen from then on; a copy of it is the starting point of the sensor's language
-model, as LLaVA-1.5 starts from a finished LLM.
+The trained model is the task agent, which is frozen afterwards. The sensor's language model starts from a copy of it,
+as LLaVA-1.5 starts from a finished LLM.
 """
 
 import random
@@ -44,11 +44,11 @@ from semantic.tasks import ZERO_HOP, family
 from semantic.training import Metrics, fit, mixed_precision, save_half, write_card
 
 MAX_OBJECTS = 10
-LENGTH = 108  # of packed questions
-CAPTION_SHARE = 0.2  # of scenes in tokens that are put in words
-QUESTION_START = 1 + GRID * GRID  # where a question begins behind <s> and an image
-SLOT_START = QUESTION_START + 12  # where the tokens stand behind an image and a vague description
-TURN = 31  # by how many dimensions a vector is rotated once; prime to any usual width
+LENGTH = 108  # of packed questions [words]
+CAPTION_SHARE = 0.2  # of the scenes that are read as tokens and also put in words
+QUESTION_START = 1 + GRID * GRID  # position of a question behind <s> and an image
+SLOT_START = QUESTION_START + 12  # position of the tokens behind an image and a vague description
+TURN = 31  # dimensions by which one turn rotates a vector; prime to any usual width
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class TextScene:
     patches: np.ndarray  # int64 [num_objects], raster index of the patch with the object's centre
     caption: np.ndarray | None = None  # "describe the scene :" and the objects from left to right
     questions: list[np.ndarray] = field(default_factory=list)
-    pointers: list[np.ndarray] = field(default_factory=list)  # for every question's words: see `encode_targets`
-    zero_hop: list[int] = field(default_factory=list)  # which questions need no relation: what a reader learns first
+    pointers: list[np.ndarray] = field(default_factory=list)  # of every question's words: see `encode_targets`
+    zero_hop: list[int] = field(default_factory=list)  # numbers of the questions without a relation, the first lessons
 
 
 def encode_scene(tokenizer: PreTrainedTokenizerFast, scene: dict, questions: list[dict]) -> TextScene:
@@ -74,7 +74,7 @@ def encode_scene(tokenizer: PreTrainedTokenizerFast, scene: dict, questions: lis
 
 
 def encode_caption(tokenizer: PreTrainedTokenizerBase, words: np.ndarray) -> np.ndarray:
-    """Return the ids of ``describe the scene : …``, the objects from left to right, then ``</s>``."""
+    """Return the ids of ``describe the scene :``, the objects from left to right, and ``</s>``."""
     ordered = words[np.argsort(words[:, 4])].ravel()
     start = tokenizer("describe the scene :", add_special_tokens=False)["input_ids"]
     return np.array([*start, *ordered, tokenizer.eos_token_id], dtype=np.int64)
@@ -83,7 +83,7 @@ def encode_caption(tokenizer: PreTrainedTokenizerBase, words: np.ndarray) -> np.
 def draw_text_scenes(
     tokenizer: PreTrainedTokenizerFast, count: int, seed: int, min_objects: int = 3, max_objects: int = 6
 ) -> list[TextScene]:
-    """Draw scenes that are described but never rendered, with up to four questions of each family."""
+    """Draw scenes that are only described, not rendered, with up to four questions of each family."""
     scenes = []
     for index in range(count):
         rng = scene_rng(seed, f"text {min_objects} to {max_objects}", index, "text")
@@ -111,9 +111,9 @@ def superpose(embedding: torch.Tensor, words: torch.Tensor, object_id: int) -> t
 def object_vectors(
     embedding: torch.Tensor, words: Sequence[np.ndarray], object_id: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return each scene's superposed vectors at unit scale, [batch, max_objects, hidden], and which of them are real.
+    """Return each scene's superposed vectors at unit scale, [batch, max_objects, hidden], and a mask of the real ones.
 
-    They tell pointers what the objects are; no gradient flows to the embeddings.
+    They describe the objects to the pointers; no gradient flows to the embeddings.
     """
     most = max(len(w) for w in words)
     padded = torch.zeros(len(words), most, words[0].shape[1], dtype=torch.long)
@@ -125,12 +125,12 @@ def object_vectors(
 
 
 def draw_num_tokens(rng: random.Random) -> int:
-    """Draw how many tokens are to be written; mostly five."""
+    """Draw the number of tokens to write; mostly five."""
     return rng.choices((1, 2, 3, 5, MAX_SLOTS), (0.05, 0.1, 0.1, 0.6, 0.15))[0]
 
 
 class Reader:
-    """Put scenes in front of questions in each of the three ways, for one language model."""
+    """Prefixes of questions for one language model, by each way of reading."""
 
     def __init__(self, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model
@@ -138,7 +138,7 @@ class Reader:
         self.slots = torch.tensor(token_ids(tokenizer, list(SLOTS)))
 
     def words(self, scenes: list[TextScene], rng: random.Random) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return (inputs_embeds, position_ids, valid) of ``<s>`` and the scenes in words, objects in random order."""
+        """Return (inputs_embeds, position_ids, valid) of ``<s>`` and the scenes in words, in random order."""
         length = 1 + max(s.words.size for s in scenes)
         ids = torch.zeros(len(scenes), length, dtype=torch.long)
         for b, scene in enumerate(scenes):
@@ -152,16 +152,16 @@ class Reader:
     def superposed(
         self, scenes: list[TextScene], rng: random.Random
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the same for one vector per object and some `<nothing>`, each at its patch's position, with noise."""
+        """Return the same for one vector per object and some `<nothing>`, with noise, each at its patch's position."""
         num_nothing = rng.randint(0, 12)
         length = 1 + max(len(s.words) for s in scenes) + num_nothing
         patches = torch.zeros(len(scenes), length, dtype=torch.long)
         words = torch.full((len(scenes), length, 6), self.nothing)
         kind = torch.zeros(len(scenes), length, dtype=torch.long)  # 0 padding, 1 object, 2 nothing
         for b, scene in enumerate(scenes):
-            places = [(int(p), k) for k, p in enumerate(scene.patches)]
-            places += [(rng.randrange(GRID * GRID), -1) for _ in range(num_nothing)]
-            for column, (patch, k) in enumerate(sorted(places), start=1):
+            shown = [(int(p), k) for k, p in enumerate(scene.patches)]
+            shown += [(rng.randrange(GRID * GRID), -1) for _ in range(num_nothing)]
+            for column, (patch, k) in enumerate(sorted(shown), start=1):
                 patches[b, column] = 1 + patch
                 kind[b, column] = 1 if k >= 0 else 2
                 if k >= 0:
@@ -209,11 +209,11 @@ class Reader:
         return normalize_tokens(hidden)
 
     def received(self, tokens: torch.Tensor, noise: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return (inputs_embeds, position_ids, valid) of ``<s>`` and tokens that went through up to so much noise."""
+        """Return (inputs_embeds, position_ids, valid) of ``<s>`` and tokens with noise of up to this deviation."""
         return self.prefix(tokens + torch.randn_like(tokens) * torch.empty(len(tokens), 1, 1).uniform_(0, noise))
 
     def prefix(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Put received tokens behind ``<s>``, normalised to the scale of the embeddings."""
+        """Return the same for received tokens, normalised to the scale of the embeddings."""
         table = input_embeddings(self.model).weight
         tokens = normalize_tokens(tokens) * table.detach().std()
         batch, num_tokens, _ = tokens.shape
@@ -224,7 +224,7 @@ class Reader:
     def read(
         self, prefix: tuple[torch.Tensor, torch.Tensor, torch.Tensor], packed: Packed, start: int
     ) -> tuple[torch.Tensor, ...]:
-        """Return the states of packed questions behind a prefix after every block; each begins at position `start`."""
+        """Return every block's states of packed questions behind a prefix; each question begins at position `start`."""
         embeds, positions, valid = prefix
         hidden = self.model.model(
             inputs_embeds=torch.cat([embeds, self.model.get_input_embeddings()(packed.input_ids)], 1),

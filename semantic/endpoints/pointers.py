@@ -1,9 +1,10 @@
-"""What a question's phrases refer to: a pointing exercise that teaches the language model to match words with objects.
+"""Pointing at objects: an exercise that teaches the language model to match a question's phrases with objects.
 
-Answers alone say little about which objects were meant. So, in pretraining, the model's hidden states have to point at
-them: at the end of every noun phrase at the objects that fit the phrase, and say how many they are; at the end of the
-phrase that a relation starts from ("left of the red cube") at the objects so related; at the question mark at those
-that the answer is about. The pointers are left behind afterwards, as the vision tower's classifiers are.
+Answers alone say little about the objects that a question refers to. In pretraining, the model's hidden states
+therefore have to point at them. At the end of every noun phrase they point at the objects that fit it, and count them.
+At the end of the phrase that a relation starts from ("left of the red cube") they point at the related objects. At the
+question mark they point at the objects that the answer is about. The pointers are dropped afterwards, like the vision
+tower's classifiers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,8 +20,8 @@ from torch.nn import functional
 from semantic.tasks import ATTRIBUTES, PLURALS, SYNONYMS, Node, Scene, execute_steps
 
 NO_POINTER = -1
-BLOCKS = {"phrase": 2, "relation": 4, "answer": 5}  # after how many blocks a state has to point
-COUNTING_BLOCKS = 3  # after how many it has to count
+BLOCKS = {"phrase": 2, "relation": 4, "answer": 5}  # number of blocks after which a state has to point
+COUNTING_BLOCKS = 3  # number of blocks after which a state has to count
 MAX_COUNT = 10
 FILE = "pointers.safetensors"
 _MEANING = {
@@ -39,20 +40,21 @@ _NOUNS = {
 
 
 def phrase_targets(question: str, program: Sequence[Node], scene: Scene) -> np.ndarray:
-    """Return, for every word of a question, the objects that pointers there should find, as bit masks.
+    """Return the objects that each word of a question has to point at, as bit masks.
 
     Parameters
     ----------
     question : str
-        Words and punctuation separated by blanks, as the project's own templates have them.
-    program, scene : CLEVR's layout
+        Question with blanks between words and punctuation, as the project's own templates have it.
+    program : sequence of nodes, CLEVR's layout
+    scene : mapping, CLEVR's layout
 
     Returns
     -------
     int64 [num_words, 3]
-        Bit k: object k is to be found; NO_POINTER: there is nothing to find. The columns are those of `BLOCKS`: what
-        fits the noun phrase that ends here; what stands in the question's relation to the object of this phrase, the
-        last; what the answer is read from, at the last word.
+        Bit k is set for object k; NO_POINTER marks a word that points at nothing. The columns are those of `BLOCKS`:
+        objects that fit the noun phrase ending here; objects in the question's relation to the object of the last noun
+        phrase; at the last word, objects that the answer is read from.
     """
     words = question.split()
     objects = scene["objects"]
@@ -75,7 +77,7 @@ def phrase_targets(question: str, program: Sequence[Node], scene: Scene) -> np.n
 
 
 def encode_targets(record: Mapping[str, Any], scene: Scene) -> np.ndarray:
-    """Return the targets of ``question answer </s>``; nothing is to be found at the last two words."""
+    """Return the targets of ``question answer </s>``; the last two words point at nothing."""
     targets = phrase_targets(record["question"], record["program"], scene)
     return np.concatenate([targets, np.full((2, len(BLOCKS)), NO_POINTER)])
 
@@ -85,13 +87,14 @@ def _mask(indices: Any) -> int:
 
 
 class Pointers(nn.Module):
-    """Scores between words and objects, one bilinear form for each kind of pointing, and a count of what fits a phrase.
+    """Scores between words and objects, by a bilinear form for each kind of pointing, and a count at noun phrases.
 
     Parameters
     ----------
     hidden_size : int
+        Length of a hidden state.
     size : int
-        Of the space in which both are compared.
+        Dimension of the space in which words and objects are compared.
     """
 
     def __init__(self, hidden_size: int, size: int = 64) -> None:
@@ -101,11 +104,11 @@ class Pointers(nn.Module):
         self.count = nn.Linear(hidden_size, MAX_COUNT + 1)
 
     def save(self, folder: Path) -> None:
-        """Write the weights, in half precision, beside those of the model that they were trained with."""
+        """Write the weights, in half precision, next to those of the model."""
         save_file({name: weight.half() for name, weight in self.state_dict().items()}, Path(folder) / FILE)
 
     def load(self, folder: Path) -> None:
-        """Read what `save` wrote; a model that came without it (the shipped ones do) gets heads that start anew."""
+        """Read the weights next to a model; without any, as for the shipped models, keep fresh ones and say so."""
         path = Path(folder) / FILE
         if path.exists():
             self.load_state_dict(load_file(path))
@@ -118,12 +121,13 @@ class Pointers(nn.Module):
         Parameters
         ----------
         hidden : float [batch, length, hidden] of every block
-            States of the packed questions; the first are the embeddings.
+            States of the packed questions, from the embeddings on.
         embeds : float [batch, max_objects, hidden]
             Vectors that describe the objects.
         is_object : bool [batch, max_objects]
+            False at padding.
         targets : int64 [batch, length, 3]
-            As `phrase_targets` has them.
+            Results of `phrase_targets`.
         """
         total = embeds.new_zeros(())
         bits = torch.arange(embeds.shape[1])

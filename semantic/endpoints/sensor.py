@@ -1,9 +1,9 @@
 """Pretraining of the sensor's own model: vision tower and language model meet in a `LlavaForConditionalGeneration`.
 
-Captions and questions, in many turns per image. The projector is also pulled, at first strongly, towards what the
-language model already reads: at an object's patch the superposed vector of its description, elsewhere `<nothing>`. The
-language model goes on pointing at objects (see `semantic.endpoints.pointers`), which it now has to find in an image,
-and goes on writing tokens: its last hidden states at slots are pulled towards the objects' vectors as they are dealt.
+There are many captions and questions per image. The projector is also pulled, at first strongly, towards vectors that
+the language model already reads: the superposed description at an object's patch, `<nothing>` elsewhere. The language
+model still points at objects (`semantic.endpoints.pointers`), now in an image. It also still writes tokens: its last
+hidden states at slots are pulled towards the objects' vectors as they are dealt.
 """
 
 import random
@@ -49,7 +49,7 @@ WRITING = 3.0  # weight of the token loss: most of the agents' remaining error a
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
-    """Build the embedded sensor's processor: squeeze to the tower's square, scale to [-1, 1], expand `<image>`."""
+    """Build the embedded sensor's processor: resize to the tower's square, scale to [-1, 1], expand `<image>`."""
     size = GRID * PATCH_SIZE
     image_processor = CLIPImageProcessorPil(
         size={"height": size, "width": size},
@@ -67,14 +67,18 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
 
 
 class SceneTurns:
-    """Images of a split with their encoded questions and captions, mirrored on demand.
+    """Images of a split with encoded questions and captions, mirrored on demand.
 
     Parameters
     ----------
-    dataset : ClevrDataset with scenes
+    dataset : ClevrDataset
+        Split with scenes. Its questions are not used: new ones are drawn from the scenes, more than its file holds.
     tokenizer : PreTrainedTokenizerBase
+        Tokenizer of the embedded pair.
     per_family : int
-        Questions asked about each scene; they are drawn anew, more than the split's own file holds.
+        Questions of each family about a scene.
+    max_images : int, optional
+        Number of images to use, the first ones.
     """
 
     def __init__(
@@ -100,13 +104,13 @@ class SceneTurns:
         self.patches = [np.array(patch_index(s, GRID)) for s in self.scenes]
 
     def mirror_question(self, ids: np.ndarray) -> np.ndarray:
-        """Return the question that the mirrored image answers alike: left and right change places."""
+        """Return the question about the mirrored image with the same answer: left and right are exchanged."""
         out = ids.copy()
         out[ids == self._left], out[ids == self._right] = self._right, self._left
         return out
 
     def scene(self, index: int, mirror: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Return an image's description [num_objects, 6] and its objects' patches, possibly mirrored."""
+        """Return the description of an image, [num_objects, 6], and its objects' patches, possibly mirrored."""
         words, patches = self.words[index].copy(), self.patches[index]
         if mirror:
             words[:, 4] = 2 * self._first_column + NUM_POSITION_BINS - 1 - words[:, 4]
@@ -114,7 +118,7 @@ class SceneTurns:
         return words, patches
 
     def caption(self, index: int, mirror: bool) -> np.ndarray:
-        """Return ``describe the scene : …``, the objects from left to right, then ``</s>``."""
+        """Return the ids of ``describe the scene :``, the objects from left to right, and ``</s>``."""
         return encode_caption(self._tokenizer, self.scene(index, mirror)[0])
 
 
@@ -125,7 +129,7 @@ def projected(model: LlavaForConditionalGeneration, pixel_values: torch.Tensor) 
 
 
 def with_slots(packed: Packed, slots: torch.Tensor) -> Packed:
-    """Append a turn of slots (word ids), at whose places tokens are written; they see the prefix and each other."""
+    """Append slots (word ids), where the model writes tokens; they see the prefix and each other."""
     batch, number = len(packed.segment), len(slots)
     turn = Packed(
         input_ids=slots.expand(batch, -1),
@@ -326,7 +330,7 @@ def load_sensor_model(folder: Path) -> LlavaForConditionalGeneration:
 
 @torch.no_grad()
 def evaluate(model: LlavaForConditionalGeneration, part: SceneTurns, bos: int, batch: int = 25) -> dict[str, float]:
-    """Return the share of right answers over a split, teacher-forced (one-word answers: the same as greedy)."""
+    """Return the share of right answers over a split; for one-word answers teacher forcing equals greedy decoding."""
     right = total = 0.0
     for start in range(0, len(part.scenes), batch):
         index = range(start, min(start + batch, len(part.scenes)))

@@ -1,7 +1,7 @@
-"""Pretraining of the sensor's vision tower on dense labels that the scene files know.
+"""Pretraining of the sensor's vision tower on dense labels from the scene files.
 
-Every patch is asked: is an object's centre in you (and where on the ground does it stand), and which size, colour,
-material and shape has the object that covers you?
+Classifiers read from every patch whether it holds an object's centre, where on the ground that object stands, and the
+size, colour, material and shape of the object that covers the patch.
 """
 
 import random
@@ -35,7 +35,7 @@ HEADS_FILE = "heads.safetensors"
 
 
 def load_images(dataset: ClevrDataset, image_indices: list[int]) -> torch.Tensor:
-    """Load images as the sensor's processor resizes them: uint8 [num, 3, size, size], bicubic."""
+    """Load images, resized as by the sensor's processor (bicubic): uint8 [num, 3, size, size]."""
     size = GRID * PATCH_SIZE
 
     def load(index: int) -> np.ndarray:
@@ -47,18 +47,18 @@ def load_images(dataset: ClevrDataset, image_indices: list[int]) -> torch.Tensor
 
 
 def normalize(images: torch.Tensor) -> torch.Tensor:
-    """Map uint8 to [-1, 1], as the sensor's processor does (mean and deviation 0.5)."""
+    """Map uint8 to [-1, 1], as by the sensor's processor (mean and deviation 0.5)."""
     return images.float() / 127.5 - 1
 
 
 def patch_labels(scene: dict[str, Any], flip: bool = False, shift: tuple[int, int] = (0, 0)) -> dict[str, np.ndarray]:
-    """Label the patches of a scene's image, possibly mirrored and then shifted by (right, down) patches' pixels.
+    """Label the patches of a scene's image, possibly mirrored, then shifted by (right, down) pixels of the square.
 
     Returns
     -------
     dict of int64 [GRID * GRID]
-        ``centre`` 0/1; ``column``, ``row`` at centres unless shifted; the attributes wherever an object's projected
-        disc covers the patch's middle, the nearest object winning. IGNORE elsewhere.
+        ``centre``: 0 or 1. ``column``, ``row``: bins at centres, unless shifted. Attributes: those of the nearest
+        object whose projected disc covers the patch's middle. IGNORE elsewhere.
     """
     labels = {name: np.full(GRID * GRID, IGNORE) for name in HEADS} | {"centre": np.zeros(GRID * GRID, dtype=np.int64)}
     size = GRID * PATCH_SIZE
@@ -84,13 +84,13 @@ def patch_labels(scene: dict[str, Any], flip: bool = False, shift: tuple[int, in
 
 
 def augment(images: torch.Tensor, scenes: list[dict[str, Any]], rng: random.Random) -> tuple[torch.Tensor, list[dict]]:
-    """Mirror every second image, and shift every second by up to a patch; label them accordingly."""
+    """Mirror each image with probability 1/2, shift it by up to a patch with probability 1/2, and label it."""
     out, labels = images.clone(), []
     for b, scene in enumerate(scenes):
         flip = rng.random() < 0.5
         shift = (rng.randint(-16, 16), rng.randint(-16, 16)) if rng.random() < 0.5 else (0, 0)
         image = images[b].flip(-1) if flip else images[b]
-        out[b] = image.roll((shift[1], shift[0]), (1, 2))  # what leaves on one side is floor, and comes in as floor
+        out[b] = image.roll((shift[1], shift[0]), (1, 2))  # the pixels that come round are floor
         labels.append(patch_labels(scene, flip, shift))
     return out, labels
 
@@ -105,7 +105,7 @@ _MIDDLE_X, _MIDDLE_Y = (m.ravel() for m in np.meshgrid(_middle * WIDTH, _middle 
 
 
 class DenseHeads(nn.Module):
-    """Linear classifiers on each patch's feature; they serve the pretraining only."""
+    """Linear classifiers on each patch's feature, for the pretraining only."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()

@@ -167,9 +167,10 @@ def test_a_hub_id_and_its_revision_survive_saving(saved, tmp_path):
 
 
 def test_agents_of_unknown_origin_ask_where_their_models_are(agents, tmp_path):
-    with pytest.raises(ValueError, match="where is the sensor's model found"):
+    agents = AgentLink(agents.sensor, agents.code, agents.task_agent)
+    with pytest.raises(ValueError, match="the address of the sensor's model is unknown; give save_pretrained"):
         agents.save_pretrained(tmp_path / "x")
-    with pytest.raises(ValueError, match="where is the task_agent's model found"):
+    with pytest.raises(ValueError, match="the address of the task_agent's model is unknown"):
         agents.save_pretrained(tmp_path / "x", sensor="../sensor")
 
 

@@ -15,7 +15,7 @@ from semantic.endpoints.architecture import build_tokenizer
 from semantic.image_quality import psnr
 
 BLIND = 0.45  # what the question alone may be worth
-NUM_QUESTIONS = 470  # luck beats 52.2 % of them once in a thousand
+NUM_QUESTIONS = 240  # luck beats 55 % of them once in a thousand
 ONCE_IN_A_THOUSAND = 1e-3
 
 
@@ -119,7 +119,8 @@ def test_pairs_for_the_other_studies_are_what_their_names_say_and_know_the_image
     assert hash_of({"task_agent": pair.task_agent}) == hash_of({"task_agent": agents.task_agent})
     if "seed" in name:
         assert pair.seed == int(name[-1])
-    images, questions, answers = (part[:200] for part in asked)
+    count = 200 if name == "clevr-mini-1" else 100  # luck beats 60 % of a hundred once in a thousand
+    images, questions, answers = (part[:count] for part in asked)
     codes = pair.encode(images, questions)
     assert codes.square().mean().item() == pytest.approx(1, abs=0.1)  # the power that the link takes them to have
     count = right(pair.answer_codes(codes, questions), answers)
