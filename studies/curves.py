@@ -4,6 +4,7 @@ Nothing that a point's numbers depend on imports this table: a new row, or anoth
 valid. A curve of your own stays outside of the package: `-s schemes='[machine-tokens, my_module:MY_CURVE]'`.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ class Curve:
     name : str
         Scheme in configurations and archives.
     encoder, carrier, reader : callable
-        Each builds its part from (workbench, weights); no encoder where nothing is encoded ahead.
+        Functions that build a part from (workbench, weights); no encoder where nothing is encoded ahead.
     about : str
         What reaches the answering model, in one line.
     label : str
@@ -62,6 +63,13 @@ class Curve:
     level: bool = False
     weights: str = "machine_tokens"
     default: bool = False
+
+    def __post_init__(self):
+        for part in (self.encoder, self.carrier, self.reader):
+            if part is not None and not (inspect.isfunction(part) or inspect.isclass(part)):
+                raise TypeError(
+                    f"curve {self.name!r}: its parts must be functions, whose module its points depend on; got {part!r}"
+                )
 
     def build(self, workbench: "Workbench") -> Scheme:
         """Build the scheme from a run's configuration."""

@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,8 @@ def _draw_scheme(axes: Axes, results: Results, axis: str, scheme: str) -> None:
     bounds = [100 * results.along(name, scheme) for name in BOUNDS]
     if np.isnan(bounds[0]).all():
         return
-    curve = curves.CURVES.get(scheme)  # one from outside of the table is drawn by its name
-    label, line = (curve.label, dict(curve.line)) if curve else (scheme, {"marker": "."})
-    if curve and curve.level:
+    label, line, level = _style_of(results, scheme)
+    if level:
         accuracy, low, high = (float(bound.flat[0]) for bound in bounds)
         axes.axhspan(low, high, color="0.5", alpha=0.12, linewidth=0)
         axes.axhline(accuracy, linewidth=1.0, label=label, **line)
@@ -115,6 +115,15 @@ def _draw_scheme(axes: Axes, results: Results, axis: str, scheme: str) -> None:
             elinewidth=0.8,
             **{**line, **change, "label": label + at},
         )
+
+
+def _style_of(results: Results, scheme: str) -> tuple[str, dict[str, Any], bool]:
+    """Return label, line and whether it is a level; of a curve from outside of the table as the archive has them."""
+    if scheme in curves.CURVES:
+        curve = curves.CURVES[scheme]
+        return curve.label, dict(curve.line), curve.level
+    style = json.loads(str(results.attributes.get("own_curves_json", "{}"))).get(scheme, {})
+    return style.get("label", scheme), style.get("line", {"marker": "."}), style.get("level", False)
 
 
 def _positions_of(results: Results, axis: str, scheme: str, index: tuple[int, ...]) -> np.ndarray:

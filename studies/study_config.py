@@ -34,9 +34,17 @@ def known_curve(name: str) -> str:
     return name
 
 
+def named_apart(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse two curves of one name, which archives could not tell apart."""
+    known = [curves.find(name).name for name in names]
+    if twice := [name for name in known if known.count(name) > 1]:
+        raise ValueError(f"two curves are called {twice[0]!r}; give one of them another name")
+    return names
+
+
 Distinct = AfterValidator(distinct)
 SnrAxis = Annotated[tuple[Annotated[float, Field(ge=-100, le=100)], ...], Distinct, AfterValidator(rising)]
-Curves = Annotated[tuple[Annotated[str, AfterValidator(known_curve)], ...], Distinct]
+Curves = Annotated[tuple[Annotated[str, AfterValidator(known_curve)], ...], Distinct, AfterValidator(named_apart)]
 
 
 class DataConfig(Record, frozen=True):

@@ -172,9 +172,12 @@ class Sweep:
             for part, value in parts.items():
                 hashes = models.setdefault(f"model_hash_{scheme}{f'_{part}' * (len(parts) > 1)}", [])
                 hashes += [str(value)] * (str(value) not in hashes)
+        own = [curves.find(name) for name in self.config.schemes if name not in curves.CURVES]
+        styles = {curve.name: {"label": curve.label, "line": dict(curve.line), "level": curve.level} for curve in own}
         return {
             "study": self.name,
             "config_json": json.dumps(config, sort_keys=True),
+            **({"own_curves_json": json.dumps(styles, sort_keys=True)} if own else {}),
             "config_hash": content_hash(config),
             "seed": self.config.seed,
             "link_seed": self.config.link.seed,

@@ -1,12 +1,15 @@
-"""The shell: who may import whom, and that the folders named in pyproject.toml exist."""
+"""The shell: who may import whom, in which direction and without a circle; pyproject.toml names what exists."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from studies.provenance import imports_of
 
 ROOT = Path(__file__).resolve().parent.parent
 TENSORFLOW = {"tensorflow", "keras", "sionna"}
@@ -58,12 +61,77 @@ def test_the_import_reader_sees_imports_inside_functions(tmp_path):
     assert set(imported_by(path)) == {"os", "torch"}
 
 
+def modules_below(root):
+    """The files of the four folders, by module."""
+    files = (path for folder in FORBIDDEN for path in sorted((root / folder).rglob("*.py")))
+    return {".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+
+
+def import_graph(root):
+    """The modules that each module's own lines import when they run, in functions too; not those for types alone.
+
+    That a module loads the packages above it is no edge: an `__init__.py` that re-exports its modules is no circle.
+    """
+    modules = modules_below(root)
+    trees = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in modules.items()}
+    return {name: set(imports_of(tree, name, is_package=False)) & set(modules) for name, tree in trees.items()}
+
+
+def circle_in(graph):
+    """One circle of a graph, each module importing the next; empty if there is none."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1][::-1]
+    return []
+
+
+def test_no_module_imports_itself_in_a_circle():
+    graph = import_graph(ROOT)
+    assert "studies.sweep" in graph["studies.study"]  # which it imports inside a function
+    assert not circle_in(graph)
+
+
+def test_a_circle_through_a_function_is_found_and_one_of_types_alone_is_none(tmp_path):
+    def write(**files):
+        for name, text in files.items():
+            path = tmp_path / "phy" / f"{name}.py"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+
+    types = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from phy.a import A\n"
+    write(__init__="from phy.a import A\nfrom phy.b import B\n", a="import phy.b\n", b=types)
+    assert not circle_in(import_graph(tmp_path))
+    write(b="def f():\n    import phy.a\n")
+    assert set(circle_in(import_graph(tmp_path))) == {"phy.a", "phy.b"}
+
+
+def test_no_figure_imports_a_figure():
+    graph = import_graph(ROOT)
+    figures = {name for name in graph if name.startswith("studies.accuracy_vs_")}
+    assert len(figures) >= 4
+    assert not {name: graph[name] & figures for name in figures if graph[name] & figures}
+    importers = {name for name in graph if name.startswith("studies") and graph[name] & figures}
+    assert not importers, f"{importers} import a figure; figures are loaded by their name"
+
+
+def test_a_part_of_a_curve_knows_neither_the_table_of_curves_nor_who_runs_or_shows_it():
+    graph = import_graph(ROOT)
+    above = {f"studies.{name}" for name in ("curves", "archive", "sweep", "plots", "tables", "cli", "study", "axes")}
+    assert above <= set(graph)
+    parts = {name: graph[name] & above for name in graph if name.startswith("studies.schemes")}
+    assert len(parts) > 20
+    assert not {name: found for name, found in parts.items() if found}
+
+
 @pytest.mark.parametrize(
     ("statement", "present", "absent"),
     [
-        ("import phy", "tensorflow", PYTORCH),
+        ("from phy import AnalogLink", "tensorflow", PYTORCH),
+        ("import phy", "phy", PYTORCH | TENSORFLOW),  # a configuration alone needs neither framework
         ("import semantic", "torch", TENSORFLOW),
         ("import studies.cli", "typer", {"tensorflow", "torch", "sionna", "transformers", "h5py"}),
+        ("import studies.curves", "numpy", {"tensorflow", "torch", "sionna", "transformers", "h5py", "scipy"}),
     ],
 )
 def test_a_fresh_process_loads_only_its_own_side(statement, present, absent):

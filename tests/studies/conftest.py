@@ -1,5 +1,6 @@
 """A study whose models, data and link are stand-ins."""
 
+import os
 import sys
 
 import pytest
@@ -9,7 +10,7 @@ from studies.schemes.carriers import adaptive, analog
 from studies.schemes.digital import payload_link, quantizer_file
 from studies.schemes.digital.quantizer_file import KINDS
 from studies.schemes.encoders import image_codes
-from tests.studies.fakes import FAKE_CHOICE, FakeAgents, FakeChannel, FakeDataset, FakeImageCode, fake_link
+from tests.studies.fakes import FAKE_CHOICE, OWN_CURVE, FakeAgents, FakeChannel, FakeDataset, FakeImageCode, fake_link
 
 assert agents_axis.load_agents is workbench.load_agents  # imported before any test puts a stand-in there
 CACHES = (sweep.workbench_for, sweep.scheme_for, sweep.dataset_for, sweep.read_codes)
@@ -48,8 +49,17 @@ def no_real_link(stand_in):
 
 
 @pytest.fixture
-def drawn():
-    """Ask for figures. Most tests do without: drawing takes most of a small study's time."""
+def drawn(monkeypatch):
+    """Ask for figures, which are returned in a list. Most tests do without: drawing takes most of a study's time."""
+    figures = []
+
+    class Kept(plots.Figure):
+        def __init__(self):
+            super().__init__()
+            figures.append(self)
+
+    monkeypatch.setattr(plots, "Figure", Kept)
+    return figures
 
 
 @pytest.fixture
@@ -71,3 +81,14 @@ def fakes(stand_in, no_real_link, fresh, request):
 def config():
     """A small study."""
     return accuracy_vs_snr.Config(num_questions=30, batch_size=7, snr_db=(-20.0, 0.0, 40.0))
+
+
+@pytest.fixture
+def own_curve(tmp_path, monkeypatch):
+    """The name of a module outside of the package, which holds a part and a row: `MY_CURVE`."""
+    name, folder = f"own_curve_{os.getpid()}", tmp_path / "own"
+    folder.mkdir()
+    (folder / f"{name}.py").write_text(OWN_CURVE)
+    monkeypatch.syspath_prepend(folder)
+    yield name
+    sys.modules.pop(name, None)

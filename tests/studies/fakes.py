@@ -1,10 +1,12 @@
 """Stand-ins for models, data and link: small sums instead of networks, but real tensors and the same interfaces."""
 
+import json
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
 import torch
+from PIL import Image
 
 from phy import LinkConfig
 from phy.link_adaptation import PayloadLink
@@ -37,6 +39,22 @@ class FakeDataset:
     def image(self, image_index):
         self.num_loads += 1
         return np.full((4, 4, 3), image_index, dtype=np.uint8)
+
+
+def grey_split(folder):
+    """Write a split in CLEVR's layout below a folder: image i is a grey of level i, and questions ask for the level."""
+    folder = folder / "data"
+    (folder / "images" / "test").mkdir(parents=True)
+    (folder / "questions").mkdir()
+    program = [{"function": "scene", "inputs": [], "value_inputs": []}, {"function": "count", "inputs": [0]}]
+    questions = []
+    for i in range(8):
+        name = f"{i}.png"
+        Image.fromarray(np.full((4, 4, 3), i, dtype=np.uint8)).save(folder / "images" / "test" / name)
+        record = {"image_index": i, "image_filename": name, "answer": str(i), "program": program}
+        questions += [{**record, "question": f"which level is it? ({k})"} for k in range(4)]
+    (folder / "questions" / "CLEVR_test_questions.json").write_text(json.dumps({"questions": questions}))
+    return folder
 
 
 class FakeAgents:
@@ -130,3 +148,43 @@ class FakeDigitalLink:
 def fake_link(data_res=80, kind=FakeDigitalLink):
     """Put a budget in front of it; one MCS is all that is worth taking."""
     return PayloadLink(kind, data_res, lambda snr_db: {(4, 0.5): 0.3})
+
+
+OWN_CURVE = '''"""A curve in a file of its own: tokens at four times the power, over the link of machine tokens."""
+
+from studies.curves import Curve
+from studies.schemes.carriers.analog import Codes
+from studies.schemes.encoders.tokens import Tokens
+from studies.schemes.readers.prefix import Prefix
+from tests.studies.fakes import FakeAgents, FakeChannel
+
+AGENTS = FakeAgents()
+
+
+def tokens(workbench, weights):
+    return Tokens(AGENTS)
+
+
+def louder(workbench, weights):
+    return Louder(FakeChannel(), AGENTS.num_tokens, AGENTS.width)
+
+
+def prefix(workbench, weights):
+    return Prefix(AGENTS)
+
+
+class Louder(Codes):
+    def deliver(self, codes, batch, snr_db):
+        return super().deliver(codes, batch, snr_db + 6)
+
+
+AGAIN = MY_CURVE = Curve(
+    name="louder-tokens",
+    encoder=tokens,
+    carrier=louder,
+    reader=prefix,
+    about="tokens with four times the power",
+    label="tokens, louder",
+    line={"color": "#12ab34", "marker": "d"},
+)
+'''

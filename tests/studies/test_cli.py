@@ -1,3 +1,4 @@
+import functools
 import importlib
 import json
 import sys
@@ -10,10 +11,13 @@ from rich.table import Table
 from typer.testing import CliRunner
 
 from phy import CodePrior, selfcheck
-from semantic import agent_training, deepjscc_training, token_choice
+from semantic import deepjscc_training, token_choice
 from semantic.data import scenes
+from semantic.endpoints import agents
 from studies import cli, doctor, training
-from studies.accuracy_vs_snr import SCHEMES
+from studies.curves import CURVES
+from studies.schemes.digital import payload_link
+from studies.study import STUDIES
 from tests.studies.fakes import FAKE_CHOICE
 
 
@@ -34,10 +38,10 @@ def tokenlink(fakes, monkeypatch, tmp_path):
 SMALL = ("-s", "num_questions=30", "-s", "snr_db=[0, 40]", "--engine", "inline")
 
 
-def test_one_command_runs_the_study_and_shows_its_numbers(tokenlink, tmp_path):
+def test_one_command_runs_the_study_and_shows_its_numbers(tokenlink, drawn, tmp_path):
     code, out, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
     assert code == 0, err
-    for words in ("Accuracy [%]", "by family of questions", "Paired differences", "On the air"):
+    for words in ("Accuracy [%]", "by family, at 40 dB", "Paired differences", "On the air"):
         assert words in out
     assert (tmp_path / "here" / "results.h5").exists()
     assert "raw-image: " in err
@@ -77,7 +81,7 @@ def test_dry_run_names_the_jobs_and_writes_nothing(tokenlink, tmp_path):
     code, out, _ = tokenlink("run", "accuracy-vs-snr", *SMALL, "--dry-run")
     assert code == 0
     assert "9 points; " in out
-    assert "wrong-image, snr_db 40" in out
+    assert "wrong-image, 40 dB" in out
     assert not list(tmp_path.iterdir())
 
 
@@ -101,7 +105,7 @@ def test_a_mistake_gets_one_clear_message(tokenlink, arguments, message):
     assert "Traceback" not in err
 
 
-def test_plot_and_check_need_nothing_but_the_folder(tokenlink, tmp_path, monkeypatch, fakes):
+def test_plot_and_check_need_nothing_but_the_folder(tokenlink, drawn, tmp_path, monkeypatch, fakes):
     tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
     results = (tmp_path / "here" / "results.h5").read_bytes()
     for path in [tmp_path / "here" / "results.h5", *(tmp_path / "here" / "figures").iterdir()]:
@@ -156,8 +160,11 @@ def test_a_run_that_comes_to_nothing_says_why(tokenlink, fakes, monkeypatch):
 def test_list_names_every_study_and_scheme(tokenlink):
     code, out, _ = tokenlink("list")
     assert code == 0
-    for name in (*cli.STUDIES, *SCHEMES):
-        assert f"  {name} " in out
+    lines = [line.split() for line in out.splitlines()]
+    for name in STUDIES:
+        assert any(line[:1] == [name] for line in lines), name
+    for name, curve in CURVES.items():
+        assert any(line[: 1 + curve.default] == ["*"] * curve.default + [name] for line in lines), name
 
 
 def test_doctor_looks_at_both_frameworks_and_flags_what_is_wrong(tokenlink, monkeypatch):
@@ -194,15 +201,17 @@ def test_a_stage_of_training_gets_its_options(tokenlink, monkeypatch, stage):
 
 def test_the_agents_are_trained_over_the_link_that_was_asked_for(tokenlink, fakes, monkeypatch):
     given = {}
-    monkeypatch.setattr(agent_training, "main", lambda *places, **options: given.update(options, places=places))
+    monkeypatch.setattr(agents, "main", functools.wraps(agents.main)(lambda **options: given.update(options)))
     places = ("--out", "o", "--data", "d", "--sensor", "s", "--task", "t", "--minutes", "2")
     code, _, err = tokenlink("train", "agents", *places, "--uncompressed", "--max-snr-db", "10", "-s", "num_rx_ant=4")
     assert code == 0, err
-    assert given["places"] == (Path("o"), Path("d"), Path("s"), Path("t"), fakes["channel"], 2.0)
-    assert (given["width"], given["snr_db"], given["nested"]) == (None, (-10.0, 10.0), False)
+    names = ("out", "data", "sensor", "task", "channel", "minutes")
+    assert [given[name] for name in names] == [Path("o"), Path("d"), Path("s"), Path("t"), fakes["channel"], 2.0]
+    assert (given["uncompressed"], given["nested"]) == (True, False)
+    assert (given["min_snr_db"], given["max_snr_db"]) == (-10.0, 10.0)
     assert fakes["links"][-1].num_rx_ant == 4
     code, _, err = tokenlink("train", "agents", *places, "--nested")
-    assert (code, given["width"], given["nested"]) == (0, 64, True)
+    assert (code, given["width"], given["uncompressed"], given["nested"]) == (0, 64, False, True)
     code, _, err = tokenlink("train", "agents", *places, "-s", "num_rx_antt=4")
     assert (code, "did you mean 'link.num_rx_ant'?" in err) == (2, True)
 
@@ -226,13 +235,30 @@ def test_the_number_of_tokens_is_measured_on_questions_and_fades_that_no_study_m
 
 def test_deepjscc_is_trained_over_the_link_that_was_asked_for(tokenlink, fakes, monkeypatch):
     given = {}
-    monkeypatch.setattr(deepjscc_training, "main", lambda *places, **options: given.update(options, places=places))
+    stand_in = functools.wraps(deepjscc_training.main)(lambda **options: given.update(options))
+    monkeypatch.setattr(deepjscc_training, "main", stand_in)
     options = ("--point", "deepjscc-small", "--bfloat16", "--min-snr-db", "0", "-s", "channel=tdl-a")
     code, _, err = tokenlink("train", "deepjscc", "--out", "o", "--data", "d", "--minutes", "2", *options)
     assert code == 0, err
-    assert given["places"] == (Path("o"), Path("d"), fakes["channel"], 2.0)
-    assert (given["point"], given["bfloat16"], given["snr_db"]) == ("deepjscc-small", True, (0.0, 20.0))
+    names = ("out", "data", "channel", "minutes")
+    assert [given[name] for name in names] == [Path("o"), Path("d"), fakes["channel"], 2.0]
+    assert (given["point"], given["bfloat16"]) == ("deepjscc-small", True)
+    assert (given["min_snr_db"], given["max_snr_db"]) == (0.0, 20.0)
     assert fakes["links"][-1].channel == "tdl-a"
+
+
+def test_loss_rates_are_measured_for_every_budget_and_snr_that_is_kept(tokenlink, monkeypatch, tmp_path):
+    rates = {(2, 120 / 1024): 0.25}
+    link = SimpleNamespace(measure=lambda snr_db: rates)
+    monkeypatch.setattr(payload_link, "make_payload_link", lambda config, data_res: link)
+    monkeypatch.setattr(payload_link.measure_losses, "__defaults__", (tmp_path / "losses.json", print))
+    code, out, err = tokenlink("train", "losses")
+    assert code == 0, err
+    assert "1536 resource elements, 20 dB" in out
+    kept = json.loads((tmp_path / "losses.json").read_text())
+    assert list(kept) == [str(data_res) for data_res in payload_link.KEPT_RES]
+    assert all(list(at) == [f"{snr_db:g}" for snr_db in payload_link.KEPT_SNR_DB] for at in kept.values())
+    assert kept["80"]["5"] == {"0": 0.25}
 
 
 @pytest.mark.parametrize("verdict", ["ok", "off"])

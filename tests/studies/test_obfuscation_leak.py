@@ -8,7 +8,7 @@ from semantic.data import shipped_split
 from semantic.data.clevr import Question
 from semantic.obfuscation import obfuscate
 from studies import obfuscation_leak
-from studies.obfuscation_leak import FACTS, entropy, facts_of, mutual_information, probe
+from studies.obfuscation_leak import FACTS, entropy, mutual_information, private_facts, probe
 
 COLORS = ("red", "blue", "green", "gray")
 
@@ -33,7 +33,7 @@ def some(count=4000, seed=0):
 
 
 def test_facts_are_what_a_program_names_and_the_answer():
-    found = facts_of(question(0, "red", "left", answer="no"))
+    found = private_facts(question(0, "red", "left", answer="no"))
     assert (found["color, if any"], found["which color"], found["which direction"]) == ("red", "red", "left")
     assert (found["size, if any"], found["answer"]) == ("none", "no")
     assert "which size" not in found
@@ -94,4 +94,5 @@ def test_the_rules_do_not_tell_which_value_is_named_in_the_shipped_questions():
     for name in ("color", "size", "material", "shape", "direction"):
         assert leaks[f"which {name}"].gain.low < 0.03, name
     assert leaks["which color"].information < 0.1 < leaks["which color"].entropy
-    assert len(obfuscation_leak.table(list(leaks.values())).columns) == 7
+    grid = obfuscation_leak.table(list(leaks.values()))
+    assert {len(row) for row in grid.rows} == {len(grid.header)} == {7}

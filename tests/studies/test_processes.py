@@ -1,6 +1,5 @@
 """A study in spawned workers, on a real data set's files: the same numbers, whatever happens to the processes."""
 
-import json
 import os
 import signal
 import subprocess
@@ -8,9 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from studies import run_folder
 from studies.accuracy_vs_snr import STUDY, Config
@@ -21,7 +18,7 @@ from studies.schemes.carriers.lossless import everything
 from studies.schemes.encoders.tokens import Tokens
 from studies.schemes.readers.pictures import Pictures
 from studies.schemes.readers.prefix import Prefix
-from tests.studies.fakes import FakeAgents, FakeChannel
+from tests.studies.fakes import FakeAgents, FakeChannel, grey_split
 
 ROOT = Path(__file__).resolve().parents[2]
 SNR_DB = (-20.0, -10.0, 0.0, 10.0, 20.0)
@@ -56,15 +53,15 @@ SLOW = Curve(name="slow-tokens", encoder=tokens, carrier=slow_codes, reader=pref
 BOUND = Curve(name="bound", carrier=everything, reader=pictures, about="", label="")
 
 
-def sweep(data, folder):
-    schemes = [f"{__name__}:{name}" for name in ("SLOW", "BOUND")]
+def sweep(data, folder, *more):
+    schemes = [*(f"{__name__}:{name}" for name in ("SLOW", "BOUND")), *more]
     config = Config(num_questions=24, batch_size=8, snr_db=SNR_DB, data={"folder": str(data)}, schemes=schemes)
     return STUDY.plan(config, folder)
 
 
-def run(data, folder, engine, workers):
+def run(data, folder, engine, workers, *more):
     """Run all of it, or what is left, and return how many jobs there were and the bytes of the results."""
-    study = sweep(data, folder)
+    study = sweep(data, folder, *more)
     study.claim_folder()
     jobs = study.pending()
     failed = study.run(jobs, engine=engine, workers=workers, on_outcome=lambda outcome: None)
@@ -75,19 +72,7 @@ def run(data, folder, engine, workers):
 
 @pytest.fixture
 def data(tmp_path):
-    """A split in CLEVR's layout: image i is a grey of level i, and the question asks for the level."""
-    folder = tmp_path / "data"
-    (folder / "images" / "test").mkdir(parents=True)
-    (folder / "questions").mkdir()
-    program = [{"function": "scene", "inputs": [], "value_inputs": []}, {"function": "count", "inputs": [0]}]
-    questions = []
-    for i in range(8):
-        name = f"{i}.png"
-        Image.fromarray(np.full((4, 4, 3), i, dtype=np.uint8)).save(folder / "images" / "test" / name)
-        record = {"image_index": i, "image_filename": name, "answer": str(i), "program": program}
-        questions += [{**record, "question": f"which level is it? ({k})"} for k in range(4)]
-    (folder / "questions" / "CLEVR_test_questions.json").write_text(json.dumps({"questions": questions}))
-    return folder
+    return grey_split(tmp_path)
 
 
 @pytest.fixture(autouse=True)
@@ -96,10 +81,14 @@ def _keep_environment(monkeypatch):
         monkeypatch.setenv(variable, "1")
 
 
-def test_workers_change_no_number(data, tmp_path):
-    num_jobs, expected = run(data, tmp_path / "inline", "inline", 1)
-    assert num_jobs == 3 + len(SNR_DB) + 1
-    assert run(data, tmp_path / "processes", "process", 2) == (num_jobs, expected)
+def test_workers_change_no_number_of_curves_from_outside_of_the_package_either(data, own_curve, tmp_path):
+    mine = f"{own_curve}:MY_CURVE"
+    num_jobs, expected = run(data, tmp_path / "inline", "inline", 1, mine)
+    assert num_jobs == 3 + 2 * len(SNR_DB) + 1 + 3
+    assert run(data, tmp_path / "processes", "process", 2, mine) == (num_jobs, expected)
+    results = run_folder.collect(tmp_path / "processes")
+    assert results.schemes == ["slow-tokens", "bound", "louder-tokens"]
+    assert results.of("accuracy", "louder-tokens")[-1] == 1
 
 
 def children_of(pid):
