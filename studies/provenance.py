@@ -54,7 +54,10 @@ def import_closure(modules: Iterable[str]) -> dict[str, Path]:
             continue  # an attribute of a package, not a module of its own
         files[name] = path
         parent = name.rpartition(".")[0]
-        waiting += [*([parent] if parent else []), *_imports(name, path)]
+        waiting += [
+            *([parent] if parent else []),
+            *_imports(name, path.read_text(encoding="utf-8"), path.name == "__init__.py"),
+        ]
     return files
 
 
@@ -83,9 +86,9 @@ def _running(node: ast.AST, with_types: bool) -> Iterator[ast.AST]:
         yield from _running(child, with_types)
 
 
-def _imports(name: str, path: Path) -> list[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    return list(imports_of(tree, name, is_package=path.name == "__init__.py"))
+@functools.cache
+def _imports(module: str, source: str, is_package: bool) -> tuple[str, ...]:
+    return tuple(imports_of(ast.parse(source), module, is_package=is_package))
 
 
 def _file_of(module: str) -> Path | None:
