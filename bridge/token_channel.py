@@ -87,8 +87,6 @@ class TokenChannel(nn.Module):
         # without a node of PyTorch's graph, which costs more than crossing twice
         return to_torch(send(to_tf(precise)), device=codes.device, dtype=codes.dtype)
 
-    @torch.compiler.disable
-    @torch.no_grad()
     def receive(
         self,
         codes: torch.Tensor,
@@ -108,7 +106,7 @@ class TokenChannel(nn.Module):
             Recovered codes and the error variance that the link declares for each; shape, device and dtype of `codes`.
         """
         options = self._options(codes, snr_db, realisation)
-        output = self.link(to_tf(codes.to(_PRECISIONS[self.link.config.precision])), **options)
+        output = self.link(to_tf(codes.detach().to(_PRECISIONS[self.link.config.precision])), **options)
         codes_hat, error_var = (to_torch(x, device=codes.device, dtype=codes.dtype) for x in output)
         return codes_hat, error_var
 

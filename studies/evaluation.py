@@ -76,7 +76,7 @@ def evaluate(scheme: "Scheme", batches: Sequence["Batch"], codes: np.ndarray | N
     )
 
 
-def energy(arrays: Sequence[np.ndarray]) -> float:
+def energy(arrays: Sequence[np.ndarray] | np.ndarray) -> float:
     """Return the sum of squares of all numbers of some arrays, in double precision."""
     if not len(arrays):
         return 0.0

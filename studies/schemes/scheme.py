@@ -38,12 +38,12 @@ class Delivery:
         Error variance that the link declares for each of `codes_hat`.
     """
 
-    items: Sequence[Any]
+    items: Sequence[Any] | np.ndarray
     lost: np.ndarray | None = None
     undetected: np.ndarray | None = None
-    codes: Sequence[np.ndarray] | None = None
-    codes_hat: Sequence[np.ndarray] | None = None
-    error_var: Sequence[np.ndarray] | None = None
+    codes: Sequence[np.ndarray] | np.ndarray | None = None
+    codes_hat: Sequence[np.ndarray] | np.ndarray | None = None
+    error_var: Sequence[np.ndarray] | np.ndarray | None = None
 
 
 class Part(Protocol):

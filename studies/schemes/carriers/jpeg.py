@@ -52,7 +52,8 @@ class JpegImages:
             if question.image_index not in compressed:
                 compressed[question.image_index] = compress(image, capacity)
         payloads = [compressed[question.image_index].ljust(capacity, b"\0") for question in batch.questions]
-        items, undetected = [None] * len(images), np.zeros(len(images), bool)
+        items: list[np.ndarray | None] = [None] * len(images)
+        undetected = np.zeros(len(images), bool)
         sizes = [(image.shape[1], image.shape[0]) for image in images]
         for size in sorted(set(sizes)):  # the receiver knows the camera's format
             chosen = [index for index, other in enumerate(sizes) if other == size]

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from studies.schemes.scheme import Delivery, ledger_scalars
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from studies.questions import Batch
     from studies.workbench import Workbench
 
@@ -20,7 +20,7 @@ class Everything:
         """Return nothing: it has no parameters."""
         return {}
 
-    def deliver(self, codes: "np.ndarray | None", batch: "Batch", snr_db: float) -> Delivery:
+    def deliver(self, codes: np.ndarray | None, batch: "Batch", snr_db: float) -> Delivery:
         """Deliver each question's own codes, or its image where there are none."""
         return Delivery(items=batch.images if codes is None else list(codes[batch.numbers]))
 
@@ -32,7 +32,7 @@ class Everything:
 class Nothing(Everything):
     """Nothing arrives: the blind line."""
 
-    def deliver(self, codes: "np.ndarray | None", batch: "Batch", snr_db: float) -> Delivery:
+    def deliver(self, codes: np.ndarray | None, batch: "Batch", snr_db: float) -> Delivery:
         """Deliver nothing."""
         return Delivery(items=[None] * len(batch.questions))
 
@@ -48,11 +48,9 @@ class Silence(Everything):
     def __init__(self, num_tokens: int, width: int):
         self.num_tokens, self.width = num_tokens, width
 
-    def deliver(self, codes: "np.ndarray | None", batch: "Batch", snr_db: float) -> Delivery:
+    def deliver(self, codes: np.ndarray | None, batch: "Batch", snr_db: float) -> Delivery:
         """Deliver zeros."""
-        import torch
-
-        return Delivery(items=torch.zeros(len(batch.questions), self.num_tokens, self.width))
+        return Delivery(items=np.zeros((len(batch.questions), self.num_tokens, self.width), np.float32))
 
 
 def everything(workbench: "Workbench", weights: str) -> Everything:
