@@ -1,4 +1,4 @@
-"""Antenna panels of both ends, and the mean gain that they and the polarisation give a channel."""
+"""Antenna panels of both ends."""
 
 from sionna.phy.channel.tr38901 import PanelArray
 
@@ -9,7 +9,8 @@ def panel(num_ant: int, carrier_frequency: float, pattern: str) -> PanelArray:
     Parameters
     ----------
     num_ant : int
-        Even: pairs of cross-polarised elements, slanted by 45 degrees either way. Odd: vertical elements.
+        Number of antennas. Even: pairs of cross-polarised elements, slanted by 45 degrees either way. Odd: vertical
+        elements.
     carrier_frequency : float, [Hz]
     pattern : {"omni", "38.901"}
         Radiation pattern of the elements, 3GPP TR 38.901, table 7.3-1.

@@ -1,10 +1,10 @@
 """Channel impulse responses of Sionna's 3GPP TR 38.901 models: the same draws, summed over rays by matrix products.
 
-Sionna evaluates every ray for every antenna pair and time and adds them up afterwards. But each path pairs its 20
-azimuths with its 20 zeniths at random, so a table holds all angles there are; and a ray's phase is one factor per
-receive position and time, times one per transmit position and polarisation pair. Hence patterns and array phases are
-looked up and the sum over the rays of a path is one small matrix product: the same numbers several times sooner, at
-any set of times.
+Sionna evaluates every ray for every antenna pair and time, and adds them up afterwards. This module makes the same
+numbers several times sooner, at any set of times, by two observations. Each path pairs its 20 azimuths with its 20
+zeniths at random, so a table holds all angles, patterns and array phases. The phase of a ray is one factor per receive
+position and time, times one per transmit position and polarisation pair, so the sum over the rays of a path is one
+small matrix product.
 """
 
 from contextlib import contextmanager
@@ -23,8 +23,8 @@ from phy.complex_numbers import expj
 class CDLModel:
     """Clustered delay line (3GPP TR 38.901, section 7.7.1) between two panels.
 
-    The mobile terminal has omnidirectional elements, the base station those of table 7.3-1. The ends have Sionna's
-    default orientations, which turn panels about the vertical axis only and leave polarisation vectors as they are.
+    The mobile terminal has omnidirectional elements, the base station has elements of table 7.3-1. The ends have
+    Sionna's default orientations, which turn panels about the vertical axis only, not polarisation vectors.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class CDLModel:
         -------
         a : tf.Tensor, [num_links, num_rx_ant, num_tx_ant, num_times, num_paths], complex64
         tau : tf.Tensor, [1, num_paths], float64, [s]
-            Delays, the same for all links.
+            Delays, equal for all links.
         """
         rng, num_paths, num_rays = config.tf_rng, len(self.delays), CDL.NUM_RAYS
         # the order and the sizes of the draws are Sionna's
@@ -160,7 +160,7 @@ class CDLModel:
 
 
 class _End:
-    """A panel and how it answers to rays: equations 7.5-22 and 7.5-29 of 3GPP TR 38.901 for one end of the link."""
+    """A panel and its response to rays: equations 7.5-22 and 7.5-29 of 3GPP TR 38.901 for one end of the link."""
 
     def __init__(self, array, orientation, wavenumber):
         yaw = float(orientation[0])
@@ -180,7 +180,7 @@ class _End:
         across = np.sin(zenith)
         direction = np.stack([across * np.cos(azimuth), across * np.sin(azimuth), np.cos(zenith)], -1)
         phase = self._wavenumber * direction @ self._positions.T
-        return _Answer(gain, direction, np.sqrt(gain)[..., None] * np.exp(1j * phase))
+        return _Response(gain, direction, np.sqrt(gain)[..., None] * np.exp(1j * phase))
 
     def all_pairs(self, zenith, azimuth):
         """`look` for every zenith with every azimuth of each path: axes [paths, zeniths, azimuths]."""
@@ -188,14 +188,14 @@ class _End:
         return self.look(zenith[:, :, None], azimuth[:, None, :])
 
 
-class _Answer(NamedTuple):
+class _Response(NamedTuple):
     gain: np.ndarray
     direction: np.ndarray
     response: np.ndarray
 
 
 class TDLModel:
-    """Tapped delay line (3GPP TR 38.901, section 7.7.2), independent between antennas; used as `CDLModel` is.
+    """Tapped delay line (3GPP TR 38.901, section 7.7.2), independent between antennas; same interface as `CDLModel`.
 
     The taps are sums of 20 sinusoids with Sionna's random angles and phases.
     """
@@ -259,7 +259,7 @@ def _profile_correlation(lag, delays, powers):
 
 @contextmanager
 def keyed(key):
-    """Sionna's generator, started from a key and put back as it was."""
+    """Start Sionna's generator from a key; restore its state at the end."""
     before = config.tf_rng.state.numpy()
     try:
         config.tf_rng.reset_from_key_counter(key[0], [0, 0])

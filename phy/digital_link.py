@@ -33,9 +33,9 @@ MCS = (
 class DigitalLink:
     """CRC, 5G LDPC and QAM, one stream per antenna that the receiver can tell apart, linear MMSE, soft bits.
 
-    Of the config it takes grid, pilots, antennas, channel, estimator, seed and precision; modulation, phase mask and
-    recovery are those of analog codes. `min(num_tx_ant, num_rx_ant)` antennas send; they share the unit power of a
-    resource element, so that `snr_db` and the fades are those of `AnalogLink`.
+    `modulation`, `phase_mask` and `recovery` of the config concern analog codes and are ignored. `min(num_tx_ant,
+    num_rx_ant)` antennas send, and share the unit power of a resource element. `snr_db` and the fades are thus the same
+    as for `AnalogLink`.
 
     Parameters
     ----------
@@ -43,16 +43,16 @@ class DigitalLink:
     bits_per_symbol : {2, 4, 6, 8}
         QPSK, 16-, 64-, 256-QAM.
     code_rate : float, 0.01 … 0.95
-        Below 1/5 by repetition. `MCS` lists the pairs that NR uses.
+        Code rate, below 1/5 by repetition. `MCS` lists the pairs that NR uses.
     num_iterations : int
-        Of the LDPC decoder.
+        Iterations of the LDPC decoder.
     length_header : bool
-        Three bytes in front of each payload that tell the receiver its size; without them it has to know it, as where
-        a scheduler tells both ends.
+        Whether three bytes in front of each payload tell the receiver its size. Without them the receiver has to know
+        it, for example from a scheduler.
     cache_bytes : int
         Memory for fades that were used before.
     channel : Channel, optional
-        That of another link with the same config, to share its fades.
+        Channel of another link with the same config, whose fades are shared.
 
     Examples
     --------
@@ -92,15 +92,15 @@ class DigitalLink:
         Parameters
         ----------
         payloads : list of bytes
-            Of any sizes; empty ones too.
+            Payloads of any size, zero included.
         snr_db : float or array of shape [len(payloads)], [dB]
         realisation : array of shape [len(payloads)], int, optional
-            As for `AnalogLink`: the same numbers meet the same fades.
+            Numbers of the fade-and-noise draws; the same numbers meet the same fades as in `AnalogLink`.
 
         Returns
         -------
         list
-            What was received; None is a declared loss: the CRC failed.
+            Received payloads; None is a declared loss: the CRC failed.
 
         Raises
         ------
@@ -137,14 +137,14 @@ class DigitalLink:
         )
 
     def __reduce__(self):
-        facts = {
+        options = {
             "bits_per_symbol": self.bits_per_symbol,
             "code_rate": self.code_rate,
             "num_iterations": self._num_iterations,
             "length_header": self._length_header,
             "cache_bytes": self._cache_bytes,
         }
-        return _rebuild, (type(self), self.config, facts, self.channel.next_realisation)
+        return _rebuild, (type(self), self.config, options, self.channel.next_realisation)
 
     def _format(self, payload_bytes):
         if not isinstance(payload_bytes, int) or not 0 <= payload_bytes <= MAX_PAYLOAD_BYTES:
@@ -209,7 +209,7 @@ class BitTransmission:
             tf.TensorSpec([None], self._complex.real_dtype),
             channel.signature(grid),
         ]
-        this = weakref.proxy(self)  # or the graph would keep its own owner, and with it the cached fades, alive
+        this = weakref.proxy(self)  # the graph would keep its own owner, and the cached fades, alive otherwise
         self._chain = graph(lambda *args: this.call(*args), signature=signature)
 
     def __call__(self, payloads: list[bytes], snr_db: np.ndarray, numbers: np.ndarray) -> list[bytes | None]:
@@ -238,7 +238,7 @@ class BitTransmission:
         return rows * tf.cast(self._scale, rows.dtype)
 
     def estimate(self, fades: Fades, no):
-        """Estimate the channel at the data from received pilots, with its error variance; or be told the channel."""
+        """Estimate the channel at the data from received pilots, with the variance of its error."""
         return self.sounding(fades, no)
 
     def read_bits(self, reals, variance):
@@ -251,12 +251,12 @@ class BitTransmission:
         return tf.cast(self._demap(symbols, no_eff), tf.float32)
 
     def _in_order(self, rows):
-        places = self.grid.num_res * self._num_streams
-        return tf.reshape(tf.transpose(rows, [1, 2, 0]), [-1, places])[:, : self._num_symbols]
+        size = self.grid.num_res * self._num_streams
+        return tf.reshape(tf.transpose(rows, [1, 2, 0]), [-1, size])[:, : self._num_symbols]
 
 
 def check_same_config(name: str, its: LinkConfig, config: LinkConfig) -> None:
-    """Refuse what belongs to another config than that of its link; the message says in which fields they differ."""
+    """Refuse a part that was made from another config than its link; the message names the fields that differ."""
     if its != config:
         fields = [
             (field.name, getattr(its, field.name), getattr(config, field.name)) for field in dataclasses.fields(its)
@@ -269,7 +269,7 @@ def _num_streams(config):
     return min(config.num_tx_ant, config.num_rx_ant)
 
 
-def _rebuild(kind, config, facts, next_realisation):
-    link = kind(config, **facts)
+def _rebuild(kind, config, options, next_realisation):
+    link = kind(config, **options)
     link.channel.next_realisation = next_realisation
     return link

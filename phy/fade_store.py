@@ -1,4 +1,4 @@
-"""Arrays on disk by what determines them: fades that later runs and other processes find again."""
+"""Fades on disk, named by everything that determines them, for later runs and other processes."""
 
 import hashlib
 import json
@@ -13,20 +13,20 @@ import numpy as np
 class FadeStore:
     """One HDF5 file for each block of fades, under the hash of the facts that determine it.
 
-    A file is written beside its place and moved there at once, so that any number of processes may share the folder
-    and none reads half a block.
+    A file is written under another name and then renamed in one step. Any number of processes may share the folder, and
+    none reads half a block.
 
     Parameters
     ----------
     folder : str or Path
-        Made when the first block is saved.
+        Folder of the files; created with the first block.
     """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
 
     def path(self, facts: dict) -> Path:
-        """Where the block that `facts` (plain numbers and strings by name) determine is or would be."""
+        """Path of the block that `facts` determine: plain numbers and strings by name."""
         return self.folder / f"{hashlib.sha256(_json(facts).encode()).hexdigest()[:32]}.h5"
 
     def load(self, facts: dict) -> dict[str, np.ndarray] | None:
@@ -50,7 +50,7 @@ class FadeStore:
         return arrays
 
     def save(self, facts: dict, arrays: dict[str, np.ndarray]) -> None:
-        """Keep a block; complex arrays as pairs of reals in a last axis, which every HDF5 reader understands."""
+        """Save a block; complex arrays become pairs of reals in a last axis, which every HDF5 reader understands."""
         self.folder.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".part")
         os.close(handle)

@@ -1,4 +1,4 @@
-"""What a transmission costs: every resource element, the energy and the time."""
+"""Costs of a transmission: every resource element, the energy and the time."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from phy.resource_grid import ResourceGrid
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ledger:
-    """Resource elements of the slots that one example occupies, and what they carry.
+    """Resource elements of the slots that one example occupies, and their contents.
 
     A resource element is one complex channel use, twice a real one.
     `data_res + pilot_res + guard_res + idle_res == total_res`.
@@ -17,22 +17,22 @@ class Ledger:
     data_res : int
         Elements that carry codes or coded bits.
     pilot_res : int
-        Elements of pilots, and those between them that `pilot_spacing` keeps silent.
+        Elements of pilots, and the silent ones between them that `pilot_spacing` leaves.
     guard_res : int
         Guard carriers and the null at the carrier frequency, on all symbols.
     idle_res : int
-        Elements of the last slot that are left empty and another user may take.
+        Empty elements of the last slot, which another user may take.
     total_res : int
-        num_symbols times fft_size.
+        Product of num_symbols and fft_size.
     num_slots, num_symbols : int
     duration_s : float
         Time on air of these symbols, cyclic prefixes included [s].
     energy : float
-        Transmitted energy in units of one resource element's mean transmit power; idle and guard elements are silent.
+        Transmitted energy, in units of one resource element's mean transmit power; idle and guard elements are silent.
     num_reals : int
-        Real numbers carried; analog links only.
+        Number of reals carried; analog links only.
     payload_bits : int
-        Bits of the payload; digital links only, as are the next two.
+        Bits of the payload; this and the next two are for digital links only.
     overhead_bits : int
         Header, padding and CRC.
     coded_bits : int

@@ -1,4 +1,4 @@
-"""Where the resource elements of a transmission are: slots, symbols, subcarriers, pilots."""
+"""Positions of the resource elements of a transmission: slots, symbols, subcarriers, pilots."""
 
 import numpy as np
 
@@ -17,14 +17,14 @@ class ResourceGrid:
     Attributes
     ----------
     num_slots, num_symbols : int
-        Slots of 14 OFDM symbols, all symbols of them.
+        Number of slots of 14 OFDM symbols, and of all their symbols.
     subcarriers : np.ndarray, [num_subcarriers]
         Indices in use, within 0 … fft_size - 1.
     data_symbols, pilot_symbols : np.ndarray
-        OFDM symbols that carry data; that carry pilots. The data sits on the first `num_res` elements of
-        data_symbols x subcarriers.
+        OFDM symbols with data, and with pilots. The data are on the first `num_res` elements of data_symbols x
+        subcarriers.
     pilot_energy : float
-        Of all pilots, in units of a data resource element's.
+        Energy of all pilots, in units of a data resource element's.
     """
 
     def __init__(self, config: LinkConfig, num_res: int):

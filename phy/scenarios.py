@@ -28,10 +28,9 @@ _MEAN_GAIN = {"umi": (1.815, 1.623), "uma": (1.806, 1.612), "rma": (2.104, 1.864
 class ScenarioModel:
     """A terminal dropped anew for every link into a sector (3GPP TR 38.901, section 7.5), as Sionna draws it.
 
-    Place, indoor and line-of-sight state, orientation of the terminal, delay and angular spreads, K factor, clusters
+    Position, indoor and line-of-sight state, orientation of the terminal, delay and angular spreads, K factor, clusters
     and rays are Sionna's own draws for a single sector. Path loss and shadowing are off, as for a terminal whose
-    power is controlled. What remains besides fading is the gain of the antennas towards each other, whose mean over
-    the ensemble is `mean_gain`.
+    power is controlled. The gain of the antennas towards each other remains; its mean over the ensemble is `mean_gain`.
 
     Parameters
     ----------
@@ -50,7 +49,7 @@ class ScenarioModel:
     def __init__(self, *, scenario, num_tx_ant, num_rx_ant, carrier_frequency, speed, direction):
         self._uplink = direction == "uplink"
         mobile, base = (num_tx_ant, num_rx_ant) if self._uplink else (num_rx_ant, num_tx_ant)
-        facts = {
+        options = {
             "carrier_frequency": carrier_frequency,
             "ut_array": panel(mobile, carrier_frequency, "omni"),
             "bs_array": panel(base, carrier_frequency, "38.901"),
@@ -62,7 +61,7 @@ class ScenarioModel:
         self._name, self._speed = scenario, speed
         self._wavenumber = 2 * np.pi * carrier_frequency / SPEED_OF_LIGHT
         self._model = (
-            RMa(**facts) if scenario == "rma" else {"umi": UMi, "uma": UMa}[scenario](o2i_model="low", **facts)
+            RMa(**options) if scenario == "rma" else {"umi": UMi, "uma": UMa}[scenario](o2i_model="low", **options)
         )
         # Sionna branches on a tensor here, which no graph can; the same number without a tensor compiles
         self._model._scenario._carrier_frequency = np.float32(carrier_frequency)
@@ -71,7 +70,7 @@ class ScenarioModel:
         self.mean_gain = _MEAN_GAIN[scenario]["single" == self._tx.polarization == self._rx.polarization]
 
     def __call__(self, num_links, times):
-        """Path coefficients at `times`, and the delays of the paths, which differ between the links.
+        """Path coefficients at `times`, and the delays of the paths, which differ between links.
 
         Parameters
         ----------
@@ -102,15 +101,15 @@ class ScenarioModel:
     def frequency_correlation(self, lag):
         """E[h(f + lag) h*(f)] / E|h|² over drops, for `lag` [Hz] of any shape."""
         share, tau, _ = self._ensemble
-        values, places = np.unique(lag, return_inverse=True)
-        return (np.exp(-2j * np.pi * values[:, None] * tau) @ share)[places].reshape(np.shape(lag))
+        values, index = np.unique(lag, return_inverse=True)
+        return (np.exp(-2j * np.pi * values[:, None] * tau) @ share)[index].reshape(np.shape(lag))
 
     def time_correlation(self, lag):
-        """E[h(t + lag) h*(t)] / E|h|² over drops, which move in all directions alike, for `lag` [s] of any shape."""
+        """E[h(t + lag) h*(t)] / E|h|² over drops, for `lag` [s] of any shape; all directions are equally likely."""
         share, _, across = self._ensemble
-        values, places = np.unique(lag, return_inverse=True)
+        values, index = np.unique(lag, return_inverse=True)
         turned = j0(self._wavenumber * self._speed * values[:, None] * across)
-        return (turned @ share)[places].reshape(np.shape(lag))
+        return (turned @ share)[index].reshape(np.shape(lag))
 
     @functools.cached_property
     def _ensemble(self):
@@ -137,12 +136,12 @@ class ScenarioModel:
         return total, drop.tau, tf.math.divide_no_nan(tf.reduce_sum(power * across, -1), total)
 
     def _drop(self, num_links):
-        """Draw all that decides a link; the order of the draws is Sionna's."""
+        """Draw everything that decides a link, in the order of Sionna's draws."""
         model = self._model
-        place = gen_single_sector_topology(
+        topology = gen_single_sector_topology(
             num_links, 1, self._name, min_ut_velocity=self._speed, max_ut_velocity=self._speed, precision="single"
         )
-        model.set_topology(*place)
+        model.set_topology(*topology)
         scenario, rays = model._scenario, model._ray_sampler(model._lsp)
         phase = config.tf_rng.uniform([num_links, *rays.aoa.shape[3:], 4], -np.pi, np.pi)
         powers, delays, leakage, aoa, zoa, aod, zod = (
@@ -183,7 +182,7 @@ class ScenarioModel:
         )
 
     def _look(self, array, orientation, azimuth, zenith):
-        """What an end makes of rays: equations 7.1-11 and 7.5-22 of TR 38.901."""
+        """Response of an end to rays: equations 7.1-11 and 7.5-22 of TR 38.901."""
         geometry, turned = self._geometry, orientation[:, None, None]
         elements = [array.ant_pol1] if array.polarization == "single" else [array.ant_pol1, array.ant_pol2]
         local = geometry._gcs_to_lcs(turned, zenith, azimuth)
@@ -209,7 +208,7 @@ class _Look(NamedTuple):
 
 
 class _Drop(NamedTuple):
-    """What decides a link: rays [num_links, num_paths, 20], the last path being the line of sight."""
+    """Everything that decides a link: rays [num_links, num_paths, 20]; the last path is the line of sight."""
 
     arrival: _Look
     departure: _Look
@@ -223,7 +222,7 @@ _SIGHT = tf.constant([1, 0, 0, -1], tf.complex64)
 
 
 def _paths(powers):
-    """Which cluster each path belongs to, which of its rays, and the delay it adds in cluster delay spreads."""
+    """Cluster of each path, weights of its rays, and the delay that it adds in cluster delay spreads."""
     order = tf.argsort(powers, direction="DESCENDING")
     cluster = tf.concat([order[:, :2]] * len(_PARTS) + [order[:, 2:]], 1)
     weights = np.ones((cluster.shape[1], _NUM_RAYS), np.float32)

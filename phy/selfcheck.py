@@ -1,6 +1,6 @@
-"""The closed forms that a correct link obeys, measured: for users who want to see them before they trust a curve.
+"""The closed forms that a correct link obeys, measured.
 
-Every tolerance is five standard errors of the quantity under its own law, or the figure that the contract states.
+Every tolerance is five standard errors of the quantity under its own law, or a stated accuracy.
 """
 
 import phy.startup  # noqa: F401 -- before everything that uses TensorFlow
@@ -16,6 +16,7 @@ from sionna.phy import SPEED_OF_LIGHT
 from sionna.phy.channel import cir_to_ofdm_channel, subcarrier_frequencies
 
 from phy.analog_link import AnalogLink
+from phy.channel import ABSENT
 from phy.config import CHANNELS, LinkConfig
 from phy.fading import BLOCK
 from phy.impairments import Receiver, Transmitter, quantizer_distortion, quantizer_loading
@@ -30,7 +31,7 @@ class Row(NamedTuple):
     ----------
     name : str
     requested : str
-        The circumstances.
+        Circumstances of the check.
     expected, measured : float
     verdict : {"ok", "off"}
     """
@@ -68,7 +69,7 @@ def _transmit_power() -> Iterator[Row]:
 
 
 def _signal_to_noise() -> Iterator[Row]:
-    """Noise-free part against noise at the receiver; the gain of the fades that were met is taken out."""
+    """Noise-free part against noise at the receiver, without the gain of the drawn fades."""
     for channel in CHANNELS:
         link = AnalogLink(LinkConfig(channel=channel))
         grid = link.transmission(num_tokens=10, width=300).grid
@@ -91,7 +92,7 @@ def _mean_gain() -> Iterator[Row]:
 
 
 def _sionna() -> Iterator[Row]:
-    """One response from the same paths, once summed here and once by Sionna."""
+    """One response from the same paths, summed here and by Sionna."""
     for channel in ("tdl-a", "cdl-c"):
         link = AnalogLink(LinkConfig(channel=channel, num_tx_ant=2, num_rx_ant=2))
         fading, key = link.channel.fading, np.array([1, 0])
@@ -145,33 +146,33 @@ def _ledger() -> Iterator[Row]:
 
 def _hardware() -> Iterator[Row]:
     """Stages of the waveform on Gaussian symbols, and the age of channel knowledge, against their closed forms."""
-    rng, facts = np.random.default_rng(0), {"channel": "tdl-a", "num_tx_ant": 1, "num_rx_ant": 1, "fft_size": 256}
+    rng, options = np.random.default_rng(0), {"channel": "tdl-a", "num_tx_ant": 1, "num_rx_ant": 1, "fft_size": 256}
     x = _normal(rng, 1, 400, 256)
     for clipping_db in (0.0, 6.0):
-        sent = Transmitter(LinkConfig(clipping_db=clipping_db, **facts))(tf.constant(x)).numpy()
+        sent = Transmitter(LinkConfig(clipping_db=clipping_db, **options))(tf.constant(x)).numpy()
         ratio, gain = 10 ** (clipping_db / 20), np.vdot(x, sent).real / np.vdot(x, x).real
         closed = 1 - np.exp(-(ratio**2)) + np.pi**0.5 / 2 * ratio * erfc(ratio)
         yield _row("gain of a clipped waveform", f"{clipping_db:g} dB", closed, gain, 5e-3)
     for bits in (4, 8):
-        sent = Transmitter(LinkConfig(dac_bits=bits, **facts))(tf.constant(x)).numpy()
+        sent = Transmitter(LinkConfig(dac_bits=bits, **options))(tf.constant(x)).numpy()
         distortion = quantizer_distortion(bits, quantizer_loading(bits))
         measured = 10 * np.log10(np.mean(np.abs(sent - x) ** 2))
         yield _row("distortion of a DAC [dB]", f"{bits} bits", 10 * np.log10(distortion), measured, 0.2)
     offset = 0.05
-    receive = Receiver(LinkConfig(carrier_frequency_offset=offset * 30e3, **facts), np.array([0]))
-    leaked = receive(tf.constant(x), (), tf.constant(0.1, tf.float64)).numpy() - x * np.exp(
+    receive = Receiver(LinkConfig(carrier_frequency_offset=offset * 30e3, **options), np.array([0]))
+    leaked = receive(tf.constant(x), ABSENT, tf.constant(0.1, tf.float64)).numpy() - x * np.exp(
         1j * np.pi * offset * 255 / 256
     )
     kept = np.sin(np.pi * offset) / (256 * np.sin(np.pi * offset / 256))
     power = np.mean(np.abs(leaked) ** 2)
     yield _row("leak and loss by frequency offset", f"{offset:g} of the spacing", 2 * (1 - kept), power, 0.05 * power)
-    image = Transmitter(LinkConfig(tx_iq_imbalance=(0.5, 3.0), **facts))(tf.constant(np.eye(256)[None, 130:131] + 0j))
+    image = Transmitter(LinkConfig(tx_iq_imbalance=(0.5, 3.0), **options))(tf.constant(np.eye(256)[None, 130:131] + 0j))
     image = np.abs(image.numpy()[0, 0]) ** 2
     g, turn = 10 ** (0.5 / 20), np.cos(np.deg2rad(3.0))
     rejection = 10 * np.log10((1 + 2 * g * turn + g**2) / (1 - 2 * g * turn + g**2))
     measured = 10 * np.log10(image[130] / image[126])
     yield _row("image rejection [dB]", "0.5 dB, 3 degrees", rejection, measured, 1e-3)
-    link = AnalogLink(LinkConfig(csi_delay=1e-3, speed=30.0, estimator="perfect", **facts))
+    link = AnalogLink(LinkConfig(csi_delay=1e-3, speed=30.0, estimator="perfect", **options))
     fades = link.channel.fades(np.arange(10 * BLOCK), link.transmission(num_tokens=1, width=64).grid.resources)
     error = (np.abs(np.asarray(fades.h) - np.asarray(fades.h_told)) ** 2).mean((0, 1, 3))
     closed = 2 * (1 - j0(2 * np.pi * 30.0 * 3.5e9 / SPEED_OF_LIGHT * 1e-3))

@@ -1,4 +1,4 @@
-"""Codes on the OFDM grid: which real number travels on which antenna and resource element, and with what power."""
+"""Codes on the OFDM grid: antenna, resource element and power of every real number."""
 
 import numpy as np
 import tensorflow as tf
@@ -13,12 +13,12 @@ class TokenGrid:
     r"""The grid of one transmission of `num_tokens` codes of `width` real numbers.
 
     The numbers fill antennas first, then subcarriers, then OFDM symbols (the order of 3GPP TS 38.211, section 7.3.1),
-    and take as many slots as they need. With unit mean power per number, which is the contract with the encoder, the
-    antennas of a data resource element radiate
+    and take as many slots as they need. The contract with the encoder is unit mean power per number. The antennas of a
+    data resource element then radiate
 
     .. math:: \sum_a \operatorname{E}|x_a|^2 = 1
 
-    The scale is a constant. It never looks at the codes: a receiver could not know it.
+    The scale is a constant that does not depend on the codes, because a receiver could not know it.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class TokenGrid:
     ----------
     resources : ResourceGrid
     num_res : int
-        Resource elements that carry codes.
+        Number of resource elements with codes.
     mask : tf.Tensor, [num_tx_ant, 1, num_res], complex
         Unit-modulus phases.
     scale : float
@@ -41,7 +41,7 @@ class TokenGrid:
         self.num_tx_ant, self.reals_per_re = config.num_tx_ant, config.reals_per_re
         self.num_res = -(-num_tokens * width // self.reals_per_re)
         self.resources = ResourceGrid(config, self.num_res)
-        self.scale = self.reals_per_re**-0.5  # every number on a resource element has its share of the power
+        self.scale = self.reals_per_re**-0.5  # the numbers on a resource element share its power
         dtype = tf.complex64 if config.precision == "single" else tf.complex128
         self.mask = tf.constant(self._phases(config.phase_mask)[:, None], dtype)
 
@@ -64,12 +64,12 @@ class TokenGrid:
         return symbols * self.mask
 
     def read(self, reals):
-        """Take the codes back; the inverse of `map` without the mask, which the recovery has removed with the channel.
+        """Take the codes back: the inverse of `map` without the mask, which recovery has removed with the channel.
 
         Parameters
         ----------
         reals : tf.Tensor, [reals_per_re, batch, num_res]
-            In the units of the transmitted symbols.
+            Recovered numbers, in the units of the transmitted symbols.
 
         Returns
         -------

@@ -18,7 +18,7 @@ _DECODED_TOGETHER = 256  # code blocks; bounds the decoder's memory
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransportFormat:
-    """How a payload of some size is coded.
+    """Format of coded payloads of one size.
 
     Attributes
     ----------
@@ -27,13 +27,14 @@ class TransportFormat:
     crc_bits : int
         CRC of the whole transport block.
     num_blocks : int
-        Code blocks; more than one have a CRC each.
+        Number of code blocks; each has a CRC if there are several.
     k : int
-        Bits that enter the LDPC encoder, for a code block.
+        Bits of a code block at the input of the LDPC encoder.
     mother_bits, n : int
-        Bits that leave the encoder, and bits on the air: more, by repetition, below the lowest rate of the code.
+        Bits of a code block behind the encoder, and on the air. Below the lowest rate of the code, repetition adds
+        bits.
     payload_bytes : int or None
-        Of every payload, where the receiver knows it; None: a header says it.
+        Size of every payload, if the receiver knows it; None if a header tells it.
     """
 
     block_bits: int
@@ -48,7 +49,7 @@ class TransportFormat:
     def of(
         cls, num_bytes: int, *, bits_per_symbol: int, code_rate: float, length_header: bool = True
     ) -> "TransportFormat":
-        """Find the format for a payload; sizes come in steps of a sixteenth to an eighth, coarser than those of NR.
+        """Choose the format for a payload; sizes have steps of a sixteenth to an eighth, coarser than NR's.
 
         Source: 3GPP TS 38.212, sections 5.1, 5.2.2, 7.2.1 and 7.2.2; TS 38.214, section 5.1.3.2, for sizes in steps.
         """
@@ -88,7 +89,7 @@ class TransportCoder:
     form : TransportFormat
     bits_per_symbol : int
     num_iterations : int
-        Of belief propagation, for blocks that a quarter of them leave with errors.
+        Iterations of belief propagation, for payloads that still have errors after a quarter of them.
     """
 
     def __init__(self, form: TransportFormat, *, bits_per_symbol: int, num_iterations: int):
@@ -147,7 +148,7 @@ class TransportCoder:
 
 
 def _second_graph(num_bits, code_rate):
-    """Tell which of the code's two graphs applies; the second goes down to rate 1/5, the first to 1/3."""
+    """Whether the second of the code's two graphs applies: it goes down to rate 1/5, the first one to 1/3."""
     return num_bits <= 292 or (num_bits <= 3824 and code_rate <= 0.67) or code_rate <= 0.25
 
 

@@ -89,6 +89,11 @@ def test_a_compiled_model_leaves_the_channel_as_it_is():
     assert torch.equal(*gradients)
 
 
+def test_importing_bridge_prints_nothing():
+    done = subprocess.run([sys.executable, "-c", "import bridge"], cwd=ROOT, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
 FRESH = """
 import tensorflow as tf
 from tensorflow.python.eager import context

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from phy import AnalogLink, CodePrior
 from phy.fading import BLOCK
+from phy.recovery import RECOVERIES
 from phy.scenarios import SCENARIOS
 from tests.phy.links import ALL_CHANNELS, make_codes, make_link
 
@@ -130,6 +131,20 @@ def test_no_nan_from_linear_estimates_with_square_and_starved_channels(recovery,
         for each, snr_db in itertools.product(links, (-10.0, 40.0)):
             for part in each(codes, snr_db, np.arange(64)):
                 assert np.isfinite(part).all()
+
+
+@pytest.mark.parametrize("recovery", RECOVERIES)
+def test_every_recovery_keeps_the_interface(recovery):
+    """Shapes, finite numbers, a positive error variance, and no influence of one example on another."""
+    link, codes = make_link(channel="rayleigh", recovery=recovery, num_tx_ant=2, fft_size=16), make_codes(4, 2, 20)
+    out = link(codes, 10.0, np.arange(4))
+    for part in out:
+        assert part.shape == codes.shape
+        assert np.isfinite(part).all()
+    assert (out.error_var.numpy() > 0).all()
+    alone = link(codes[3:], 10.0, [3])
+    np.testing.assert_allclose(alone.codes_hat[0], out.codes_hat[3], rtol=1e-4, atol=1e-4)
+    assert nmse(out, codes) < nmse(out._replace(codes_hat=0 * codes), codes)
 
 
 def test_double_precision_meets_the_same_fades():
