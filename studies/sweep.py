@@ -140,9 +140,10 @@ class Sweep:
                 f"{self.folder} holds a run with another configuration ({keys}). Give another --out; or delete its "
                 "config.yaml to let this configuration take over, which keeps every finished point that still applies."
             )
+        plan = json.dumps(self.plan(), indent=1)  # before anything is written: it may refuse the configuration
         header = f"# tokenlink run {self.name} --config {path.name}\n"
         archive.write_atomically(path, (header + self.config.to_yaml()).encode())
-        archive.write_atomically(self.folder / "plan.json", json.dumps(self.plan(), indent=1).encode())
+        archive.write_atomically(self.folder / "plan.json", plan.encode())
         archive.remove_leftovers(self.folder)
 
     def plan(self) -> dict[str, Any]:
@@ -241,6 +242,11 @@ class Sweep:
         """Return the axes along which a curve's answers change: SNR, and those that change its parts or its link."""
         if not scheme_for(name, self.config).crosses_link:
             return {}
+        if "snr_db" not in self.axes:
+            raise ConfigError(
+                f"{curves.find(name).name} crosses the link, and {self.name} has no axis snr_db; give it one value, "
+                "such as (10.0,)"
+            )
         return {
             axis: values for axis, values in self.axes.items() if axis == "snr_db" or self._changes(name, axis, values)
         }
@@ -288,7 +294,7 @@ def execute(task: EncodeTask | PointTask) -> None:
         codes = scheme.encoder.encode(workbench.batches[task.batch])
         archive.write_point(task.folder / "codes", task.key, {"codes": codes})
         return
-    snr_db = float(task.coordinates.get("snr_db", np.inf))
+    snr_db = float(task.coordinates.get("snr_db", np.inf))  # none where nothing crosses the link
     evaluation = evaluate(scheme, workbench.batches, read_codes(task.folder, task.codes), snr_db)
     archive.write_point(
         task.folder / "points",
