@@ -67,7 +67,17 @@ def probe(questions: Sequence[Question], obfuscate: Callable[[str], str]) -> lis
     ----------
     questions : with programs
     obfuscate : detailed question to vague description
+
+    Raises
+    ------
+    ValueError
+        If a question has no program.
     """
+    if bare := sum(not question.program for question in questions):
+        raise ValueError(
+            f"{bare} of {len(questions)} questions have no program, which tells their private facts; probe a split "
+            "whose questions have one"
+        )
     described = [obfuscate(question.question) for question in questions]
     images = np.array([question.image_index for question in questions])
     known = [private_facts(question) for question in questions]

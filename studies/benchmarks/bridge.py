@@ -27,7 +27,6 @@ from semantic.adapters import lora_parameters
 from semantic.agent_training import NUM_FADES, answer_from_tokens
 from semantic.data import shipped_split
 from semantic.data.packing import encode_question, pack
-from semantic.obfuscation import obfuscate
 from studies.benchmarks.clock import take_turns
 from studies.provenance import ROOT, package_versions
 
@@ -138,8 +137,9 @@ class TrainingStep:
         self.agents, dataset = AgentLink.from_pretrained("clevr-mini"), shipped_split()
         sensor, tokenizer = self.agents.sensor, self.agents.sensor.processor.tokenizer
         groups: dict[tuple[int, str], list[Any]] = {}
-        for question in dataset.questions:
-            groups.setdefault((question.image_index, obfuscate(question.question)), []).append(question)
+        descriptions = self.agents.describe([question.question for question in dataset.questions])
+        for question, description in zip(dataset.questions, descriptions, strict=True):
+            groups.setdefault((question.image_index, description), []).append(question)
         chosen = list(groups)[:: len(groups) // batch][:batch]
         self._image_tokens = torch.stack(sensor.image_tokens([dataset.image(index) for index, _ in chosen]))
         self._prompts = sensor.tokenize([description for _, description in chosen], self._image_tokens.shape[1])

@@ -15,7 +15,7 @@ from studies.schemes.digital.quantizers import TransformQuantizer, VectorQuantiz
 
 if TYPE_CHECKING:
     from semantic import AgentLink
-    from semantic.data.clevr import ClevrDataset
+    from semantic.data.dataset import Dataset
 
 FILE, CARD = "quantizer.safetensors", "quantizer.md"
 LARGE = ("codebooks", "basis")  # in half precision, whose error is far below any quantiser's
@@ -61,7 +61,7 @@ def save_tables(folder: Path, codes: np.ndarray, model_hash: str) -> Path:
 
 
 def encode_questions(
-    agents: "AgentLink", dataset: "ClevrDataset", num_questions: int, batch_size: int = 100
+    agents: "AgentLink", dataset: "Dataset", num_questions: int, batch_size: int = 100
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the codes of a split's first questions, [num_questions, num_tokens, width], and their images' numbers."""
     questions, codes = dataset.questions[:num_questions], []
