@@ -83,7 +83,8 @@ class Grid:
         table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
         for column in columns:
             justify = "right" if column else "left"
-            table.add_column(Text(self.header[column]), justify=justify, width=min(WIDTH, self._width(column)))
+            width = min(WIDTH - 2, self._width(column))  # a longer text goes on in the next line
+            table.add_column(Text(self.header[column]), justify=justify, width=width, overflow="fold")
         for row in self.rows:
             table.add_row(*(Text(row[column]) for column in columns))
         return table

@@ -1,6 +1,7 @@
 import functools
 import importlib
 import json
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,8 @@ from studies.curves import CURVES
 from studies.schemes.digital import payload_link
 from studies.study import STUDIES
 from tests.studies.fakes import FAKE_CHOICE
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -130,6 +133,77 @@ def test_check_finds_what_is_missing_or_broken(tokenlink, tmp_path):
     code, _, err = tokenlink("check", "here")
     assert code == 1
     assert f"point {second.name} cannot be used" in err
+
+
+def test_the_folder_is_named_before_the_first_job(tokenlink):
+    _, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
+    first, *jobs = err.splitlines()
+    assert first == "here: 10 jobs to run; Ctrl-C stops, the same command resumes"
+    assert len(jobs) == 10
+    _, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
+    assert err.splitlines() == ["here: 0 jobs to run"]
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tokenlink, fakes, monkeypatch, tmp_path):
+    def interrupt(images, questions):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fakes["agents"].sensor, "answer", interrupt)  # raw-image comes behind the codes
+        code, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
+    assert code == 130
+    assert err.splitlines()[-1] == "tokenlink: stopped; what is done is kept, and the same command resumes"
+    assert "Traceback" not in err
+    num_done = sum(1 for _ in (tmp_path / "here").glob("*/*.h5"))
+    assert num_done > 0
+    code, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
+    assert (code, f"here: {10 - num_done} jobs to run" in err) == (0, True)
+
+
+def test_paths_and_labels_that_look_like_markup_are_printed_as_they_are(tokenlink, fakes, monkeypatch):
+    odd = "[red]here[/]"
+    code, out, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", odd, "--dry-run")
+    assert (code, f"jobs to run in {odd}" in out) == (0, True)
+    code, out, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", odd)
+    assert code == 0, err
+    assert f"{odd}/results.h5, {odd}/figures" in out
+    assert err.startswith(f"{odd}: 10 jobs")
+    assert f"{odd}/claims.json" in tokenlink("report", odd)[1]
+
+    def break_down(images, questions):
+        raise RuntimeError("no [bold]sight[/]")
+
+    monkeypatch.setattr(fakes["agents"].sensor, "answer", break_down)
+    _, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "[/]")
+    assert "raw-image: failed: RuntimeError: no [bold]sight[/]" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "accuracy-vs-snr", "-s", "link.num_rx_antt=8"],
+        ["run", "accuracy-vs-tokens", "-s", "schemes=[machine-token]"],
+        ["run", "accuracy-vs-sun"],
+        ["run", "accuracy-vs-seed", "--print-config"],
+        ["list"],
+    ],
+)
+def test_what_needs_no_number_is_answered_without_loading_what_computes(arguments):
+    code = f"""
+import sys
+from studies import cli
+try:
+    cli.app({arguments!r})
+except SystemExit as status:
+    heavy = {{"tensorflow", "torch", "sionna", "transformers", "h5py", "scipy", "matplotlib"}}
+    print(status.code, sorted(heavy & {{name.partition(".")[0] for name in sys.modules}}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100, check=True
+    )
+    refused = "--print-config" not in arguments and arguments != ["list"]
+    assert done.stdout.splitlines()[-1] == f"{2 if refused else 0} []"
+    assert ("tokenlink: " in done.stderr) == refused
 
 
 def test_a_failing_job_makes_the_command_fail(tokenlink, fakes, monkeypatch):
