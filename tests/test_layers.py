@@ -77,6 +77,12 @@ def import_graph(root):
     return {name: set(imports_of(tree, name, is_package=False)) & set(modules) for name, tree in trees.items()}
 
 
+@pytest.fixture(scope="module")
+def graph():
+    """The import graph of the project."""
+    return import_graph(ROOT)
+
+
 def circle_in(graph):
     """One circle of a graph, each module importing the next; empty if there is none."""
     try:
@@ -86,8 +92,7 @@ def circle_in(graph):
     return []
 
 
-def test_no_module_imports_itself_in_a_circle():
-    graph = import_graph(ROOT)
+def test_no_module_imports_itself_in_a_circle(graph):
     assert "studies.sweep" in graph["studies.study"]  # which it imports inside a function
     assert not circle_in(graph)
 
@@ -106,8 +111,7 @@ def test_a_circle_through_a_function_is_found_and_one_of_types_alone_is_none(tmp
     assert set(circle_in(import_graph(tmp_path))) == {"phy.a", "phy.b"}
 
 
-def test_no_figure_imports_a_figure():
-    graph = import_graph(ROOT)
+def test_no_figure_imports_a_figure(graph):
     figures = {name for name in graph if name.startswith("studies.accuracy_vs_")}
     assert len(figures) >= 4
     assert not {name: graph[name] & figures for name in figures if graph[name] & figures}
@@ -115,8 +119,7 @@ def test_no_figure_imports_a_figure():
     assert not importers, f"{importers} import a figure; figures are loaded by their name"
 
 
-def test_a_part_of_a_curve_knows_neither_the_table_of_curves_nor_who_runs_or_shows_it():
-    graph = import_graph(ROOT)
+def test_a_part_of_a_curve_knows_neither_the_table_of_curves_nor_who_runs_or_shows_it(graph):
     above = {f"studies.{name}" for name in ("curves", "archive", "sweep", "plots", "tables", "cli", "study", "axes")}
     assert above <= set(graph)
     parts = {name: graph[name] & above for name in graph if name.startswith("studies.schemes")}

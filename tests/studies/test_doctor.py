@@ -50,9 +50,9 @@ def test_it_counts_the_threads_of_both_frameworks(monkeypatch):
         return next(finding for finding in doctor._frameworks() if finding.subject == "threads")
 
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "2")
-    monkeypatch.setattr(doctor, "_num_cores", lambda: 10**6)
+    monkeypatch.setattr(doctor, "num_cores", lambda: 10**6)
     assert threads().fine
-    monkeypatch.setattr(doctor, "_num_cores", lambda: 0)  # whatever is set is more
+    monkeypatch.setattr(doctor, "num_cores", lambda: 0)  # whatever is set is more
     assert not threads().fine
     assert "too many for torch and tensorflow: set OMP_NUM_THREADS and TF_NUM_INTRAOP_THREADS" in threads().text
 
