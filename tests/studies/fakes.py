@@ -97,6 +97,7 @@ class FakeImageCode:
     """Sends an image's level, and gives back a grey of what arrives of it; one number is `blemish` too large."""
 
     num_tokens, width, model_hash = 2, 3, "fake-image-code"
+    image_size = (4, 4)
     blemish = 50
 
     def __init__(self):

@@ -96,3 +96,12 @@ def test_the_cost_is_that_of_the_networks_code(fakes, config, tmp_path):
     workbench = STUDY.plan(config, tmp_path).workbench
     assert CURVES["deepjscc"].build(workbench).carrier.cost(10.0)["data_res"] == ledger.data_res
     assert asked == [(FakeImageCode.num_tokens, FakeImageCode.width)]
+
+
+def test_an_image_of_another_size_is_refused_by_its_number(fakes, config, tmp_path):
+    fakes["image_code"].image_size = (4, 6)
+    changed = config.updated({"schemes": ["deepjscc", "raw-image"]})
+    _, failed, _ = accuracy_vs_snr.main(changed, out=tmp_path)
+    reasons = {outcome.error for outcome in failed if "codes" in outcome.job.label}
+    assert all("has 4 x 4 pixels, this DeepJSCC is made for 4 x 6; leave it out of schemes" in text for text in reasons)
+    assert reasons

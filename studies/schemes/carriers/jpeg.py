@@ -83,6 +83,8 @@ def sample_error(dataset: "Dataset") -> Callable[[int], float]:
 
     @functools.cache
     def error(num_bytes: int) -> float:
+        if not variance:  # equal images: there is nothing to send
+            return 0.0
         missing = [rendition_error(image, compress(image, num_bytes)) for image in images]
         return float(np.mean(np.minimum(missing, variance)) / variance)
 

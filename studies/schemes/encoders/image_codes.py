@@ -31,12 +31,25 @@ class ImageCodes:
         return self.determined_by()
 
     def encode(self, batch: "Batch") -> np.ndarray:
-        """Return codes, float32 [batch, num_tokens, width]."""
+        """Return codes, float32 [batch, num_tokens, width].
+
+        Raises
+        ------
+        ValueError
+            If an image has another size than the network is made for.
+        """
         import torch
 
         from semantic.deepjscc import to_tensor
 
         images = {question.image_index: image for question, image in zip(batch.questions, batch.images, strict=True)}
+        height, width = self.network.image_size
+        for image_index, image in images.items():
+            if image.shape[:2] != (height, width):
+                raise ValueError(
+                    f"image {image_index} has {image.shape[0]} x {image.shape[1]} pixels, this DeepJSCC is made for "
+                    f"{height} x {width}; leave it out of schemes, or train another (`tokenlink train deepjscc`)"
+                )
         with torch.no_grad():
             codes = self.network.encode(to_tensor(list(images.values()))).numpy(force=True)
         row = {image_index: index for index, image_index in enumerate(images)}
