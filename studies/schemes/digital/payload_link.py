@@ -58,6 +58,9 @@ def kept_loss_rates(config: "LinkConfig", data_res: int, snr_db: float) -> "dict
 
 def measure_losses(path: Path = KEPT, report: Callable[[str], object] = print) -> Path:
     """Measure the loss rates of the default link for the kept budgets and SNRs, and write them after each of them."""
+    import bridge  # noqa: F401 -- before phy: it starts TensorFlow, quietly
+
+    # isort: split
     from phy import LinkConfig
     from phy.digital_link import MCS
 
