@@ -15,6 +15,12 @@ from phy.config import LinkConfig
 from phy.graphs import graph
 from phy.scenarios import SCENARIOS, ScenarioModel
 
+# Fields of `LinkConfig` that a model depends on. It holds no fades, only what does not change, and compiled graphs.
+_FACTS_OF_MODELS = (
+    *("channel", "num_tx_ant", "num_rx_ant", "carrier_frequency", "delay_spread", "speed", "direction"),
+    *("fft_size", "subcarrier_spacing", "num_guard_carriers", "dc_null", "cyclic_prefix_length"),
+)
+_MODELS, _MOST_MODELS = {}, 32
 BLOCK = 64  # realisations drawn together: one draw of many is cheaper than many of one; part of what a seed means
 
 
@@ -141,7 +147,16 @@ class FlatFading:
 
 
 def fading_model(config: LinkConfig) -> FlatFading | MultipathFading:
-    """Build the model that `config.channel` names."""
+    """Return the model that `config.channel` names; links that agree on `_FACTS_OF_MODELS` share one and its graphs."""
+    facts = tuple(getattr(config, name) for name in _FACTS_OF_MODELS)
+    if facts not in _MODELS:
+        while len(_MODELS) >= _MOST_MODELS:
+            _MODELS.pop(next(iter(_MODELS)))  # the oldest
+        _MODELS[facts] = _build(config)
+    return _MODELS[facts]
+
+
+def _build(config):
     family, _, profile = config.channel.partition("-")
     if config.channel in ("awgn", "rayleigh"):
         return FlatFading(config)

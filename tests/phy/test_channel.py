@@ -10,7 +10,7 @@ from sionna.phy import config as sionna_config
 
 from phy import LinkConfig
 from phy.channel import _FACTS_OF_FADES, Channel
-from phy.fading import BLOCK
+from phy.fading import _FACTS_OF_MODELS, BLOCK
 from phy.resource_grid import ResourceGrid
 from tests.phy.links import ALL_CHANNELS, complex_normal, fades_of, make_codes, make_link
 
@@ -122,7 +122,7 @@ def test_sionnas_own_random_state_is_left_alone():
 
 @pytest.mark.parametrize("channel", [name for name in ALL_CHANNELS if name != "awgn"])
 def test_mean_gain_is_one_and_fades_are_there(channel):
-    link = make_link(channel=channel, num_tx_ant=2, num_rx_ant=2, fft_size=8)
+    link = make_link(channel=channel, num_tx_ant=2, num_rx_ant=2, fft_size=8, estimator="perfect")
     h = fades_of(link, np.arange(40 * BLOCK), width=4).h
     gain = (np.abs(h) ** 2).mean((0, 1, 3))  # of each realisation
     standard_error = gain.std() / np.sqrt(len(gain))
@@ -147,7 +147,7 @@ def test_awgn_has_no_fades_and_can_be_inverted(antennas):
 @pytest.mark.parametrize(
     "facts",
     [
-        *({"channel": channel} for channel in ALL_CHANNELS),
+        *({"channel": channel, "estimator": "perfect"} for channel in ALL_CHANNELS),
         {"num_tx_ant": 1, "num_rx_ant": 1, "num_guard_carriers": (5, 6)},
         {"num_tx_ant": 3, "num_rx_ant": 2, "pilots": "none", "estimator": "perfect"},
         {"dc_null": True, "num_guard_carriers": (4, 3)},
@@ -206,3 +206,12 @@ def test_waveforms_in_time_agree_with_subcarriers_while_the_prefix_holds(channel
 
     assert error_db(link.config.cyclic_prefix_duration) < -90
     assert error_db(0.1e-6) > -30  # a prefix that is too short shows
+
+
+def test_links_with_the_same_channel_share_its_model_and_any_other_fact_makes_another():
+    """What fades depend on beside the model are draws and the pilots' places."""
+    draws = {"seed", "pilots", "pilot_spacing", "csi_delay", "phase_noise_linewidth"}
+    assert set(_FACTS_OF_FADES) - set(_FACTS_OF_MODELS) == draws
+    assert make_link(seed=1, recovery="lmmse").channel.fading is make_link(seed=2).channel.fading
+    for field, other in (("num_rx_ant", 4), ("speed", 2.0), ("delay_spread", 2e-7), ("direction", "downlink")):
+        assert make_link(**{field: other}).channel.fading is not make_link().channel.fading

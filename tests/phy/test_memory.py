@@ -14,8 +14,8 @@ def resident():
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-link = AnalogLink(LinkConfig(num_tx_ant=4, num_rx_ant=8, fft_size=64), cache_bytes=64 * 2**20)
-codes = np.random.default_rng(0).standard_normal((100, 5, 256)).astype(np.float32)
+link = AnalogLink(LinkConfig(num_tx_ant=2, num_rx_ant=4, fft_size=64), cache_bytes=16 * 2**20)
+codes = np.random.default_rng(0).standard_normal((100, 5, 64)).astype(np.float32)
 for start in range(0, 20_000, 100):
     link(codes, 10.0, np.arange(start, start + 100))
     if start + 100 in (1_000, 20_000):

@@ -19,8 +19,8 @@ def tiny(folder, *options, study="accuracy-vs-snr"):
 
 @pytest.mark.slow
 def test_the_tiny_study_runs_and_workers_change_none_of_its_numbers(tmp_path):
-    for workers in ("1", "2"):
-        done = tiny(tmp_path / workers, "--workers", workers)
+    for workers, options in {"1": ("--engine", "inline"), "2": ("--workers", "2")}.items():
+        done = tiny(tmp_path / workers, *options)
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
         assert "oneDNN" not in done.stderr  # TensorFlow's start-up lines
