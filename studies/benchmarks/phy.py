@@ -87,7 +87,7 @@ class SionnaChain:
     """
 
     def __init__(self, config: LinkConfig, inputs: Inputs, equalizer: type):
-        facts = {
+        options = {
             "model": config.channel[-1].upper(),
             "delay_spread": config.delay_spread,
             "carrier_frequency": config.carrier_frequency,
@@ -104,7 +104,7 @@ class SionnaChain:
             cyclic_prefix_length=round(config.cyclic_prefix_duration * config.fft_size * config.subcarrier_spacing),
             pilot_pattern=_pilot_pattern(config, inputs),
         )
-        self._model = CDL(**facts)
+        self._model = CDL(**options)
         self._tones = subcarrier_frequencies(config.fft_size, config.subcarrier_spacing)
         self._channel, self._apply = OFDMChannel(self._model, self._grid), ApplyOFDMChannel()
         self._estimate = LSChannelEstimator(self._grid, interpolation_type="lin")
@@ -299,7 +299,7 @@ def _code_errors(config):
 
 def tables(report: dict[str, Any]) -> list[Table]:
     """One table of times for each case, with the goals, and one of errors."""
-    found = []
+    shown = []
     for name, case in report.items():
         table = Table(title=f"{name}, batch {BLOCK}: processor time in ms", title_justify="left", box=None)
         for column in ("", "TokenLink", "Sionna", "its best", "", "ratio", "goal"):
@@ -311,13 +311,13 @@ def tables(report: dict[str, Any]) -> list[Table]:
             times = [f"{1e3 * taken[side]:.1f}" for side in ("tokenlink", "sionna", best)]
             table.add_row(stage, *times, "XLA" if best == "sionna_xla" else "", f"{ratio:.1f}", verdict)
         table.add_row("bare matrix products", f"{1e3 * case['products_s']:.1f}")
-        found.append(table)
+        shown.append(table)
     table = Table(title="Largest difference over largest value", title_justify="left", box=None)
     for column in ("", *report, "at most"):
         table.add_column(column, justify="left" if not column else "right")
     for name, limit in MAX_ERRORS.items():
         table.add_row(name, *(f"{case['errors'][name]:.1e}" for case in report.values()), f"{limit:.0e}")
-    return [*found, table]
+    return [*shown, table]
 
 
 def shortfalls(report: dict[str, Any]) -> list[str]:

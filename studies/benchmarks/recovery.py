@@ -78,33 +78,33 @@ def against_pylops(*, rounds: int = 3) -> dict[str, dict[str, float]]:
     unit = [MatrixMult(matrix / norm) for matrix, norm in zip(problems.matrices, norms, strict=True)]
 
     def theirs_omp():
-        found = [
+        result = [
             pylops_omp(operator, y, niter_outer=NUM_TERMS, niter_inner=NUM_TERMS, sigma=0.0)[0]
             for operator, y in zip(unit, problems.y, strict=True)
         ]
-        return np.array(found) / norms
+        return np.array(result) / norms
 
     def theirs_fista():
-        found = [
+        result = [
             pylops_fista(operator, y, niter=ITERATIONS, alpha=float(step), eps=2 * PENALTY, tol=0.0)[0]
             for operator, y in zip(operators, problems.y, strict=True)
         ]
-        return np.array(found)
+        return np.array(result)
 
     ours = _our_solvers(problems, step)
-    found = {}
+    result = {}
     for name, theirs in (("omp", theirs_omp), ("fista", theirs_fista)):
         seconds = take_turns({"tokenlink": ours[name], "pylops": theirs}, rounds=rounds)
         mine, reference = np.asarray(ours[name]()), theirs()
         supports = [np.abs(z) > 1e-3 * np.abs(reference).max() for z in (mine, reference)]
-        found[name] = {
+        result[name] = {
             "tokenlink_s": seconds["tokenlink"],
             "pylops_s": seconds["pylops"],
             "ratio": seconds["pylops"] / seconds["tokenlink"],
             "same_support": float(np.mean(np.all(supports[0] == supports[1], axis=1))),
             "difference": float(np.abs(mine - reference).max() / np.abs(reference).max()),
         }
-    return found
+    return result
 
 
 def _our_solvers(problems, step):
@@ -192,10 +192,10 @@ def tables(report: dict[str, Any]) -> list[Table]:
     race = Table(title=title, title_justify="left", box=None)
     for column in ("", "TokenLink in ms", "PyLops in ms", "ratio", "goal", "same support", "difference"):
         race.add_column(column, justify="left" if not column else "right")
-    for name, found in report["pylops"].items():
-        times = (f"{1e3 * found[side]:.1f}" for side in ("tokenlink_s", "pylops_s"))
-        difference = f"{found['difference']:.1e}"
-        race.add_row(name, *times, f"{found['ratio']:.1f}", str(GOAL), f"{found['same_support']:.0%}", difference)
+    for name, result in report["pylops"].items():
+        times = (f"{1e3 * result[side]:.1f}" for side in ("tokenlink_s", "pylops_s"))
+        difference = f"{result['difference']:.1e}"
+        race.add_row(name, *times, f"{result['ratio']:.1f}", str(GOAL), f"{result['same_support']:.0%}", difference)
     codes = report["codes"]
     title = (
         f"NMSE in dB of {codes['num_sent']} codes at {SNR_DB:g} dB over {STARVED['channel']}, estimator "
@@ -223,11 +223,11 @@ def shortfalls(report: dict[str, Any]) -> list[str]:
     """What misses its goal."""
     return [
         line
-        for name, found in report["pylops"].items()
+        for name, result in report["pylops"].items()
         for line, missed in (
-            (f"{name}: {found['ratio']:.1f} times the throughput, not {GOAL}", found["ratio"] < GOAL),
-            (f"{name}: same support in {found['same_support']:.0%} of the examples", found["same_support"] < 1),
-            (f"{name}: coefficients differ by {found['difference']:.1e}", not found["difference"] <= MAX_DIFFERENCE),
+            (f"{name}: {result['ratio']:.1f} times the throughput, not {GOAL}", result["ratio"] < GOAL),
+            (f"{name}: same support in {result['same_support']:.0%} of the examples", result["same_support"] < 1),
+            (f"{name}: coefficients differ by {result['difference']:.1e}", not result["difference"] <= MAX_DIFFERENCE),
         )
         if missed
     ]

@@ -118,9 +118,9 @@ def tables(report: dict[str, Any]) -> list[Table]:
 
 def shortfalls(report: dict[str, Any]) -> list[str]:
     """What misses its goal."""
-    found = []
+    missed = []
     if report["growth"] > MAX_GROWTH:
-        found.append(f"resident memory grew by {report['growth']:.1%}, more than {MAX_GROWTH:.0%}")
+        missed.append(f"resident memory grew by {report['growth']:.1%}, more than {MAX_GROWTH:.0%}")
     if report["late_graphs"]:
-        found.append(f"graphs were built after the first {WARM_STEPS} steps: {', '.join(report['late_graphs'][:5])}")
-    return found
+        missed.append(f"graphs were built after the first {WARM_STEPS} steps: {', '.join(report['late_graphs'][:5])}")
+    return missed
