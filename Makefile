@@ -8,6 +8,8 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Test files side by side, one process for each core; slow files first (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .PHONY: study test quick check clean
 
@@ -15,11 +17,11 @@ study: .venv/runtime
 	$(BIN)/tokenlink run accuracy-vs-snr $(ARGS)
 
 test: check
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile -m "not gpu and not weights" $(ARGS)
+	$(PYTEST) -m "not gpu and not weights" $(ARGS)
 
 quick: .venv/dev
 	$(BIN)/ruff check
-	$(BIN)/python -m pytest -x $(ARGS)
+	$(PYTEST) -x $(ARGS)
 
 check: .venv/dev
 	$(BIN)/ruff format --check

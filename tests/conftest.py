@@ -15,6 +15,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 _STATUS = pytest.StashKey[int]()
 
 
+def pytest_collection_modifyitems(items):
+    """Start with the files that have slow tests: one that came last would keep one process busy, and the others wait."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def _seed_every_framework():
     random.seed(0)

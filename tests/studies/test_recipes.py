@@ -32,7 +32,7 @@ def carry_out(heading, folder, *options):
 
 @pytest.mark.slow
 def test_the_recipe_for_a_curve_works(tmp_path):
-    done, results = carry_out("## Recipe: adding a curve", tmp_path, "--workers", "2")
+    done, results = carry_out("## Recipe: adding a curve", tmp_path, "--engine", "inline")
     assert results.schemes == ["machine-tokens", "machine-tokens-twice"]
     assert "machine-tokens-twice" in done.stdout
     once, twice = (results.of("code_nmse", scheme) for scheme in results.schemes)
