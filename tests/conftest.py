@@ -16,7 +16,7 @@ _STATUS = pytest.StashKey[int]()
 
 
 def pytest_collection_modifyitems(items):
-    """Start with the files that have slow tests: one that came last would keep one process busy, and the others wait."""
+    """Start with files that have slow tests: one that came last would keep one process busy while others wait."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
