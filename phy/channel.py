@@ -15,6 +15,7 @@ import numpy as np
 import sionna
 import tensorflow as tf
 
+from phy.cir import Scattered, Specular
 from phy.complex_numbers import to_complex
 from phy.config import LinkConfig
 from phy.fade_store import FadeStore
@@ -225,6 +226,22 @@ class Channel:
     def time_correlation(self, lag: np.ndarray) -> np.ndarray:
         """E[h(t + lag) h*(t)] over the ensemble, for `lag` OFDM symbols of any shape."""
         return self.fading.time_correlation(lag)
+
+    @property
+    def specular(self) -> Specular | None:
+        r"""Path that does not fade, if there is one: share of the gain, and phase [rad] per OFDM symbol.
+
+        With `scattered` it gives the correlation of two resource elements. With a line of sight at speed that is no
+        product of the two correlations above, but a sum of two products,
+
+        .. math:: P_s e^{j \omega \Delta t} + (1 - P_s) r_t(\Delta t) r_f(\Delta f)
+        """
+        return self.fading.specular
+
+    @property
+    def scattered(self) -> Scattered:
+        """Part that fades: share of the gain, and unit correlations for lags in OFDM symbols and in subcarriers."""
+        return self.fading.scattered
 
     def _block(self, number, grid):
         key = (number, grid.num_slots, grid.num_res)

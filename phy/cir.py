@@ -7,8 +7,9 @@ position and time, times one per transmit position and polarisation pair, so the
 small matrix product.
 """
 
+from collections.abc import Callable
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -246,11 +247,45 @@ class TDLModel:
 
     def time_correlation(self, lag):
         """E[h(t + lag) h*(t)]: Clarke's J0 for the waves, a turning phase for the specular part."""
-        phase = self._doppler * np.asarray(lag, np.float64)
+        return self.scattered.power * self.scattered.time(lag) + self._specular_correlation(lag)
+
+    @property
+    def specular(self):
+        """Line of sight without fading, at delay zero; None where there is none."""
         if not self._model.los:
-            return j0(phase)
-        los = float(self._model.mean_power_los)
-        return (1 - los) * j0(phase) + los * np.exp(1j * phase * np.cos(np.pi / 4))
+            return None
+        return Specular(float(self._model.mean_power_los), self._doppler * np.cos(np.pi / 4))
+
+    @property
+    def scattered(self):
+        """Everything else: its correlation is a product of one in time and one in frequency."""
+        power = 1.0 if self.specular is None else 1 - self.specular.power
+        powers = self.powers - (1 - power) * (np.arange(len(self.powers)) == 0)  # the line of sight is in the first tap
+        return Scattered(
+            power,
+            lambda lag: j0(self._doppler * np.asarray(lag, np.float64)),
+            lambda lag: _profile_correlation(lag, self.delays, powers) / power,
+        )
+
+    def _specular_correlation(self, lag):
+        if self.specular is None:
+            return 0.0
+        return self.specular.power * np.exp(1j * self.specular.turn * np.asarray(lag, np.float64))
+
+
+class Specular(NamedTuple):
+    """A path that does not fade: share of the mean gain, and phase per unit of time."""
+
+    power: float
+    turn: float
+
+
+class Scattered(NamedTuple):
+    """The fading part of a channel: share of the mean gain, and unit correlations as functions of a lag."""
+
+    power: float
+    time: Callable[[Any], Any]
+    frequency: Callable[[Any], Any]
 
 
 def _profile_correlation(lag, delays, powers):

@@ -37,7 +37,7 @@ class LSEstimator:
     .. math:: N_0 \|w\|^2 / E + 1 - 2 \operatorname{Re}(w^T r^*) + w^T R w
 
     where R and r are the channel's correlations among the pilots and with the target. The first term is noise, the
-    others are the error of interpolation and age.
+    others are the error of interpolation and age. R and r are sums over the scattered and the specular part.
 
     Parameters
     ----------
@@ -72,13 +72,16 @@ class LSEstimator:
         shares = np.take_along_axis(in_time, near, 1).T[..., None]
         self._neighbours = near.T
         self._shares = tf.constant(shares, dtype.real_dtype)  # [neighbours, num_data_symbols, 1]
-        time = _second_moments(in_time, symbols + age, grid.pilot_symbols, channel.time_correlation)
         noise, missed = [], []
         for w, comb in zip(in_frequency, combs, strict=True):
-            frequency = _second_moments(w, subcarriers, subcarriers[comb], channel.frequency_correlation)
-            noise.append(np.outer(time.noise, frequency.noise) / energy)
-            cross = np.real(np.outer(time.cross, frequency.cross))
-            missed.append(np.maximum(1 - 2 * cross + np.outer(time.power, frequency.power), 0))
+            noise.append(np.outer((in_time**2).sum(1), (w**2).sum(1)) / energy)
+            left = 1.0
+            for power, of_time, of_frequency in _parts(channel):
+                time = _second_moments(in_time, symbols + age, grid.pilot_symbols, of_time)
+                frequency = _second_moments(w, subcarriers, subcarriers[comb], of_frequency)
+                cross = np.real(np.outer(time.cross, frequency.cross))
+                left = left + power * (np.outer(time.power, frequency.power) - 2 * cross)
+            missed.append(np.maximum(left, 0))
         self._noise, self._missed = (
             tf.constant(np.reshape(part, (grid.num_tx_ant, 1, -1))[..., : grid.num_res], dtype.real_dtype)
             for part in (noise, missed)
@@ -132,46 +135,71 @@ def _pick(rows, symbols):
 class LMMSEEstimator:
     r"""Linear MMSE over subcarriers and OFDM symbols at once, from the channel's delay and Doppler profile.
 
-    The correlation of pilots is the Kronecker product of one in time and one in frequency. With eigenvectors U and
-    eigenvalues λ of that product and the correlation r of a target with the pilots,
+    The correlation of pilots is that of the scattered part, the Kronecker product of one in time and one in frequency,
+    plus that of the specular part, of power P and steering vectors v at the pilots and u at a target. With eigenvectors
+    U and eigenvalues λ of the product, the correlation r of a target with the pilots in it, and :math:`M = U (\Lambda +
+    N_0 / E)^{-1} U^H`,
 
-    .. math:: \hat h = r U (\Lambda + N_0 / E)^{-1} U^H \hat h_p, \qquad
-        \sigma^2 = 1 - \sum_i |(r U)_i|^2 / (\lambda_i + N_0 / E)
+    .. math:: \hat h = r M \hat h_p + d\, q\, v^H M \hat h_p, \qquad
+        \sigma^2 = 1 - P - r M r^H + q |d|^2, \qquad d = u - r M v, \quad q = \frac{P}{1 + P v^H M v}
 
-    The noise variance of an example enters in one division only, and the products stay small.
+    The noise variance of an example enters in one division only, and the products stay small. Without a specular part
+    the second terms vanish.
 
     Parameters
     ----------
     grid, channel, pilots, combs, age, dtype, turn : see `LSEstimator`
 
     Source: O. Edfors et al., "OFDM channel estimation by singular value decomposition", IEEE Trans. Commun. 46(7),
-    1998.
+    1998; the specular part by the Sherman-Morrison formula.
     """
 
     def __init__(self, *, grid, channel, pilots, combs, age, dtype, turn=None):
         self._turn = turn
         self._num_res, self._num_pilot_symbols, self._combs = grid.num_res, len(grid.pilot_symbols), combs
         self._energy, self._inverse = _inverse(pilots, dtype)
-        time = _Eigen(grid.data_symbols + age, grid.pilot_symbols, channel.time_correlation, dtype)
+        power, of_time, of_frequency = channel.scattered
+        self._time = _Eigen(grid.data_symbols + age, grid.pilot_symbols, lambda lag: power * of_time(lag), dtype)
         tones = grid.subcarriers
-        frequency = [_Eigen(tones, tones[comb], channel.frequency_correlation, dtype) for comb in combs]
-        self._time, self._frequency = time, frequency
+        self._frequency = [_Eigen(tones, tones[comb], of_frequency, dtype) for comb in combs]
+        self._scattered_power, self._specular = power, channel.specular
+        if self._specular is not None:
+            at_pilots = np.exp(1j * self._specular.turn * grid.pilot_symbols)[:, None]
+            in_time = self._time.analysis.numpy() @ at_pilots  # the steering vectors are flat over the subcarriers
+            self._steering = [
+                tf.constant(in_time * f.analysis_t.numpy().sum(0), dtype) for f in self._frequency
+            ]  # U^H v, [times, frequencies]
+            at_targets = np.exp(1j * self._specular.turn * (grid.data_symbols + age))[:, None]
+            self._at_targets = tf.constant(np.repeat(at_targets, len(tones), 1), dtype)
 
     def __call__(self, y_pilot, no):
         """Estimate the channel on the data resource elements; arguments and results as for `LSEstimator`."""
         num_rx_ant, batch = y_pilot.shape[0], tf.shape(y_pilot)[1]
         at_pilots = tf.reshape(y_pilot * self._inverse, [num_rx_ant, batch, self._num_pilot_symbols, -1])
         h_hat, err_var = [], []
-        for comb, frequency in zip(self._combs, self._frequency, strict=True):
+        for index, (comb, frequency) in enumerate(zip(self._combs, self._frequency, strict=True)):
             weight = 1 / (
                 self._time.values[:, None] * frequency.values + no[..., None] / self._energy
             )  # [batch, times, frequencies]
             modes = self._time.analysis @ (tf.gather(at_pilots, comb, axis=3) @ frequency.analysis_t)
-            h = self._time.synthesis @ (modes * to_complex(weight)) @ frequency.synthesis_t
-            explained = self._time.power @ weight @ frequency.power_t
+            weighted = modes * to_complex(weight)
+            h = self._synthesise(weighted, frequency)
+            error = self._scattered_power - self._time.power @ weight @ frequency.power_t
+            if self._specular is not None:
+                steering = self._steering[index]
+                gap = self._at_targets - self._synthesise(steering * to_complex(weight), frequency)
+                seen = tf.reduce_sum(tf.abs(steering) ** 2 * weight, [1, 2], keepdims=True)  # v^H M v
+                share = self._specular.power / (1 + self._specular.power * seen)
+                amplitude = tf.reduce_sum(tf.math.conj(steering) * weighted, [2, 3], keepdims=True)
+                h += gap * to_complex(share) * amplitude
+                error += share * tf.abs(gap) ** 2
             h_hat.append(tf.reshape(h, [num_rx_ant, batch, -1])[:, :, : self._num_res])
-            err_var.append(1 - tf.reshape(explained, [batch, -1])[:, : self._num_res])
+            err_var.append(tf.reshape(error, [batch, -1])[:, : self._num_res])
         return _batch_first(tf.stack(h_hat, 1), self._turn), tf.maximum(tf.stack(err_var, 0), 0)
+
+    def _synthesise(self, modes, frequency):
+        """From weighted modes to the targets, [..., num_data_symbols, num_subcarriers]."""
+        return self._time.synthesis @ modes @ frequency.synthesis_t
 
 
 class _Eigen:
@@ -263,9 +291,8 @@ class Sounding:
 
 
 class _Moments(NamedTuple):
-    """|w|², w^T r* and w^T R w of one axis; those of the grid are products over both axes."""
+    """w^T r* and w^T R w of one axis; those of a part of the channel are products over both axes."""
 
-    noise: np.ndarray
     cross: np.ndarray
     power: np.ndarray
 
@@ -273,4 +300,13 @@ class _Moments(NamedTuple):
 def _second_moments(weights, targets, pilots, correlation):
     to_target, among = correlation(targets[:, None] - pilots), correlation(pilots[:, None] - pilots)
     power = np.real(((weights @ among) * weights).sum(1))
-    return _Moments((weights**2).sum(1), (weights * np.conj(to_target)).sum(1), power)
+    return _Moments((weights * np.conj(to_target)).sum(1), power)
+
+
+def _parts(channel):
+    """Parts of a channel whose correlations are products: power, correlation in time, correlation in frequency."""
+    parts = [channel.scattered]
+    if channel.specular is not None:
+        power, turn = channel.specular
+        parts.append((power, lambda lag: np.exp(1j * turn * np.asarray(lag)), lambda lag: np.ones(np.shape(lag))))
+    return parts

@@ -9,7 +9,7 @@ import weakref
 import numpy as np
 import tensorflow as tf
 
-from phy.cir import CDLModel, TDLModel, keyed
+from phy.cir import CDLModel, Scattered, Specular, TDLModel, keyed
 from phy.complex_numbers import expj
 from phy.config import LinkConfig
 from phy.graphs import graph
@@ -114,6 +114,26 @@ class MultipathFading:
         """Correlation over the ensemble; see `Channel`."""
         return self._model.time_correlation(self._symbol_duration * np.asarray(lag))
 
+    @property
+    def specular(self):
+        """See `Channel.specular`. The line of sight of other models than TDL has a random Doppler shift, and fades."""
+        if not isinstance(self._model, TDLModel) or self._model.specular is None:
+            return None
+        power, turn = self._model.specular
+        return Specular(power, turn * self._symbol_duration)
+
+    @property
+    def scattered(self):
+        """See `Channel.scattered`."""
+        if not isinstance(self._model, TDLModel):
+            return Scattered(1.0, self.time_correlation, self.frequency_correlation)
+        power, time, frequency = self._model.scattered
+        return Scattered(
+            power,
+            lambda lag: time(self._symbol_duration * np.asarray(lag)),
+            lambda lag: frequency(self._spacing * np.asarray(lag)),
+        )
+
 
 class FlatFading:
     """One matrix for all times and subcarriers: drawn from a key (rayleigh), or fixed (awgn).
@@ -144,6 +164,12 @@ class FlatFading:
         return np.ones(np.shape(lag))
 
     time_correlation = frequency_correlation
+    specular = None
+
+    @property
+    def scattered(self):
+        """See `Channel.scattered`."""
+        return Scattered(1.0, self.time_correlation, self.frequency_correlation)
 
 
 def fading_model(config: LinkConfig) -> FlatFading | MultipathFading:
