@@ -75,13 +75,13 @@ class LSEstimator:
         noise, missed = [], []
         for w, comb in zip(in_frequency, combs, strict=True):
             noise.append(np.outer((in_time**2).sum(1), (w**2).sum(1)) / energy)
-            left = 1.0
-            for power, of_time, of_frequency in _parts(channel):
+            cross = power = 0.0
+            for share, of_time, of_frequency in _parts(channel):
                 time = _second_moments(in_time, symbols + age, grid.pilot_symbols, of_time)
                 frequency = _second_moments(w, subcarriers, subcarriers[comb], of_frequency)
-                cross = np.real(np.outer(time.cross, frequency.cross))
-                left = left + power * (np.outer(time.power, frequency.power) - 2 * cross)
-            missed.append(np.maximum(left, 0))
+                cross = cross + share * np.real(np.outer(time.cross, frequency.cross))
+                power = power + share * np.outer(time.power, frequency.power)
+            missed.append(np.maximum(1 - 2 * cross + power, 0))
         self._noise, self._missed = (
             tf.constant(np.reshape(part, (grid.num_tx_ant, 1, -1))[..., : grid.num_res], dtype.real_dtype)
             for part in (noise, missed)
