@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 """What `tokenlink bench` makes of figures: tables and missed goals. None of them is measured here."""
 
 import copy
@@ -147,3 +150,9 @@ def test_the_table_of_recoveries_names_its_link_and_who_wins():
         "8x2 no prior refused -3.01 3.01 -2.22 -3.01 lmmse, vamp",
         "8x2 learned refused -10.00 -6.99 -13.01 -20.00 vamp",
     ]
+
+
+def test_a_benchmark_loads_both_frameworks_without_a_word():
+    code = "from studies.engines import prepare_process; prepare_process(1, ['phy.startup', 'studies.benchmarks.phy'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
