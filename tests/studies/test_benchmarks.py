@@ -1,10 +1,9 @@
-import subprocess
-import sys
-
 """What `tokenlink bench` makes of figures: tables and missed goals. None of them is measured here."""
 
 import copy
 import io
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
