@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from phy.channel import CACHE_BYTES, Channel, Fades
 from phy.config import LinkConfig
-from phy.estimation import Sounding
+from phy.estimation import Sounding, in_one_row
 from phy.graphs import graph
 from phy.impairments import Modulator, Receiver, Transmitter, ofdm_symbols
 from phy.ledger import Ledger, grid_ledger
@@ -202,7 +202,7 @@ class Transmission:
         self.transmit = Transmitter(config)
         self.send = compiled(channel)
         self.receive = Receiver(config, grid.resources.data_symbols)
-        self.estimate = compiled(self.sounding)
+        self.estimate = in_one_row(compiled(self.sounding))
         self.recover = compiled(recovery)
 
         self._complex = tf.complex64 if config.precision == "single" else tf.complex128

@@ -9,7 +9,7 @@ from sionna.phy.mapping import Demapper, Mapper
 
 from phy.channel import CACHE_BYTES, Channel, Fades
 from phy.config import LinkConfig
-from phy.estimation import Sounding
+from phy.estimation import Sounding, in_one_row
 from phy.graphs import graph
 from phy.impairments import Receiver, Transmitter
 from phy.ledger import Ledger, grid_ledger
@@ -192,7 +192,7 @@ class BitTransmission:
         self._scale = self._num_streams**-0.5
         self._map = Mapper("qam", bits_per_symbol, precision=config.precision)
         self._demap = Demapper("app", "qam", bits_per_symbol, precision=config.precision)
-        self.sounding = Sounding(config=config, channel=channel, grid=grid)
+        self.estimate = in_one_row(Sounding(config=config, channel=channel, grid=grid))
         reals = 2 * self._num_streams
         self._recovery = LinearRecovery(
             num_reals=reals,
@@ -236,10 +236,6 @@ class BitTransmission:
         symbols = tf.pad(symbols, [[0, 0], [0, self.grid.num_res * self._num_streams - self._num_symbols]])
         rows = tf.transpose(tf.reshape(symbols, [-1, self.grid.num_res, self._num_streams]), [2, 0, 1])
         return rows * tf.cast(self._scale, rows.dtype)
-
-    def estimate(self, fades: Fades, no):
-        """Estimate the channel at the data from received pilots, with the variance of its error."""
-        return self.sounding(fades, no)
 
     def read_bits(self, reals, variance):
         """Soft decisions on the bits from the unbiased symbols and the variance of their errors."""

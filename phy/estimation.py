@@ -98,6 +98,7 @@ class LSEstimator:
         Returns
         -------
         h_hat : tf.Tensor, [batch, num_rx_ant, num_tx_ant, num_res], complex
+            Whole OFDM symbols stay apart, [..., num_data_symbols, num_subcarriers]; `in_one_row` joins them.
         err_var : tf.Tensor, [num_tx_ant, batch, num_res], real
         """
         num_rx_ant, batch = y_pilot.shape[0], tf.shape(y_pilot)[1]
@@ -110,7 +111,8 @@ class LSEstimator:
         if self._turn is not None:
             missing = h_hat.shape[3] * h_hat.shape[4] - self._num_res
             h_hat *= tf.reshape(tf.pad(self._turn[:, 0], [[0, 0], [0, missing]]), h_hat.shape[2:])
-        h_hat = tf.reshape(h_hat, [batch, num_rx_ant, h_hat.shape[2], -1])[..., : self._num_res]
+        if self._num_res < h_hat.shape[3] * h_hat.shape[4]:  # the last symbol is filled in part
+            h_hat = tf.reshape(h_hat, [batch, num_rx_ant, h_hat.shape[2], -1])[..., : self._num_res]
         return h_hat, no * self._noise + self._missed
 
     def _interpolate(self, own, batch, num_rx_ant):
@@ -288,6 +290,22 @@ class Sounding:
         antenna = pilot_antenna(config.num_tx_ant, config.num_subcarriers, config.pilot_spacing)
         own = np.tile(antenna, len(self.pilots) // len(antenna)) == np.arange(config.num_tx_ant)[:, None, None]
         return Transmitter(config)(self.pilots * own.astype(self.pilots.dtype.as_numpy_dtype))
+
+
+def in_one_row(sound):
+    """Let a `Sounding`, compiled or not, return one row of resource elements, [batch, num_rx_ant, num_tx_ant, num_res].
+
+    Symbols are joined behind the compiled box: inside, XLA would divide the index of every element by the number of
+    subcarriers, and take half as long again.
+    """
+
+    def joined(fades, no):
+        h_hat, err_var = sound(fades, no)
+        if len(h_hat.shape) == 5:  # whole symbols
+            h_hat = tf.reshape(h_hat, [-1, *h_hat.shape[1:3], h_hat.shape[3] * h_hat.shape[4]])
+        return h_hat, err_var
+
+    return joined
 
 
 class _Moments(NamedTuple):

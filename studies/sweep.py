@@ -99,8 +99,8 @@ class Sweep:
                 codes = self._encode_jobs(name, config)
                 for job in codes:
                     encoding.setdefault(job.id, job)
-                key = self._key("point", self._source(curve.modules), scheme.determined_by(), scheme=curve.name)
-                key |= coordinates
+                source, models = self._source(curve.modules), scheme.determined_by()
+                key = self._key("point", source, models, scheme=curve.name, coordinates=coordinates)
                 if scheme.crosses_link:
                     key["link"] = config.plain()["link"]
                 task = PointTask(config, name, self.folder, coordinates, key, tuple(job.id for job in codes))

@@ -165,9 +165,9 @@ def test_soft_bits_are_as_sure_as_they_are_right(estimator, monkeypatch):
 
     believed, found = believed_and_found()
     assert believed == pytest.approx(found, rel=0.1)
-    sounding = transmission.sounding
+    estimate = transmission.estimate
     monkeypatch.setattr(
-        transmission, "estimate", lambda fades, no: (sounding(fades, no)[0], sounding(fades, no)[1] * 0)
+        transmission, "estimate", lambda fades, no: (estimate(fades, no)[0], estimate(fades, no)[1] * 0)
     )
     believed, found = believed_and_found()
     assert believed < 0.85 * found
