@@ -26,7 +26,7 @@ from phy.resource_grid import ResourceGrid
 
 CACHE_BYTES = 256 * 2**20
 MAX_BLOCK_BYTES = 2 * 2**30  # largest size of a finished block; building one needs several times more memory
-GENERATOR = 1  # version of the random streams; raise it when a seed comes to mean other fades, for the fades on disk
+GENERATOR = 2  # version of the random streams; raise it when a seed comes to mean other fades, for the fades on disk
 ABSENT = ()  # a field of `Fades` without a tensor: TensorFlow's nests find no leaf in it, so casts and gathers skip it
 _FADING, _NOISE, _PHASE = 0, 1, 2  # keys of the random streams
 # Fields of `LinkConfig` that decide a block; every other field leaves it bit-identical, and a test walks over them.

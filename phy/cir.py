@@ -5,6 +5,9 @@ numbers several times sooner, at any set of times, by two observations. Each pat
 zeniths at random, so a table holds all angles, patterns and array phases. The phase of a ray is one factor per receive
 position and time, times one per transmit position and polarisation pair, so the sum over the rays of a path is one
 small matrix product.
+
+One thing differs from Sionna 1.2.2, as in later versions of it: Doppler shifts follow the terminal, which moves. Its
+rays arrive in the downlink and depart in the uplink. Sionna 1.2.2 takes the angles of arrival in both directions.
 """
 
 from collections.abc import Callable
@@ -48,6 +51,7 @@ class CDLModel:
         ut, bs = panel(mobile, carrier_frequency, "omni"), panel(base, carrier_frequency, "38.901")
         model = CDL(profile, delay_spread, carrier_frequency, ut, bs, direction, min_speed=speed, precision="single")
         self._model, self._wavenumber, self._speed = model, 2 * np.pi * carrier_frequency / SPEED_OF_LIGHT, speed
+        self._uplink = uplink
         tx = _End(ut if uplink else bs, model._tx_orientation, self._wavenumber)
         rx = _End(bs if uplink else ut, model._rx_orientation, self._wavenumber)
         self._antennas = (rx.num_polarisations, rx.num_positions, tx.num_polarisations, tx.num_positions)
@@ -71,24 +75,31 @@ class CDLModel:
         tau : tf.Tensor, [1, num_paths], float64, [s]
             Delays, equal for all links.
         """
+        return self.coefficients(self.draw(num_links), times), tf.constant(self.delays[None])
+
+    def draw(self, num_links):
+        """Random numbers of `num_links` links, in the order and the sizes of Sionna's draws."""
         rng, num_paths, num_rays = config.tf_rng, len(self.delays), CDL.NUM_RAYS
-        # the order and the sizes of the draws are Sionna's
         speed = rng.uniform([num_links, 1], self._speed, self._speed)
         azimuth = rng.uniform([num_links, 1], 0.0, 2 * np.pi)
         zenith = rng.uniform([num_links, 1], 0.0, np.pi)
-        drawn = [rng.normal([num_links, num_paths, num_rays]) for _ in range(4)]
-        aoa, aod, zoa, zod = (tf.argsort(normal) for normal in drawn)
+        aoa, aod, zoa, zod = (tf.argsort(rng.normal([num_links, num_paths, num_rays])) for _ in range(4))
         phase = rng.uniform([num_links, num_paths, num_rays, 4], -np.pi, np.pi)
-
         velocity = speed * tf.concat(
             [tf.cos(azimuth) * tf.sin(zenith), tf.sin(azimuth) * tf.sin(zenith), tf.cos(zenith)], 1
         )
-        turning = self._wavenumber * tf.expand_dims(velocity, -1) * times  # [num_links, 3, num_times]
+        return CDLDraw(velocity, aoa, aod, zoa, zod, phase)
+
+    def coefficients(self, draw, times):
+        """Path coefficients of drawn links at `times`; see `__call__`."""
+        num_links, num_paths, num_rays = draw.aoa.shape
+        turning = self._wavenumber * tf.expand_dims(draw.velocity, -1) * times  # [num_links, 3, num_times]
         first = num_rays**2 * tf.range(num_paths)[:, None]
-        arrival, departure = first + num_rays * zoa + aoa, first + num_rays * zod + aod  # rows of the tables
-        doppler = tf.matmul(tf.gather(self._directions, arrival), turning[:, None])
+        arrival, departure = first + num_rays * draw.zoa + draw.aoa, first + num_rays * draw.zod + draw.aod  # rows
+        directions = tf.gather(self._directions, departure if self._uplink else arrival)  # at the terminal
+        doppler = tf.matmul(directions, turning[:, None])
         left = tf.gather(self._arrivals, arrival)[..., None] * expj(doppler)[..., None, :]
-        right = (expj(phase) @ self._mixing)[..., None] * tf.gather(self._departures, departure)[..., None, :]
+        right = (expj(draw.phase) @ self._mixing)[..., None] * tf.gather(self._departures, departure)[..., None, :]
         rx_pol, rx_pos, tx_pol, tx_pos = self._antennas
         num_times = tf.size(times)
         left = tf.reshape(left, [num_links, num_paths, num_rays, rx_pos * num_times])
@@ -101,8 +112,7 @@ class CDLModel:
             a = tf.concat([a[:, :1] + sight, a[:, 1:]], 1)
         a = tf.reshape(a, [num_links, num_paths, rx_pos, num_times, rx_pol, tx_pol, tx_pos])
         a = tf.transpose(a, [0, 4, 2, 5, 6, 3, 1])
-        a = tf.reshape(a, [num_links, rx_pol * rx_pos, tx_pol * tx_pos, num_times, num_paths])
-        return a, tf.constant(self.delays[None])
+        return tf.reshape(a, [num_links, rx_pol * rx_pos, tx_pol * tx_pos, num_times, num_paths])
 
     def frequency_correlation(self, lag):
         """E[h(f + lag) h*(f)] / E|h|², for `lag` [Hz] of any shape."""
@@ -136,11 +146,13 @@ class CDLModel:
         self._mixing = tf.constant(mixing.T, tf.complex64)
         self._arrivals = tf.constant((amplitude * arrivals.response).reshape(-1, rx.num_positions), tf.complex64)
         self._departures = tf.constant(departures.response.reshape(-1, tx.num_positions), tf.complex64)
-        self._directions = tf.constant(arrivals.direction.reshape(-1, 3), tf.float32)
+        terminal, base = (departures, arrivals) if self._uplink else (arrivals, departures)
+        zenith = model._zod if self._uplink else model._zoa
+        self._directions = tf.constant(terminal.direction.reshape(-1, 3), tf.float32)
         # second moments, over random pairs of angles and random phases
-        gain = arrivals.gain.mean(2) * departures.gain.mean((1, 2))[:, None] * (mixing**2).sum(1).mean()
-        self._ray_power = (powers[:, None] * gain / CDL.NUM_RAYS).ravel()  # by path and zenith of arrival
-        self._ray_zenith = model._zoa.numpy()[0, 0, 0].astype(np.float64).ravel()
+        gain = terminal.gain.mean(2) * base.gain.mean((1, 2))[:, None] * (mixing**2).sum(1).mean()
+        self._ray_power = (powers[:, None] * gain / CDL.NUM_RAYS).ravel()  # by path and zenith at the terminal
+        self._ray_zenith = zenith.numpy()[0, 0, 0].astype(np.float64).ravel()
         self._ray_path = np.repeat(np.arange(len(powers)), CDL.NUM_RAYS)
 
     def _set_line_of_sight(self, tx, rx):
@@ -154,10 +166,22 @@ class CDLModel:
         specular = np.outer(arrival.response, np.outer(polarised, departure.response))
         specular *= np.sqrt(k_factor / (1 + k_factor))
         self._specular = tf.constant(specular, tf.complex64)  # [rx_pos, pairs of polarisations x tx_pos]
-        self._sight = tf.constant(arrival.direction, tf.float32)
+        self._sight = tf.constant((departure if self._uplink else arrival).direction, tf.float32)
         self._ray_power = np.append(self._ray_power, np.mean(np.abs(specular) ** 2))
-        self._ray_zenith = np.append(self._ray_zenith, float(model._los_zoa[0, 0, 0]))
+        zenith = model._los_zod if self._uplink else model._los_zoa
+        self._ray_zenith = np.append(self._ray_zenith, float(zenith[0, 0, 0]))
         self._ray_path = np.append(self._ray_path, 0)
+
+
+class CDLDraw(NamedTuple):
+    """Random numbers of links between two panels: 20 rays in each path, with angles in random pairs."""
+
+    velocity: Any  # of the terminal, [num_links, 3], [m/s]
+    aoa: Any  # which of its path's 20 angles each ray has, [num_links, num_paths, 20]
+    aod: Any
+    zoa: Any
+    zod: Any
+    phase: Any  # by polarisation at the receiver and the transmitter, [num_links, num_paths, 20, 4], [rad]
 
 
 class _End:

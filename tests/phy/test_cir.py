@@ -1,24 +1,28 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.special import j0
 from sionna.phy import config as sionna_config
 from sionna.phy.channel import cir_to_ofdm_channel, subcarrier_frequencies
 from sionna.phy.channel.tr38901 import CDL, TDL
 
 from phy.antennas import panel
-from phy.cir import CDLModel, TDLModel
+from phy.cir import CDLDraw, CDLModel, TDLModel
+from tests.phy.corrected_sionna import follow_the_terminal
 from tests.phy.links import make_link
 
 SYMBOL = 1e-3 / 28
 USED = [0, 1, 2, 11]
+WAVENUMBER = 2 * np.pi * 3.5e9 / 299_792_458
 FACTS = {"carrier_frequency": 3.5e9, "delay_spread": 100e-9, "speed": 20.0}
 
 
 def sionna_cdl(profile, num_tx_ant, num_rx_ant, direction):
     mobile, base = (num_tx_ant, num_rx_ant) if direction == "uplink" else (num_rx_ant, num_tx_ant)
     ut, bs = panel(mobile, 3.5e9, "omni"), panel(base, 3.5e9, "38.901")
-    return CDL(profile, 100e-9, 3.5e9, ut, bs, direction, min_speed=20.0)
+    return follow_the_terminal(CDL(profile, 100e-9, 3.5e9, ut, bs, direction, min_speed=20.0), direction)
 
 
 def coefficients(model, *shape):
@@ -39,6 +43,51 @@ def test_cdl_coefficients_are_sionnas(profile, antennas, direction):
     order = np.argsort(model.delays, kind="stable")  # Sionna sorts the paths
     np.testing.assert_allclose(model.delays[order], tau, rtol=1e-6)
     assert np.abs(ours[..., order] - reference).max() < 2e-6 * np.abs(reference).max()
+
+
+@settings(derandomize=True, deadline=None, max_examples=10)
+@given(st.sampled_from("ABCDE"), st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**31 - 1))
+def test_the_uplink_of_cdl_is_its_transposed_downlink(profile, num_tx_ant, num_rx_ant, seed):
+    """Also in motion: the same rays between the same ends, whichever of them transmits."""
+    down = CDLModel(profile=profile, num_tx_ant=num_tx_ant, num_rx_ant=num_rx_ant, direction="downlink", **FACTS)
+    up = CDLModel(profile=profile, num_tx_ant=num_rx_ant, num_rx_ant=num_tx_ant, direction="uplink", **FACTS)
+    sionna_config.seed = seed
+    velocity, aoa, aod, zoa, zod, phase = drawn = down.draw(4)
+    swapped = CDLDraw(velocity, aod, aoa, zod, zoa, tf.gather(phase, [0, 2, 1, 3], axis=-1))
+    times = tf.constant([0.0, 0.5e-3, 20e-3])
+    there, back = down.coefficients(drawn, times), up.coefficients(swapped, times)
+    assert np.abs(there - tf.transpose(back, [0, 2, 1, 3, 4])).max() < 1e-5 * np.abs(there).max()
+    lags = np.array([1e-3, 3e-3])
+    np.testing.assert_allclose(up.time_correlation(lags), down.time_correlation(lags), atol=1e-9)
+    assert up.mean_gain == pytest.approx(down.mean_gain)
+
+
+@pytest.mark.parametrize("direction", ["uplink", "downlink"])
+@pytest.mark.parametrize(("profile", "zenith"), [("D", 81.5), ("E", 80.4)])
+def test_the_frequency_rises_for_a_terminal_that_approaches(profile, zenith, direction):
+    """The base is at azimuth 180 degrees from the terminal and at `zenith`: 3GPP TR 38.901, tables 7.7.1-4 and -5."""
+    model = CDLModel(profile=profile, num_tx_ant=2, num_rx_ant=2, direction=direction, **FACTS)
+    sionna_config.seed = 6
+    towards = 20.0 * np.array([[-np.sin(np.deg2rad(zenith)), 0.0, np.cos(np.deg2rad(zenith))]])
+    drawn = model.draw(500)._replace(velocity=tf.tile(tf.constant(towards, tf.float32), [500, 1]))
+    first_path = model.coefficients(drawn, tf.constant([0.0, 0.5e-3]))[..., 0].numpy()
+    turned = np.angle((first_path[..., 1] * first_path[..., 0].conj()).sum())
+    assert turned == pytest.approx(WAVENUMBER * 20.0 * 0.5e-3, rel=0.01)
+
+
+@pytest.mark.parametrize("direction", ["uplink", "downlink"])
+@pytest.mark.parametrize("profile", "AC")
+def test_paths_turn_with_their_rays_at_the_terminal(profile, direction):
+    """In the mean over the pairs of a path's angles, for a terminal that moves along the x axis."""
+    model = CDLModel(profile=profile, num_tx_ant=2, num_rx_ant=3, direction=direction, **FACTS)
+    sionna_config.seed = 7
+    drawn = model.draw(4000)._replace(velocity=tf.tile([[20.0, 0.0, 0.0]], [4000, 1]))
+    a = model.coefficients(drawn, tf.constant([0.0, 2e-3])).numpy()
+    products = (a[..., 1, :] * a[..., 0, :].conj()).mean((1, 2)) / (np.abs(a[..., 0, :]) ** 2).mean((0, 1, 2))
+    table = sionna_cdl(profile, 2, 3, "downlink")  # in which rays arrive at the terminal
+    azimuth, zenith = table._aoa.numpy()[0, 0, 0, :, None, :], table._zoa.numpy()[0, 0, 0, :, :, None]
+    expected = np.exp(1j * WAVENUMBER * 20.0 * 2e-3 * np.sin(zenith) * np.cos(azimuth)).mean((1, 2))
+    assert np.all(np.abs(products.mean(0) - expected) < 5 * np.abs(products).std(0) / np.sqrt(len(products)))
 
 
 @pytest.mark.parametrize("profile", "ABCDE")
@@ -66,10 +115,11 @@ def test_path_powers_of_cdl_are_those_of_its_ensemble(profile, antennas):
     [
         CDLModel(profile="A", num_tx_ant=2, num_rx_ant=2, direction="uplink", **FACTS),
         CDLModel(profile="D", num_tx_ant=2, num_rx_ant=2, direction="downlink", **FACTS),
+        CDLModel(profile="C", num_tx_ant=3, num_rx_ant=1, direction="uplink", **FACTS),
         TDLModel(profile="A", num_tx_ant=2, num_rx_ant=2, **FACTS),
         TDLModel(profile="D", num_tx_ant=2, num_rx_ant=2, **FACTS),
     ],
-    ids=["cdl-a", "cdl-d", "tdl-a", "tdl-d"],
+    ids=["cdl-a", "cdl-d", "cdl-c", "tdl-a", "tdl-d"],
 )
 def test_time_correlation_is_that_of_the_ensemble(model):
     sionna_config.seed = 2
