@@ -1,7 +1,8 @@
 """Drops of a terminal into the sector of a cell: the scenarios UMi, UMa and RMa of Sionna's 3GPP TR 38.901.
 
-Two things differ from Sionna 1.2.2, as in later versions of it: Doppler shifts follow the terminal also in the uplink
-(see `phy.cir`), and the offset of one ray of every cluster is that of TR 38.901.
+Three things differ from Sionna 1.2.2, as in later versions of it. Doppler shifts follow the terminal also in the uplink
+(see `phy.cir`). The offset of one ray of every cluster is that of TR 38.901. The line of sight arrives at the terminal
+from the base station; in Sionna 1.2.2 its horizontal direction is the opposite one.
 """
 
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ _ENSEMBLE_DROPS, _ENSEMBLE_KEY = 2048, np.array([38901, 0])
 _ENSEMBLES = {}  # by the ends of the link
 # E|h|² over drops, antenna pairs and phases: with dual-polarised elements at one end or both, and with vertical ones at
 # both. Measured on 73 728 drops at 3.5 GHz by `second_moments`, standard errors 0.2 and 0.26 %; 30 GHz adds 0 to 2 %.
-_MEAN_GAIN = {"umi": (1.817, 1.629), "uma": (1.800, 1.618), "rma": (2.101, 1.866)}
+_MEAN_GAIN = {"umi": (1.817, 1.627), "uma": (1.800, 1.618), "rma": (2.101, 1.866)}
 
 
 class ScenarioModel:
@@ -152,7 +153,9 @@ class ScenarioModel:
             num_links, 1, self._name, min_ut_velocity=self._speed, max_ut_velocity=self._speed, precision="single"
         )
         model.set_topology(*topology)
-        scenario, rays = model._scenario, model._ray_sampler(model._lsp)
+        scenario = model._scenario
+        scenario._los_zoa = 180 - scenario.los_zod  # Sionna 1.2.2 has los_zod - 180, past the vertical
+        rays = model._ray_sampler(model._lsp)
         phase = config.tf_rng.uniform([num_links, *rays.aoa.shape[3:], 4], -np.pi, np.pi)
         powers, delays, leakage, aoa, zoa, aod, zod = (
             part[:, 0, 0]  # Sionna's only base station and only terminal

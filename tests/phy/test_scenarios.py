@@ -34,6 +34,7 @@ def test_responses_are_sionnas(scenario, antennas, direction):
     sionna_config.seed = 7
     place = gen_single_sector_topology(16, 1, scenario, min_ut_velocity=20.0, max_ut_velocity=20.0)
     model._model.set_topology(*place)
+    model._model._scenario._los_zoa = 180.0 - model._model._scenario.los_zod
     sionna = follow_the_terminal(model._model, direction)
     reference = cir_to_ofdm_channel(TONES, *sionna(2, 1e3))[:, 0, :, 0].numpy()
     assert np.abs(ours - reference).max() < (2e-2 if scenario == "rma" else 2e-3) * np.abs(reference).max()
@@ -71,6 +72,22 @@ def test_gain_delay_and_doppler_are_the_same_in_both_directions(scenario, antenn
     there, back = sights
     assert np.abs(there - back.swapaxes(1, 2)).max() < 1e-3 * np.abs(there).max()
     assert np.abs(there[..., 2] - there[..., 0]).max() > 0.1 * np.abs(there).max()
+
+
+@pytest.mark.parametrize(("scenario", "direction"), [("umi", "uplink"), ("uma", "downlink"), ("rma", "uplink")])
+def test_the_line_of_sight_turns_as_the_distance_shrinks(scenario, direction):
+    """By 2π for every wavelength that the terminal comes nearer."""
+    model = make_model(scenario, 1, 1, direction)
+    sionna_config.seed = 9
+    sight = model(256, tf.constant([0.0, 0.5e-3]))[0].numpy()[:, 0, 0, :, -1]
+    place = model._model._scenario
+    way = (place._bs_loc - place._ut_loc).numpy()[:, 0].astype(np.float64)
+    nearing = (way * place.ut_velocities.numpy()[:, 0]).sum(-1) / np.linalg.norm(way, axis=-1)  # [m/s]
+    seen = place.los.numpy()[:, 0, 0]
+    turned = np.angle(sight[:, 1] * sight[:, 0].conj())[seen]
+    np.testing.assert_allclose(turned, (2 * np.pi * 3.5e9 / 299_792_458 * 0.5e-3 * nearing)[seen], atol=1e-3)
+    assert seen.sum() > 5
+    assert np.abs(turned).max() > 0.3
 
 
 @pytest.mark.slow
