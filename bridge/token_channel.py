@@ -36,7 +36,7 @@ class TokenChannel(nn.Module):
     Examples
     --------
     >>> channel = TokenChannel(AnalogLink(LinkConfig()))
-    >>> codes_hat = channel(codes, snr_db=10.0)
+    >>> codes_hat, error_var = channel(codes, snr_db=10.0)
     """
 
     def __init__(self, link: AnalogLink, gradient: str = "straight-through"):
@@ -53,7 +53,7 @@ class TokenChannel(nn.Module):
         codes: torch.Tensor,
         snr_db: float | Sequence[float] | np.ndarray | torch.Tensor = 10.0,
         realisation: Sequence[int] | np.ndarray | torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Send codes and recover them.
 
         Parameters
@@ -68,47 +68,32 @@ class TokenChannel(nn.Module):
         Returns
         -------
         codes_hat : torch.Tensor
-            Shape, device and dtype of `codes`.
+            Recovered codes; shape, device and dtype of `codes`.
+        error_var : torch.Tensor
+            Error variance that the link declares for each of them; same shape, no gradient.
         """
         options = self._options(codes, snr_db, realisation)
+        output = None  # of the link, whose variances need no node in PyTorch's graph
 
         def send(sent: tf.Tensor) -> tf.Tensor:
-            return self.link(sent, **options).codes_hat
+            nonlocal output
+            output = self.link(sent, **options)
+            return output.codes_hat
 
         def send_for_gradient(sent: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor | None]]:
+            nonlocal output
             output, pull_back = self.link.vjp(sent, **options)
             return output.codes_hat, pull_back
 
         precise = codes.to(_PRECISIONS[self.link.config.precision])
         if (torch.is_grad_enabled() and codes.requires_grad) or forward_ad.unpack_dual(codes).tangent is not None:
             if self.gradient == "exact":
-                return Exact.apply(precise, send_for_gradient).to(codes.dtype)
-            return StraightThrough.apply(precise, send).to(codes.dtype)
-        # without a node of PyTorch's graph, which costs more than crossing twice
-        return to_torch(send(to_tf(precise)), device=codes.device, dtype=codes.dtype)
-
-    def receive(
-        self,
-        codes: torch.Tensor,
-        snr_db: float | Sequence[float] | np.ndarray | torch.Tensor = 10.0,
-        realisation: Sequence[int] | np.ndarray | torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Send codes without a gradient, and return also how sure the link is of them.
-
-        Parameters
-        ----------
-        codes, snr_db, realisation
-            As in `forward`.
-
-        Returns
-        -------
-        codes_hat, error_var : torch.Tensor
-            Recovered codes and the error variance that the link declares for each; shape, device and dtype of `codes`.
-        """
-        options = self._options(codes, snr_db, realisation)
-        output = self.link(to_tf(codes.detach().to(_PRECISIONS[self.link.config.precision])), **options)
-        codes_hat, error_var = (to_torch(x, device=codes.device, dtype=codes.dtype) for x in output)
-        return codes_hat, error_var
+                codes_hat = Exact.apply(precise, send_for_gradient).to(codes.dtype)
+            else:
+                codes_hat = StraightThrough.apply(precise, send).to(codes.dtype)
+        else:  # without a node of PyTorch's graph, which costs more than crossing twice
+            codes_hat = to_torch(send(to_tf(precise)), device=codes.device, dtype=codes.dtype)
+        return codes_hat, to_torch(output.error_var, device=codes.device, dtype=codes.dtype)
 
     def _options(self, codes: torch.Tensor, snr_db: Any, realisation: Any) -> dict[str, Any]:
         """Check the arguments of a transmission; return those of the link, fresh numbers of realisations included."""

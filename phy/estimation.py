@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from sionna.phy import SPEED_OF_LIGHT
 
+from phy.cir import Scattered
 from phy.complex_numbers import to_complex
 from phy.impairments import Receiver, Transmitter, transmitter_leaks
 from phy.pilots import pilot_antenna, pilot_combs, pilot_sequence
@@ -108,12 +110,7 @@ class LSEstimator:
         own = tf.transpose(tf.gather(at_pilots, self._sounded, axis=1), [1, 0, 2])  # [num_tx_ant, …, length]
         parts = [self._interpolate(part, batch, num_rx_ant) for part in (tf.math.real(own), tf.math.imag(own))]
         h_hat = tf.complex(*parts)  # [batch, num_rx_ant, num_tx_ant, num_data_symbols, num_subcarriers]
-        if self._turn is not None:
-            missing = h_hat.shape[3] * h_hat.shape[4] - self._num_res
-            h_hat *= tf.reshape(tf.pad(self._turn[:, 0], [[0, 0], [0, missing]]), h_hat.shape[2:])
-        if self._num_res < h_hat.shape[3] * h_hat.shape[4]:  # the last symbol is filled in part
-            h_hat = tf.reshape(h_hat, [batch, num_rx_ant, h_hat.shape[2], -1])[..., : self._num_res]
-        return h_hat, no * self._noise + self._missed
+        return _turned(h_hat, self._turn, self._num_res), no * self._noise + self._missed
 
     def _interpolate(self, own, batch, num_rx_ant):
         """Real or imaginary part of the estimate in whole OFDM symbols, from the same part at the pilots."""
@@ -135,7 +132,7 @@ def _pick(rows, symbols):
 
 
 class LMMSEEstimator:
-    r"""Linear MMSE over subcarriers and OFDM symbols at once, from the channel's delay and Doppler profile.
+    r"""Linear MMSE over subcarriers and OFDM symbols at once, from a delay and a Doppler profile.
 
     The correlation of pilots is that of the scattered part, the Kronecker product of one in time and one in frequency,
     plus that of the specular part, of power P and steering vectors v at the pilots and u at a target. With eigenvectors
@@ -148,78 +145,228 @@ class LMMSEEstimator:
     The noise variance of an example enters in one division only, and the products stay small. Without a specular part
     the second terms vanish.
 
+    Profiles that are not the channel's own make another filter than the best one. Its error variance is then computed
+    with the channel's own correlations, as that of `LSEstimator` is.
+
     Parameters
     ----------
     grid, channel, pilots, combs, age, dtype, turn : see `LSEstimator`
+    profile : Scattered, optional
+        Profile to build the filter from; by default the channel's own, its specular part included.
 
     Source: O. Edfors et al., "OFDM channel estimation by singular value decomposition", IEEE Trans. Commun. 46(7),
     1998; the specular part by the Sherman-Morrison formula.
     """
 
-    def __init__(self, *, grid, channel, pilots, combs, age, dtype, turn=None):
-        self._turn = turn
-        self._num_res, self._num_pilot_symbols, self._combs = grid.num_res, len(grid.pilot_symbols), combs
+    def __init__(self, *, grid, channel, pilots, combs, age, dtype, turn=None, profile=None):
+        self._turn, self._num_res, self._num_pilot_symbols = turn, grid.num_res, len(grid.pilot_symbols)
         self._energy, self._inverse = _inverse(pilots, dtype)
-        power, of_time, of_frequency = channel.scattered
-        self._time = _Eigen(grid.data_symbols + age, grid.pilot_symbols, lambda lag: power * of_time(lag), dtype)
-        tones = grid.subcarriers
-        self._frequency = [_Eigen(tones, tones[comb], of_frequency, dtype) for comb in combs]
-        self._scattered_power, self._specular = power, channel.specular
+        self._power, of_time, of_frequency = channel.scattered if profile is None else profile
+        self._specular = channel.specular if profile is None else None
+        tones, real = grid.subcarriers, dtype.real_dtype
+        times = grid.data_symbols + age, grid.pilot_symbols
+        in_time = _Modes.of(*times, lambda lag: self._power * of_time(lag))
+        in_frequency = [_Modes.of(tones, tones[comb], of_frequency) for comb in combs]
+        self._mismatch = None
+        if profile is not None:
+            self._mismatch = [
+                _Mismatch(channel, in_time, modes, times, (tones, tones[comb]), dtype)
+                for comb, modes in zip(combs, in_frequency, strict=True)
+            ]
+        length, size = max(map(len, combs)), max(len(modes.values) for modes in in_frequency)
+        self._sounded = np.stack([np.pad(comb, (0, length - len(comb)), mode="edge") for comb in combs])
+        padded = [modes.padded(length, size) for modes in in_frequency]
+        self._times = [tf.constant(np.real(part), real) for part in in_time]  # correlations in time are real
+        values, analysis, synthesis = (np.stack(part) for part in zip(*padded, strict=True))
+        self._values, self._spread = (tf.constant(part, real) for part in (values[:, None], _power(synthesis)))
+        self._analysis, self._synthesis = (
+            tf.constant(_real_product(part.swapaxes(1, 2)), real) for part in (analysis, synthesis)
+        )
         if self._specular is not None:
-            at_pilots = np.exp(1j * self._specular.turn * grid.pilot_symbols)[:, None]
-            in_time = self._time.analysis.numpy() @ at_pilots  # the steering vectors are flat over the subcarriers
-            self._steering = [
-                tf.constant(in_time * f.analysis_t.numpy().sum(0), dtype) for f in self._frequency
-            ]  # U^H v, [times, frequencies]
-            at_targets = np.exp(1j * self._specular.turn * (grid.data_symbols + age))[:, None]
+            turned = np.exp(1j * self._specular.turn * grid.pilot_symbols)[:, None]
+            steering = in_time.analysis @ turned * analysis.sum(2)[:, None]  # flat over the subcarriers
+            self._steering = tf.constant(steering, dtype)  # U^H v, [num_tx_ant, times, frequencies]
+            at_targets = np.exp(1j * self._specular.turn * times[0])[:, None]
             self._at_targets = tf.constant(np.repeat(at_targets, len(tones), 1), dtype)
 
     def __call__(self, y_pilot, no):
         """Estimate the channel on the data resource elements; arguments and results as for `LSEstimator`."""
         num_rx_ant, batch = y_pilot.shape[0], tf.shape(y_pilot)[1]
-        at_pilots = tf.reshape(y_pilot * self._inverse, [num_rx_ant, batch, self._num_pilot_symbols, -1])
-        h_hat, err_var = [], []
-        for index, (comb, frequency) in enumerate(zip(self._combs, self._frequency, strict=True)):
-            weight = 1 / (
-                self._time.values[:, None] * frequency.values + no[..., None] / self._energy
-            )  # [batch, times, frequencies]
-            modes = self._time.analysis @ (tf.gather(at_pilots, comb, axis=3) @ frequency.analysis_t)
-            weighted = modes * to_complex(weight)
-            h = self._synthesise(weighted, frequency)
-            error = self._scattered_power - self._time.power @ weight @ frequency.power_t
-            if self._specular is not None:
-                steering = self._steering[index]
-                gap = self._at_targets - self._synthesise(steering * to_complex(weight), frequency)
-                seen = tf.reduce_sum(tf.abs(steering) ** 2 * weight, [1, 2], keepdims=True)  # v^H M v
-                share = self._specular.power / (1 + self._specular.power * seen)
-                amplitude = tf.reduce_sum(tf.math.conj(steering) * weighted, [2, 3], keepdims=True)
-                h += gap * to_complex(share) * amplitude
-                error += share * tf.abs(gap) ** 2
-            h_hat.append(tf.reshape(h, [num_rx_ant, batch, -1])[:, :, : self._num_res])
-            err_var.append(tf.reshape(error, [batch, -1])[:, : self._num_res])
-        return _batch_first(tf.stack(h_hat, 1), self._turn), tf.maximum(tf.stack(err_var, 0), 0)
+        num_tx_ant, length = self._sounded.shape
+        time_values, time_analysis, _ = self._times
+        # An example's products stand apart, as the last two axes: the size of the batch then changes no bit of them.
+        at_pilots = tf.transpose(y_pilot * self._inverse, [1, 0, 2])
+        at_pilots = tf.reshape(at_pilots, [batch, num_rx_ant * self._num_pilot_symbols, -1])
+        own = tf.transpose(tf.gather(at_pilots, self._sounded, axis=2), [0, 2, 1, 3])  # [batch, num_tx_ant, …, length]
+        modes = tf.concat([tf.math.real(own), tf.math.imag(own)], 3) @ self._analysis
+        modes = tf.reshape(modes, [batch, num_tx_ant, num_rx_ant, self._num_pilot_symbols, -1])
+        weight = 1 / (time_values[:, None] * self._values + no[:, :, None, None] / self._energy)
+        weighted = (time_analysis @ modes) * tf.concat([weight, weight], 3)[:, :, None]
+        h_hat, error = self._synthesise(weighted), self._error(weight, no)
+        if self._specular is not None:
+            gap, share, amplitude = self._sight(weight, weighted)
+            h_hat += to_complex(share[..., None]) * amplitude[..., None, None] * gap[:, :, None]
+            error += share * tf.abs(gap) ** 2
+        h_hat = tf.transpose(h_hat, [0, 2, 1, 3, 4])
+        error = tf.transpose(tf.maximum(error, 0), [1, 0, 2, 3])
+        err_var = tf.reshape(error, [num_tx_ant, batch, error.shape[2] * error.shape[3]])[..., : self._num_res]
+        return _turned(h_hat, self._turn, self._num_res), err_var
 
-    def _synthesise(self, modes, frequency):
-        """From weighted modes to the targets, [..., num_data_symbols, num_subcarriers]."""
-        return self._time.synthesis @ modes @ frequency.synthesis_t
+    def _synthesise(self, modes):
+        """From weighted modes to the targets, [batch, num_tx_ant, num_rx_ant, num_data_symbols, num_subcarriers].
+
+        Modes hold their real parts first, then their imaginary parts: [batch, num_tx_ant, num_rx_ant, times, ...].
+        """
+        _, num_tx_ant, num_rx_ant, times, _ = modes.shape
+        rows = tf.reshape(modes, [-1, num_tx_ant, num_rx_ant * times, modes.shape[4]]) @ self._synthesis
+        rows = tf.reshape(rows, [-1, num_tx_ant, num_rx_ant, times, rows.shape[3]])
+        return tf.complex(*tf.split(self._times[2] @ rows, 2, 4))
+
+    def _error(self, weight, no):
+        """Error variance without the specular part, [batch, num_tx_ant, num_data_symbols, num_subcarriers]."""
+        if self._mismatch is None:
+            return self._power - self._times[2] ** 2 @ weight @ self._spread
+        errors = [of(weight[:, i], no[..., None] / self._energy) for i, of in enumerate(self._mismatch)]
+        return tf.stack(errors, 1)
+
+    def _sight(self, weight, weighted):
+        """What the specular part misses at the targets, its weight, and its amplitude at each receive antenna."""
+        scaled = self._steering * to_complex(weight)
+        scaled = tf.concat([tf.math.real(scaled), tf.math.imag(scaled)], 3)[:, :, None]
+        gap = self._at_targets - self._synthesise(scaled)[:, :, 0]
+        seen = tf.reduce_sum(tf.abs(self._steering) ** 2 * weight, [2, 3], keepdims=True)  # v^H M v
+        share = self._specular.power / (1 + self._specular.power * seen)
+        modes = tf.complex(*tf.split(weighted, 2, 4))
+        return gap, share, tf.reduce_sum(tf.math.conj(self._steering)[:, None] * modes, [3, 4])
 
 
-class _Eigen:
-    """One axis of `LMMSEEstimator`: onto the eigenvectors of the pilots' correlation, and from there to the targets."""
+class _Modes(NamedTuple):
+    """One axis of `LMMSEEstimator`: eigenvalues of the pilots' correlation, onto its eigenvectors, and to the targets.
 
-    def __init__(self, targets, pilots, correlation, dtype):
+    Attributes
+    ----------
+    values : np.ndarray, [modes]
+    analysis : np.ndarray, [modes, pilots]
+    synthesis : np.ndarray, [targets, modes]
+    """
+
+    values: np.ndarray
+    analysis: np.ndarray
+    synthesis: np.ndarray
+
+    @classmethod
+    def of(cls, targets, pilots, correlation):
+        """Modes of a correlation; those without power are left out, because nothing is received in them."""
         values, vectors = np.linalg.eigh(correlation(pilots[:, None] - pilots))
-        synthesis = correlation(targets[:, None] - pilots) @ vectors
-        self.values = tf.constant(np.maximum(values, 0), dtype.real_dtype)
-        self.analysis, self.analysis_t = (tf.constant(m, dtype) for m in (vectors.conj().T, vectors.conj()))
-        self.synthesis, self.synthesis_t = (tf.constant(m, dtype) for m in (synthesis, synthesis.T))
-        power = np.abs(synthesis) ** 2
-        self.power, self.power_t = (tf.constant(m, dtype.real_dtype) for m in (power, power.T))
+        kept = values > 1e-12 * values[-1]
+        values, vectors = values[kept], vectors[:, kept]
+        return cls(values, vectors.conj().T, correlation(targets[:, None] - pilots) @ vectors)
+
+    def padded(self, num_pilots, num_modes):
+        """The same with pilots and modes that count for nothing."""
+        modes, pilots = (whole - own for whole, own in zip((num_modes, num_pilots), self.analysis.shape, strict=True))
+        return _Modes(
+            np.pad(self.values, (0, modes), constant_values=1.0),
+            np.pad(self.analysis, ((0, modes), (0, pilots))),
+            np.pad(self.synthesis, ((0, 0), (0, modes))),
+        )
+
+
+def _power(synthesis):
+    """Energy of each mode at the targets, [num_tx_ant, modes, targets]."""
+    return (np.abs(synthesis) ** 2).swapaxes(1, 2)
+
+
+def _real_product(matrix):
+    """Matrix that acts from the right on real parts followed by imaginary parts, as `matrix` does on complex numbers."""
+    real, imag = matrix.real, matrix.imag
+    return np.concatenate([np.concatenate([real, imag], -1), np.concatenate([-imag, real], -1)], -2)
+
+
+class _Mismatch:
+    r"""Error variance of a linear estimate under correlations that it was not made for.
+
+    With the weights w of the modes, and for each part of the channel with correlations :math:`r_t r_f` in time and in
+    frequency,
+
+    .. math:: \sigma^2 = \sum P (1 - 2 \Re\, p_t w p_f^T + q_t (w \otimes w) q_f^T) + \frac{N_0}{E} n_t w^2 n_f^T
+
+    where p, q and n hold products of one axis: of a target's synthesis with the correlations to the pilots, with those
+    among the pilots, and with itself.
+    """
+
+    def __init__(self, channel, time, frequency, symbols, tones, dtype):
+        real = dtype.real_dtype
+        self._noise = [tf.constant(np.abs(part) ** 2, real) for part in (time.synthesis, frequency.synthesis.T)]
+        self._parts = []
+        for share, of_time, of_frequency in _parts(channel):
+            in_time, in_frequency = _moments_of(time, symbols, of_time), _moments_of(frequency, tones, of_frequency)
+            (cross_t, power_t), (cross_f, power_f) = in_time, in_frequency
+            constants = (cross_t, cross_f.T, power_t, power_f.T)
+            self._parts.append((tf.constant(share, real), *(tf.constant(part, dtype) for part in constants)))
+
+    def __call__(self, weight, no):
+        """Error variance, [batch, num_data_symbols, num_subcarriers].
+
+        Parameters
+        ----------
+        weight : tf.Tensor, [batch, times, frequencies], real
+        no : tf.Tensor, [batch, 1, 1], real
+            Noise variance over the energy of a pilot.
+        """
+        error = no * (self._noise[0] @ weight**2 @ self._noise[1])
+        pairs = tf.einsum("bij,bkl->bikjl", weight, weight)
+        times, frequencies = weight.shape[1:]
+        pairs = to_complex(tf.reshape(pairs, [-1, times**2, frequencies**2]))
+        for share, cross_t, cross_f, power_t, power_f in self._parts:
+            missed = 1 - 2 * tf.math.real(cross_t @ to_complex(weight) @ cross_f)
+            error += share * (missed + tf.math.real(power_t @ pairs @ power_f))
+        return error
+
+
+def _moments_of(modes, points, correlation):
+    """Products of one axis for `_Mismatch`: [targets, modes], and [targets, pairs of modes]."""
+    targets, pilots = points
+    _, analysis, synthesis = modes
+    to_pilots = analysis @ correlation(targets[:, None] - pilots).conj().T  # [modes, targets]
+    among = analysis @ correlation(pilots[:, None] - pilots) @ analysis.conj().T
+    power = synthesis[:, :, None] * among * synthesis.conj()[:, None, :]
+    return synthesis * to_pilots.T, power.reshape(len(synthesis), -1)
+
+
+def bounded_profile(config) -> Scattered:
+    r"""Profile of which only bounds are known: no path later than the cyclic prefix, no Doppler shift above v/c f_c.
+
+    Power is taken for uniform within the bounds,
+
+    .. math:: r_f(\Delta f) = e^{-j \pi \Delta f \tau} \operatorname{sinc}(\Delta f \tau), \qquad
+        r_t(\Delta t) = \operatorname{sinc}(2 f_D \Delta t)
+
+    Source: Y. Li, L. J. Cimini, N. R. Sollenberger, "Robust channel estimation for OFDM systems with rapid dispersive
+    fading channels", IEEE Trans. Commun. 46(7), 1998.
+    """
+    delay = config.cyclic_prefix_duration * config.subcarrier_spacing  # turns per subcarrier of the latest path
+    doppler = config.speed * config.carrier_frequency / SPEED_OF_LIGHT * config.symbol_duration  # turns per symbol
+    return Scattered(
+        1.0,
+        lambda lag: np.sinc(2 * doppler * np.asarray(lag)),
+        lambda lag: np.exp(-1j * np.pi * delay * np.asarray(lag)) * np.sinc(delay * np.asarray(lag)),
+    )
 
 
 def _batch_first(h, turn):
     """Turn [num_rx_ant, num_tx_ant, batch, num_res] by the phases of the data, and bring the batch to the front."""
     return tf.transpose(h if turn is None else h * turn, [2, 0, 1, 3])
+
+
+def _turned(h_hat, turn, num_res):
+    """Turn whole OFDM symbols by the phases of the data; in one row without the rest of a last one that is not full."""
+    missing = h_hat.shape[3] * h_hat.shape[4] - num_res
+    if turn is not None:
+        h_hat *= tf.reshape(tf.pad(turn[:, 0], [[0, 0], [0, missing]]), h_hat.shape[2:])
+    if missing:
+        h_hat = tf.reshape(h_hat, [-1, *h_hat.shape[1:3], num_res + missing])[..., :num_res]
+    return h_hat
 
 
 def _inverse(pilots, dtype):
@@ -256,8 +403,9 @@ class Sounding:
         self._is_told_late = age > 0
         self._told_variance = float(2 * (1 - np.real(channel.time_correlation(np.array(age))))) if age else 0.0
         options = {"grid": grid, "channel": channel, "pilots": pilots, "age": age, "dtype": dtype, "turn": turn}
-        if config.estimator == "lmmse":
-            self._estimator = LMMSEEstimator(combs=pilot_combs(config), **options)
+        if config.estimator in ("lmmse", "lmmse-robust"):
+            profile = None if config.estimator == "lmmse" else bounded_profile(config)
+            self._estimator = LMMSEEstimator(combs=pilot_combs(config), profile=profile, **options)
         elif config.estimator != "perfect":
             weights = linear_weights if config.estimator == "ls-linear" else nearest_weights
             self._estimator = LSEstimator(combs=pilot_combs(config), weights=weights, **options)

@@ -21,6 +21,7 @@ from semantic.obfuscation import obfuscate
 from semantic.sensor_agent import ImageLike, SensorAgent
 from semantic.task_agent import TaskAgent
 
+Channel = Callable[..., tuple[Tensor, Tensor | None]]  # channel(codes, snr_db=…, realisation=…)
 PRETRAINED = Path(__file__).parent / "pretrained"
 SETTINGS, CODE = "agents.json", "code.safetensors"
 
@@ -36,7 +37,8 @@ class AgentLink(nn.Module):
     code : JTCC or TokenScaler
     task_agent : TaskAgent
     channel : callable, optional
-        ``channel(codes, snr_db=…, realisation=…) -> codes_hat``; may also be set later.
+        ``channel(codes, snr_db=…, realisation=…) -> codes_hat, error_var``; may also be set later. Without a variance
+        (None) codes are taken for free of errors.
     obfuscate : callable
         Detailed question to the vague description that the sensor may see: by default the rules of
         `semantic.obfuscation`, else an `LLMObfuscator` or any callable.
@@ -54,7 +56,7 @@ class AgentLink(nn.Module):
         sensor: SensorAgent,
         code: Code,
         task_agent: TaskAgent,
-        channel: Callable[..., Tensor] | None = None,
+        channel: Channel | None = None,
         obfuscate: Callable[[str], str] = obfuscate,
         seed: int | None = None,
     ) -> None:
@@ -103,9 +105,14 @@ class AgentLink(nn.Module):
         return self.code.first(codes, num_tokens)
 
     @torch.no_grad()
-    def answer_codes(self, codes_hat: Float[Tensor, "batch tokens width"], questions: Sequence[str]) -> list[str]:
-        """Answer detailed questions behind received codes."""
-        return self.task_agent.answer(questions, prefix=self.code.decode(codes_hat))
+    def answer_codes(
+        self,
+        codes_hat: Float[Tensor, "batch tokens width"],
+        questions: Sequence[str],
+        error_var: Float[Tensor, "batch tokens width"] | None = None,
+    ) -> list[str]:
+        """Answer detailed questions behind received codes, whose errors have the given variances."""
+        return self.task_agent.answer(questions, prefix=self.code.decode(codes_hat, error_var))
 
     def answer(
         self,
@@ -138,8 +145,8 @@ class AgentLink(nn.Module):
             )
         codes = self.encode(images, questions, num_tokens)
         with torch.no_grad():
-            codes_hat = self.channel(codes, snr_db=snr_db, realisation=realisation)
-        return self.answer_codes(codes_hat, questions)
+            codes_hat, error_var = self.channel(codes, snr_db=snr_db, realisation=realisation)
+        return self.answer_codes(codes_hat, questions, error_var)
 
     @property
     def model_hash(self) -> str:
@@ -203,7 +210,7 @@ class AgentLink(nn.Module):
         sensor, task_agent : str, optional
             Path relative to `folder`, or hub id, of each model; by default the ones they were loaded from.
         dtype : torch.dtype
-            Precision of the trained parts in the files; the code's power and scales stay in float32.
+            Precision of the trained parts in the files; the code's powers, means and variances stay in float32.
 
         Raises
         ------
@@ -226,9 +233,11 @@ class AgentLink(nn.Module):
                     f"the address of the {name}'s model is unknown; give save_pretrained its path relative to {folder}"
                 )
         save_lora(self.sensor.model, folder, dtype)
-        trained = {**dict(self.code.named_parameters()), "slots": self.sensor.slots}
-        state = {name: t.detach().to("cpu", dtype).contiguous() for name, t in trained.items()}
-        state |= {name: t.detach().cpu().contiguous() for name, t in self.code.named_buffers()}
+        precise = {name for name, t in self.code.named_buffers() if t.ndim < 2}
+        state = {
+            name: t.detach().to("cpu", torch.float32 if name in precise else dtype).contiguous()
+            for name, t in {**self.code.state_dict(), "slots": self.sensor.slots}.items()
+        }
         save_file(state, folder / CODE)
         settings = {"num_tokens": self.num_tokens, "seed": self.seed, "code": self.code.settings(), **origin}
         (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
@@ -275,9 +284,15 @@ def build_agents(
     )
     hidden = agent.hidden_size
     settings = (
-        {"kind": "uncompressed", "hidden_size": hidden}
+        {"kind": "uncompressed", "hidden_size": hidden, "num_tokens": num_tokens}
         if width is None
-        else {"kind": "jtcc", "hidden_size": hidden, "width": width, "nested_tokens": num_tokens if nested else None}
+        else {
+            "kind": "jtcc",
+            "hidden_size": hidden,
+            "width": width,
+            "num_tokens": num_tokens,
+            "nested_tokens": num_tokens if nested else None,
+        }
     )
     agents = AgentLink(agent, build_code(settings), receiver)
     agents._origin = {

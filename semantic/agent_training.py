@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from semantic.adapters import lora_parameters, start_lora
-from semantic.agent_link import AgentLink, hash_of
+from semantic.agent_link import AgentLink, Channel, hash_of
+from semantic.code_moments import Running
 from semantic.data.packing import Packed, answer_loss, attention_mask
 from semantic.jtcc import JTCC, TokenScaler
 from semantic.task_agent import TaskAgent, input_embeddings, normalize_tokens
@@ -27,7 +28,6 @@ from semantic.turns import Turn, Turns
 TRAINING_REALISATIONS = 1_000_000  # studies meet realisations from 0; training meets fades from here on
 NUM_FADES = 16_384  # number of different fades; each is met several times
 
-Channel = Callable[..., Tensor]  # channel(codes, snr_db=…, realisation=…) -> codes_hat
 Teacher = Callable[[Turn, int], Tensor]  # (examples, num_tokens) -> [batch, num_tokens, hidden], mean 0 and variance 1
 
 
@@ -38,7 +38,7 @@ def train(
     *,
     held_out: Turns,
     out: Path,
-    minutes: float,
+    steps: int,
     teacher: Teacher | None = None,
     snr_db: tuple[float, float] = (-10.0, 20.0),
     seed: int = 0,
@@ -55,13 +55,14 @@ def train(
     turns : Turns
         Source of the examples to learn from.
     channel : callable
-        ``channel(codes, snr_db=…, realisation=…) -> codes_hat``, with a gradient (the paper's is straight-through).
+        ``channel(codes, snr_db=…, realisation=…) -> codes_hat, error_var``, with a gradient to the codes (the paper's is
+        straight-through).
     held_out : Turns
         Source of the examples that are only measured on.
     out : Path
         Folder for the agents and the log, training.jsonl.
-    minutes : float
-        Wall-clock budget.
+    steps : int
+        Number of training steps.
     teacher : callable, optional
         Tokens that the task agent is known to read, for a batch of examples.
     snr_db : (low, high)
@@ -89,7 +90,7 @@ def train(
     total = sum(p.numel() for p in agents.parameters())
     print(f"{sum(p.numel() for p in trained + code):,} trainable parameters of {total:,}")
     frozen_hash = hash_of({"task_agent": agents.task_agent})
-    nested = is_nested(agents)
+    nested, moments = is_nested(agents), agents.code.moments
 
     def step(share: float) -> tuple[Tensor, Metrics]:
         agents.train()
@@ -120,9 +121,12 @@ def train(
     fit(
         step,
         [group for group in groups if group["params"]],
-        minutes=minutes,
+        steps=steps,
         lr=lr,
         log=Path(out) / "training.jsonl",
+        rng=rng,
+        seed=seed,
+        state={"code": agents.code} | ({"moments": Running(moments)} if moments else {}),
         save=save,
         weight_decay=0.0,
         precision=mixed_precision(agents.sensor.model, agents.task_agent.model),
@@ -138,7 +142,8 @@ def receive(
     ids, mask = agents.sensor.tokenize(examples.descriptions, examples.image_tokens.shape[1])
     tokens = agents.sensor.express(examples.image_tokens, ids, mask)[:, :sent]
     with torch.autocast(tokens.device.type, enabled=False):  # code and link stay in float32
-        return agents.code.decode(channel(agents.code.encode(tokens), snr_db=snr_db, realisation=realisation))
+        codes_hat, error_var = channel(agents.code.encode(tokens), snr_db=snr_db, realisation=realisation)
+        return agents.code.decode(codes_hat, error_var)
 
 
 def answer_from_tokens(task_agent: TaskAgent, tokens_hat: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:
@@ -210,8 +215,8 @@ def start_from(agents: AgentLink, earlier: AgentLink) -> bool:
     if isinstance(agents.code, JTCC) and isinstance(earlier.code, JTCC) and earlier.width == agents.width:
         agents.code.start_from(earlier.code)
         same_code = True
-    elif earlier.code.settings() == agents.code.settings():
-        agents.code.load_state_dict(earlier.code.state_dict())
+    elif isinstance(agents.code, TokenScaler) and isinstance(earlier.code, TokenScaler):
+        agents.code.load_state_dict({**agents.code.state_dict(), **earlier.code.state_dict()})
     return same_tokens and same_code
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from semantic.agent_link import PRETRAINED, hash_of
-from semantic.jtcc import MOMENTUM
+from semantic.code_moments import MOMENTUM, log_deviation
 
 SETTINGS, WEIGHTS = "deepjscc.json", "deepjscc.safetensors"
 
@@ -44,6 +44,8 @@ class DeepJSCC(nn.Module):
         Channels at the grid; each step towards the image halves them.
     num_blocks : int
         Residual blocks at each end.
+    told_errors : bool
+        Whether the decoder is told how large the errors of received numbers are.
 
     Attributes
     ----------
@@ -71,10 +73,11 @@ class DeepJSCC(nn.Module):
         width: int,
         hidden: int = 96,
         num_blocks: int = 3,
+        told_errors: bool = False,
     ) -> None:
         super().__init__()
         self.image_size, self.strides = tuple(image_size), tuple((v, h) for v, h in strides)
-        self.width, self.hidden, self.num_blocks = width, hidden, num_blocks
+        self.width, self.hidden, self.num_blocks, self.told_errors = width, hidden, num_blocks, told_errors
         shrink = [math.prod(factors) for factors in zip(*self.strides, strict=True)]
         if any(size % factor for size, factor in zip(self.image_size, shrink, strict=True)):
             raise ValueError(
@@ -97,6 +100,9 @@ class DeepJSCC(nn.Module):
         self.decode_blocks = nn.Sequential(*(ResidualBlock(hidden) for _ in range(num_blocks)))
         self.encode_out = nn.Conv2d(hidden, width, 1)
         self.decode_in = nn.Conv2d(width, hidden, 3, padding=1)
+        self.decode_deviation = nn.Conv2d(width, hidden, 3, padding=1, bias=False) if told_errors else None
+        if self.decode_deviation is not None:
+            nn.init.zeros_(self.decode_deviation.weight)
         self.register_buffer("power", torch.ones(()))
 
     @property
@@ -106,7 +112,7 @@ class DeepJSCC(nn.Module):
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments that build this network again."""
-        names = ("image_size", "strides", "width", "hidden", "num_blocks")
+        names = ("image_size", "strides", "width", "hidden", "num_blocks", "told_errors")
         return {name: getattr(self, name) for name in names}
 
     def encode(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch tokens width"]:
@@ -128,11 +134,30 @@ class DeepJSCC(nn.Module):
             power = self.power
         return raw / power.sqrt()
 
-    def decode(self, codes_hat: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch 3 height width"]:
-        """Turn received codes into images; values may lie outside the range between 0 and 1."""
-        at_grid = codes_hat.transpose(1, 2).unflatten(2, self.grid)  # [batch, width, rows, columns]
-        features = self.decode_blocks(self.decode_in(at_grid) + self.decode_position)
-        return self.up(features).float() + 0.5
+    def decode(
+        self,
+        codes_hat: Float[Tensor, "batch tokens width"],
+        error_var: Float[Tensor, "batch tokens width"] | None = None,
+    ) -> Float[Tensor, "batch 3 height width"]:
+        """Turn received codes into images; values may lie outside the range between 0 and 1.
+
+        Parameters
+        ----------
+        codes_hat : [batch, tokens, width]
+            Received codes; with `error_var`, as unbiased recovery returns them. The decoder starts from their linear MMSE
+            estimate.
+        error_var : [batch, tokens, width], optional
+            Variance of their errors; None for codes without errors.
+        """
+        if error_var is None:
+            error_var = torch.zeros_like(codes_hat)
+        features = self.decode_in(self._at_grid(codes_hat / (1 + error_var))) + self.decode_position
+        if self.decode_deviation is not None:
+            features = features + self.decode_deviation(self._at_grid(log_deviation(error_var)))
+        return self.up(self.decode_blocks(features)).float() + 0.5
+
+    def _at_grid(self, numbers: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch width rows columns"]:
+        return numbers.transpose(1, 2).unflatten(2, self.grid)
 
     @property
     def model_hash(self) -> str:

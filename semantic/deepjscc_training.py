@@ -1,7 +1,7 @@
 """End-to-end training of DeepJSCC through the channel, on images alone."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from semantic.agent_link import Channel
 from semantic.agent_training import NUM_FADES, TRAINING_REALISATIONS
 from semantic.deepjscc import DeepJSCC, to_images, to_tensor
 from semantic.image_quality import psnr, ssim
@@ -24,8 +25,8 @@ POINTS = {
 def main(
     out: Path,
     data: Path,
-    channel: Callable[..., Tensor],
-    minutes: float,
+    channel: Channel,
+    steps: int,
     point: str = "deepjscc",
     min_snr_db: float = -5.0,
     max_snr_db: float = 20.0,
@@ -34,6 +35,7 @@ def main(
     lr: float = 1e-3,
     bfloat16: bool = False,
     max_images: int | None = None,
+    init: Path | None = None,
 ) -> None:
     r"""Train DeepJSCC end to end over the link, on images alone.
 
@@ -48,9 +50,9 @@ def main(
     data : Path
         Folder with images/train and images/val; training mirrors them at random.
     channel : callable
-        ``channel(codes, snr_db=…, realisation=…)``, with a gradient (straight-through will do).
-    minutes : float
-        Wall-clock budget.
+        ``channel(codes, snr_db=…, realisation=…) -> codes_hat, error_var``, with a gradient (straight-through will do).
+    steps : int
+        Number of training steps.
     point : {"deepjscc", "deepjscc-small"}
         Operating point: the number of amplitudes per image.
     min_snr_db, max_snr_db : float
@@ -65,6 +67,8 @@ def main(
         Convolve in bfloat16: twice as fast where the processor has AMX, slower elsewhere.
     max_images : int, optional
         Number of images of each split to use, the first by name.
+    init : Path, optional
+        Earlier result to start from.
 
     Raises
     ------
@@ -79,7 +83,9 @@ def main(
     torch.manual_seed(seed)
     rng = random.Random(seed)
     train, val = (image_paths(data, split)[:max_images] for split in ("train", "val"))
-    network = DeepJSCC(image_size=load(val[:1]).shape[2:], **POINTS[point])
+    network = DeepJSCC(image_size=load(val[:1]).shape[2:], **POINTS[point], told_errors=True)
+    if init is not None:
+        network.load_state_dict({**network.state_dict(), **DeepJSCC.from_pretrained(init).state_dict()})
     print(f"{sum(p.numel() for p in network.parameters()):,} parameters, {len(train)} images")
 
     def step(share: float) -> tuple[Tensor, Metrics]:
@@ -90,9 +96,9 @@ def main(
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             codes = network.encode(images)
         snr = torch.empty(batch).uniform_(min_snr_db, max_snr_db)
-        codes_hat = channel(codes, snr_db=snr, realisation=torch.arange(first, first + batch))
+        codes_hat, error_var = channel(codes, snr_db=snr, realisation=torch.arange(first, first + batch))
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            shown = network.decode(codes_hat)
+            shown = network.decode(codes_hat, error_var)
         error = (shown - images).square().mean((1, 2, 3))
         with torch.no_grad():
             metrics = {"psnr": psnr(images, shown).mean().item(), "ssim": ssim(images[:1], shown[:1]).item()}
@@ -101,9 +107,12 @@ def main(
     fit(
         step,
         list(network.parameters()),
-        minutes=minutes,
+        steps=steps,
         lr=lr,
         log=Path(out) / "training.jsonl",
+        rng=rng,
+        seed=seed,
+        state={"network": network},
         save=lambda: network.save_pretrained(out),
         weight_decay=0.0,
     )
@@ -114,7 +123,7 @@ def main(
 
 
 @torch.no_grad()
-def evaluate(network: DeepJSCC, paths: Sequence[Path], channel: Callable[..., Tensor]) -> dict[str, str]:
+def evaluate(network: DeepJSCC, paths: Sequence[Path], channel: Channel) -> dict[str, str]:
     """Measure mean PSNR and SSIM of the decoded images, rounded to 8 bits a colour, at three SNRs."""
     measured: dict[float, list[Tensor]] = {at: [] for at in (20.0, 5.0, -5.0)}
     for start in range(0, len(paths), 20):
@@ -122,7 +131,7 @@ def evaluate(network: DeepJSCC, paths: Sequence[Path], channel: Callable[..., Te
         codes = network.encode(images)
         numbers = TRAINING_REALISATIONS + NUM_FADES + start + torch.arange(len(images))
         for at, quality in measured.items():
-            shown = to_images(network.decode(channel(codes, snr_db=at, realisation=numbers)))
+            shown = to_images(network.decode(*channel(codes, snr_db=at, realisation=numbers)))
             quality.append(torch.stack([measure(images, to_tensor(list(shown))) for measure in (psnr, ssim)]))
     means = {at: torch.cat(quality, dim=1).mean(1).tolist() for at, quality in measured.items()}
     return {f"PSNR, SSIM at {at:g} dB": f"{db:.2f} dB, {similarity:.4f}" for at, (db, similarity) in means.items()}

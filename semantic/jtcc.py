@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-MOMENTUM = 0.02  # of the running moments while training
+from semantic.code_moments import MOMENTUM, CodeMoments, log_deviation
 
 
 class JTCC(nn.Module):
@@ -24,36 +24,51 @@ class JTCC(nn.Module):
     The running mean is stored and is the constant in use afterwards. The first tokens of a nested code may be sent
     alone; it has a constant for each number of them, so the mean power is always one.
 
+    Received numbers come with the variance of their errors. The decoder starts from the linear MMSE estimate of all
+    numbers together (`CodeMoments`), and its hidden layer is told how large the errors were.
+
     Parameters
     ----------
     hidden_size : int
         Length of a token (4096 at full size).
     width : int
         Real numbers sent per token (256 in the paper's text, 512 in its figure 5).
+    num_tokens : int, optional
+        Tokens that are sent together, whose moments the decoder knows; None for a decoder that takes codes for white,
+        and is not told of errors.
     nested_tokens : int, optional
         Largest number of tokens of a nested code; None for a code that always sends all tokens.
     """
 
     power: Tensor
 
-    def __init__(self, *, hidden_size: int, width: int, nested_tokens: int | None = None) -> None:
+    def __init__(
+        self, *, hidden_size: int, width: int, num_tokens: int | None = None, nested_tokens: int | None = None
+    ) -> None:
         super().__init__()
         if not 1 <= width <= hidden_size:
             raise ValueError(f"width must be between 1 and hidden_size ({hidden_size}), got {width}")
         if nested_tokens is not None and nested_tokens < 1:
             raise ValueError(f"nested_tokens must be at least 1, got {nested_tokens}")
-        self.hidden_size, self.width, self.nested_tokens = hidden_size, width, nested_tokens
+        self.hidden_size, self.width = hidden_size, width
+        self.num_tokens, self.nested_tokens = num_tokens, nested_tokens
         inner = 2 * width
         self.encode_linear, self.encode_in = nn.Linear(hidden_size, width), nn.Linear(hidden_size, inner)
         self.encode_out = nn.Linear(inner, width, bias=False)
         self.decode_linear, self.decode_in = nn.Linear(width, hidden_size), nn.Linear(width, inner)
         self.decode_out = nn.Linear(inner, hidden_size, bias=False)
         self.register_buffer("power", torch.ones(() if nested_tokens is None else nested_tokens))
+        self.moments = self.decode_deviation = None
+        if num_tokens is not None:
+            self.moments = CodeMoments(num_tokens * width)
+            self.decode_deviation = nn.Linear(width, inner, bias=False)
+            nn.init.zeros_(self.decode_deviation.weight)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings from which `build_code` builds this code again."""
-        nested = {} if self.nested_tokens is None else {"nested_tokens": self.nested_tokens}
-        return {"kind": "jtcc", "hidden_size": self.hidden_size, "width": self.width, **nested}
+        given = {"num_tokens": self.num_tokens, "nested_tokens": self.nested_tokens}
+        given = {name: value for name, value in given.items() if value is not None}
+        return {"kind": "jtcc", "hidden_size": self.hidden_size, "width": self.width, **given}
 
     def encode(self, tokens: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens width"]:
         """Compress tokens to codes of unit mean power per element."""
@@ -63,6 +78,8 @@ class JTCC(nn.Module):
             power = raw.square().mean()
             # each number of tokens occurs in its share of the batches only; its constant follows as much faster
             constant.lerp_(power.detach(), min(1.0, MOMENTUM * (self.nested_tokens or 1)))
+            if self.moments is not None:
+                self.moments.observe(raw.detach().flatten(1))
         else:
             power = constant
         return raw / power.sqrt()
@@ -86,9 +103,14 @@ class JTCC(nn.Module):
         return codes[:, :num_tokens] * (self._power(codes.shape[1]) / self._power(num_tokens)).sqrt()
 
     def start_from(self, earlier: "JTCC") -> None:
-        """Take over a code of the same width; if the numbers of constants differ, all start from its last one."""
+        """Take over a code of the same width; if the numbers of constants differ, all start from its last one.
+
+        Moments of another number of tokens are learned anew.
+        """
+        own = self.state_dict()
+        taken = {name: t for name, t in earlier.state_dict().items() if name in own and t.shape == own[name].shape}
         power = earlier.power if earlier.power.shape == self.power.shape else earlier.power.reshape(-1)[-1]
-        self.load_state_dict({**earlier.state_dict(), "power": power.expand_as(self.power)})
+        self.load_state_dict({**own, **taken, "power": power.expand_as(self.power)})
 
     def _power(self, num_tokens: int) -> Tensor:
         """Return the constant for a number of tokens: a view, which training writes to."""
@@ -98,9 +120,29 @@ class JTCC(nn.Module):
             raise ValueError(f"the code is nested in {self.nested_tokens} tokens, got {num_tokens}")
         return self.power[num_tokens - 1]
 
-    def decode(self, codes_hat: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens hidden"]:
-        """Expand received codes to tokens."""
-        return self.decode_linear(codes_hat) + self.decode_out(nn.functional.gelu(self.decode_in(codes_hat)))
+    def decode(
+        self,
+        codes_hat: Float[Tensor, "batch tokens width"],
+        error_var: Float[Tensor, "batch tokens width"] | None = None,
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        """Expand received codes to tokens.
+
+        Parameters
+        ----------
+        codes_hat : [batch, tokens, width]
+            Received codes; with `error_var`, as unbiased recovery returns them (`lmmse-unbiased`, `ls`).
+        error_var : [batch, tokens, width], optional
+            Variance of their errors; None for codes without errors.
+        """
+        if error_var is None:
+            error_var = torch.zeros_like(codes_hat)
+        if self.decode_deviation is None or self.moments is None:
+            codes = codes_hat / (1 + error_var)
+            return self.decode_linear(codes) + self.decode_out(nn.functional.gelu(self.decode_in(codes)))
+        scale = self._power(codes_hat.shape[1]).rsqrt()
+        codes = self.moments.estimate(codes_hat.flatten(1), error_var.flatten(1), scale).view_as(codes_hat)
+        inner = self.decode_in(codes) + self.decode_deviation(log_deviation(error_var))
+        return self.decode_linear(codes) + self.decode_out(nn.functional.gelu(inner))
 
 
 class TokenScaler(nn.Module):
@@ -113,20 +155,26 @@ class TokenScaler(nn.Module):
     ----------
     hidden_size : int
         Length of a token, which is also the number of real numbers sent per token.
+    num_tokens : int, optional
+        Tokens that are sent together, whose moments the receiver knows; None for a receiver that takes the dimensions
+        for independent.
     """
 
     mean: Tensor
     variance: Tensor
 
-    def __init__(self, *, hidden_size: int) -> None:
+    def __init__(self, *, hidden_size: int, num_tokens: int | None = None) -> None:
         super().__init__()
         self.hidden_size = self.width = hidden_size
+        self.num_tokens = num_tokens
+        self.moments = None if num_tokens is None else CodeMoments(num_tokens * hidden_size)
         self.register_buffer("mean", torch.zeros(hidden_size))
         self.register_buffer("variance", torch.ones(hidden_size))
 
     def settings(self) -> dict[str, Any]:
         """Return the settings from which `build_code` builds this code again."""
-        return {"kind": "uncompressed", "hidden_size": self.hidden_size}
+        given = {} if self.num_tokens is None else {"num_tokens": self.num_tokens}
+        return {"kind": "uncompressed", "hidden_size": self.hidden_size, **given}
 
     def encode(self, tokens: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens hidden"]:
         """Standardise tokens dimension by dimension."""
@@ -135,11 +183,24 @@ class TokenScaler(nn.Module):
                 variance, mean = torch.var_mean(tokens, dim=(0, 1), correction=0)
                 self.mean.lerp_(mean, MOMENTUM)
                 self.variance.lerp_(variance, MOMENTUM)
-        return (tokens - self.mean) / self.variance.sqrt()
+        codes = (tokens - self.mean) / self.variance.sqrt()
+        if self.training and self.moments is not None:
+            self.moments.observe(codes.detach().flatten(1))
+        return codes
 
-    def decode(self, codes_hat: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens hidden"]:
-        """Undo `encode`."""
-        return codes_hat * self.variance.sqrt() + self.mean
+    def decode(
+        self,
+        codes_hat: Float[Tensor, "batch tokens hidden"],
+        error_var: Float[Tensor, "batch tokens hidden"] | None = None,
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        """Undo `encode`, from the linear MMSE estimate of the codes; arguments as for `JTCC.decode`."""
+        if error_var is None:
+            codes = codes_hat
+        elif self.moments is None:
+            codes = codes_hat / (1 + error_var)
+        else:
+            codes = self.moments.estimate(codes_hat.flatten(1), error_var.flatten(1)).view_as(codes_hat)
+        return codes * self.variance.sqrt() + self.mean
 
 
 Code = JTCC | TokenScaler

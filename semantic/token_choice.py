@@ -7,14 +7,14 @@ mean SNR and the vague description. The number therefore needs no side informati
 import itertools
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from semantic.agent_link import AgentLink, shipped_folder
+from semantic.agent_link import AgentLink, Channel, shipped_folder
 from semantic.data.dataset import Dataset
 from semantic.tasks import normalize_answer
 
@@ -137,7 +137,7 @@ def kind_of(description: str) -> str:
 def measure(
     agents: AgentLink,
     dataset: Dataset,
-    channel: Callable[..., Tensor],
+    channel: Channel,
     *,
     snr_db: Sequence[float],
     first_realisation: int,
@@ -154,7 +154,7 @@ def measure(
     dataset : Dataset
         Split whose first questions are asked; no study may ask them.
     channel : callable
-        ``channel(codes, snr_db=…, realisation=…) -> codes_hat``
+        ``channel(codes, snr_db=…, realisation=…) -> codes_hat, error_var``
     snr_db : sequence of float
         Rows of the table [dB].
     first_realisation : int
@@ -176,8 +176,8 @@ def measure(
         codes = agents.encode([images[q.image_index] for q in part], [q.question for q in part])
         fades = first_realisation + start + torch.arange(len(part))
         for cell, (number, at) in enumerate(cells):
-            received = channel(agents.first(codes, number), snr_db=at, realisation=fades)
-            answers = agents.answer_codes(received, [q.question for q in part])
+            codes_hat, error_var = channel(agents.first(codes, number), snr_db=at, realisation=fades)
+            answers = agents.answer_codes(codes_hat, [q.question for q in part], error_var)
             outcome = [normalize_answer(a) == normalize_answer(q.answer) for a, q in zip(answers, part, strict=True)]
             right[cell, start : start + len(part)] = torch.tensor(outcome)
     members = {kind: torch.tensor([k == kind for k in kinds]) for kind in sorted(set(kinds))}

@@ -1,12 +1,15 @@
-"""The training loop that all stages share: AdamW, a schedule by the clock, a log. And the model card."""
+"""The training loop that all stages share: AdamW, a schedule in steps, a log, a checkpoint. And the model card."""
 
 import copy
 import json
 import math
+import os
+import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -96,25 +99,39 @@ def write_card(
     (Path(folder) / name).write_text("\n".join(lines) + "\n")
 
 
+class Stateful(Protocol):
+    """Something beside the trained parameters that changes in training, such as a module with running moments."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return its state: tensors and plain values."""
+        ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Take a state over."""
+        ...
+
+
 def fit(
     step: Callable[[float], tuple[Tensor, Metrics]],
     parameters: Iterable[torch.nn.Parameter] | list[dict],
     *,
-    minutes: float,
+    steps: int,
     lr: float,
     log: Path,
+    rng: random.Random,
+    seed: int = 0,
+    state: Mapping[str, Stateful] | None = None,
     warmup_share: float = 0.03,
     weight_decay: float = 0.01,
     every: int = 50,
     save: Callable[[], None] | None = None,
-    save_minutes: float = 10.0,
-    max_steps: int | None = None,
+    save_steps: int = 500,
     precision: AbstractContextManager | None = None,
-) -> int:
-    """Minimise a loss for some minutes, by AdamW with a linear warm-up and a cosine decay.
+) -> None:
+    """Minimise a loss by AdamW with a linear warm-up and a cosine decay, over a number of steps.
 
-    The schedule follows the clock: a run ends in time on fast and slow machines alike. With `max_steps` it follows the
-    step count instead, which repeats exactly.
+    A run that was stopped goes on from its last checkpoint when it is started again in the same way. It ends with the
+    same weights: every step starts `rng` and torch's global generator anew from the seed and its own number.
 
     Parameters
     ----------
@@ -122,48 +139,55 @@ def fit(
         Share of the run that is over (0 to 1) to the loss and the metrics of the log.
     parameters : iterable
         Parameters or groups, as for `torch.optim.AdamW`; a group's own ``lr`` is its peak.
-    minutes : float
-        Wall-clock budget.
+    steps : int
+        Number of steps.
     lr : float
         Peak learning rate.
     log : Path
-        File that gets a JSON line (step, minutes, mean metrics) every `every` steps.
+        File that gets a JSON line (step, minutes, mean metrics) every `every` steps. The checkpoint lies beside it
+        until the run ends.
+    rng : random.Random
+        Generator that `step` draws from.
+    seed : int
+        Seed of the draws of all steps.
+    state : mapping, optional
+        What else changes, by name.
     warmup_share : float
         Share of the run in which the learning rate rises.
     weight_decay : float
         Weight decay of AdamW.
     save : callable, optional
-        Function that is called every `save_minutes` and at the end.
-    max_steps : int, optional
-        Number of steps; by default the clock decides.
+        Function that is called with every checkpoint, and at the end.
+    save_steps : int
+        Steps between checkpoints.
     precision : context manager, optional
         Context in which `step` runs: see `mixed_precision`.
 
-    Returns
-    -------
-    int
-        Number of steps taken.
-
     Raises
     ------
+    ValueError
+        If `steps` is not positive, or the checkpoint is of another run.
     FloatingPointError
         If the loss is not finite.
     """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
     optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay, fused=True)
     peaks = [group["lr"] for group in optimizer.param_groups]
     trainable = [p for group in optimizer.param_groups for p in group["params"]]
     log.parent.mkdir(parents=True, exist_ok=True)
-    start = last_save = time.monotonic()
+    checkpoint = Checkpoint(log.with_suffix(".checkpoint"), trainable, optimizer, dict(state or {}))
+    run = {"steps": steps, "seed": seed, "lr": peaks}
+    done, minutes = checkpoint.load(run)
+    start = time.monotonic() - 60 * minutes
     sums: Metrics = {}
-    count = number = 0
-    while True:
-        elapsed = (time.monotonic() - start) / 60
-        share = number / max_steps if max_steps else elapsed / minutes
-        if share >= 1:
-            break
+    for number in range(done, steps):
+        share = number / steps
         factor = min(1.0, share / warmup_share + 0.01) * 0.5 * (1 + math.cos(math.pi * share))
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * factor
+        rng.seed(f"{seed} {number}")
+        torch.manual_seed(rng.getrandbits(63))
         with precision or nullcontext():
             loss, metrics = step(share)
         if not torch.isfinite(loss):
@@ -172,21 +196,83 @@ def fit(
         torch.nn.utils.clip_grad_norm_(trainable, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        number += 1
         for name, value in {"loss": loss.item(), **metrics}.items():
             sums[name] = sums.get(name, 0.0) + float(value)
             sums["n_" + name] = sums.get("n_" + name, 0.0) + 1
-        count += 1
-        if count == every:
+        minutes = (time.monotonic() - start) / 60
+        if (number + 1) % every == 0:
             means = {k: round(v / sums["n_" + k], 4) for k, v in sums.items() if not k.startswith("n_")}
-            line = json.dumps({"step": number, "minutes": round(elapsed, 2), **means})
+            line = json.dumps({"step": number + 1, "minutes": round(minutes, 2), **means})
             with log.open("a") as file:
                 file.write(line + "\n")
             print(line, flush=True)
-            sums, count = {}, 0
-        if save and time.monotonic() - last_save > 60 * save_minutes:
-            save()
-            last_save = time.monotonic()
+            sums = {}
+        if (number + 1) % save_steps == 0 and number + 1 < steps:
+            if save:
+                save()
+            checkpoint.save(run, number + 1, minutes)
     if save:
         save()
-    return number
+    checkpoint.path.unlink(missing_ok=True)
+
+
+class Checkpoint:
+    """A file from which a training goes on: parameters, optimizer, and whatever else changes.
+
+    Parameters
+    ----------
+    path : Path
+    parameters : list of torch.nn.Parameter
+    optimizer : torch.optim.Optimizer
+    state : mapping
+        What else changes, by name.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        parameters: list[torch.nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        state: Mapping[str, Stateful],
+    ) -> None:
+        self.path, self._parameters, self._optimizer, self._state = path, parameters, optimizer, state
+
+    def save(self, run: dict[str, Any], number: int, minutes: float) -> None:
+        """Write the state after a number of steps; a run that is killed meanwhile keeps the checkpoint before."""
+        content = {
+            "run": run,
+            "number": number,
+            "minutes": minutes,
+            "parameters": [p.detach() for p in self._parameters],
+            "optimizer": self._optimizer.state_dict(),
+            "state": {name: part.state_dict() for name, part in self._state.items()},
+        }
+        unfinished = self.path.with_suffix(".unfinished")
+        torch.save(content, unfinished)
+        os.replace(unfinished, self.path)
+
+    def load(self, run: dict[str, Any]) -> tuple[int, float]:
+        """Take over the state of a run of the same steps, seed and rates; return its steps and minutes so far.
+
+        Raises
+        ------
+        ValueError
+            If the file is of another run.
+        """
+        if not self.path.exists():
+            return 0, 0.0
+        content = torch.load(self.path, weights_only=True)
+        shapes = [list(p.shape) for p in content["parameters"]]
+        if content["run"] != run or shapes != [list(p.shape) for p in self._parameters]:
+            raise ValueError(
+                f"{self.path} is the checkpoint of another training ({content['run']}, this one is {run}); delete it, or "
+                "train into another folder"
+            )
+        with torch.no_grad():
+            for parameter, value in zip(self._parameters, content["parameters"], strict=True):
+                parameter.copy_(value)
+        self._optimizer.load_state_dict(content["optimizer"])
+        for name, part in self._state.items():
+            part.load_state_dict(content["state"][name])
+        print(f"goes on from {self.path} after {content['number']} steps", flush=True)
+        return content["number"], content["minutes"]

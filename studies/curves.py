@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from studies import outside
-from studies.schemes.carriers import adaptive, analog, analog_images, jpeg, lossless, quantized, text
+from studies.schemes.carriers import adaptive, analog, analog_images, arq, jpeg, lossless, quantized, text
 from studies.schemes.encoders.answers import answers
 from studies.schemes.encoders.captions import captions
 from studies.schemes.encoders.image_codes import image_codes
@@ -154,6 +154,24 @@ _ROWS = (
         label="machine tokens, adaptive number",
         line={"color": LIGHT_BLUE, "marker": "*", "markersize": 7, "linestyle": "-"},
         weights="machine_tokens_adaptive",
+    ),
+    Curve(
+        name="machine-tokens-arq",
+        encoder=tokens,
+        carrier=arq.four_times,
+        reader=prefix,
+        about="machine tokens, sent again over up to four fades until the receiver is sure enough",
+        label="machine tokens, up to 4 transmissions",
+        line={"color": BLUE, "marker": ">", "linestyle": "--"},
+    ),
+    Curve(
+        name="machine-tokens-arq-2",
+        encoder=tokens,
+        carrier=arq.twice,
+        reader=prefix,
+        about="the same with at most one retransmission",
+        label="machine tokens, up to 2 transmissions",
+        line={"color": BLUE, "marker": "<", "linestyle": ":"},
     ),
     Curve(
         name="caption",

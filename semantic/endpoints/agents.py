@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
-from semantic.agent_link import AgentLink, build_agents
-from semantic.agent_training import Channel, start_from, train
+from semantic.agent_link import AgentLink, Channel, build_agents
+from semantic.agent_training import start_from, train
 from semantic.data.clevr import ClevrDataset
 from semantic.endpoints.architecture import BOS, MAX_SLOTS, NOTHING, OBJECT, SLOTS, token_ids
 from semantic.endpoints.language import Reader, TextScene
@@ -29,7 +29,7 @@ def main(
     sensor: Path,
     task: Path,
     channel: Channel,
-    minutes: float,
+    steps: int,
     num_tokens: int = 5,
     width: int = 64,
     uncompressed: bool = False,
@@ -54,9 +54,9 @@ def main(
     sensor, task : Path
         Folders of the pretrained models; `out` refers to them by relative path.
     channel : callable
-        ``channel(codes, snr_db=…, realisation=…)``, with a gradient (the paper's is straight-through).
-    minutes : float
-        Wall-clock budget.
+        ``channel(codes, snr_db=…, realisation=…) -> codes_hat, error_var``, with a gradient (the paper's is straight-through).
+    steps : int
+        Number of training steps.
     num_tokens : int
         Machine-language tokens per question; the largest number, if the code is nested.
     width : int
@@ -97,7 +97,7 @@ def main(
         channel,
         held_out=turns_about_scenes(agents, scenes["val"], mirrored=False),
         out=out,
-        minutes=minutes,
+        steps=steps,
         teacher=None if taught else SceneTeacher(agents, scenes["train"]),
         snr_db=(min_snr_db, max_snr_db),
         seed=seed,

@@ -16,7 +16,7 @@ as LLaVA-1.5 starts from a finished LLM.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -280,6 +280,14 @@ class Course:
             print(f"{len(self.lessons)} lesson(s) to go", flush=True)
         return self.lessons[0]
 
+    def state_dict(self) -> dict[str, float]:
+        """Return where the course stands."""
+        return {"lessons": len(self.lessons), "skill": self.skill}
+
+    def load_state_dict(self, state_dict: Mapping[str, float]) -> None:
+        """Go on where a course stood."""
+        self.lessons, self.skill = self.lessons[-int(state_dict["lessons"]) :], state_dict["skill"]
+
     def learned(self, accuracy: float) -> None:
         """Take note of the accuracy of a step that read superposed vectors."""
         self.skill += 0.03 * (accuracy - self.skill)
@@ -344,7 +352,7 @@ def exercise_loss(
 
 def main(
     out: Path,
-    minutes: float,
+    steps: int,
     seed: int = 0,
     num_scenes: int = 20000,
     batch: int = 12,
@@ -357,8 +365,8 @@ def main(
     ----------
     out : Path
         Folder for model, tokenizer, pointers, the log and the model card.
-    minutes : float
-        Wall-clock budget.
+    steps : int
+        Number of training steps.
     seed : int
         Seed of the training.
     num_scenes : int
@@ -402,9 +410,12 @@ def main(
     fit(
         step,
         [p for p in (*model.parameters(), *pointers.parameters()) if p.requires_grad],
-        minutes=minutes,
+        steps=steps,
         lr=lr,
         log=Path(out) / "training.jsonl",
+        rng=rng,
+        seed=seed,
+        state={"course": course},
         save=save,
         precision=mixed_precision(model),
     )

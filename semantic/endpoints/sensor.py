@@ -231,7 +231,7 @@ def main(
     data: Path,
     vision: Path,
     task: Path,
-    minutes: float,
+    steps: int,
     seed: int = 0,
     batch: int = 8,
     lr: float = 5e-4,
@@ -250,8 +250,8 @@ def main(
         Folder of the pretrained tower to start from.
     task : Path
         Folder of the pretrained language model to start from.
-    minutes : float
-        Wall-clock budget.
+    steps : int
+        Number of training steps.
     seed : int
         Seed of the training.
     batch : int
@@ -307,7 +307,8 @@ def main(
         {"params": list(pointers.parameters()), "lr": lr},
     ]
     precision = mixed_precision(model)
-    fit(step, groups, minutes=minutes, lr=lr, log=Path(out) / "training.jsonl", save=save, precision=precision)
+    log = Path(out) / "training.jsonl"
+    fit(step, groups, steps=steps, lr=lr, log=log, rng=rng, seed=seed, save=save, precision=precision)
 
 
 @without_progress_bar()

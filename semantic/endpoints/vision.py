@@ -137,7 +137,7 @@ Split = tuple[torch.Tensor, list[dict[str, Any]]]  # images as `load_images` ret
 def main(
     out: Path,
     data: Path,
-    minutes: float,
+    steps: int,
     seed: int = 0,
     batch: int = 32,
     lr: float = 1e-3,
@@ -152,8 +152,8 @@ def main(
         Folder for the tower, its classifiers, the log and the model card.
     data : Path
         Folder with the splits `train` and `val`, their scenes included.
-    minutes : float
-        Wall-clock budget.
+    steps : int
+        Number of training steps.
     seed : int
         Seed of the training.
     batch : int
@@ -188,9 +188,11 @@ def main(
     fit(
         step,
         [*model.parameters(), *heads.parameters()],
-        minutes=minutes,
+        steps=steps,
         lr=lr,
         log=Path(out) / "training.jsonl",
+        rng=rng,
+        seed=seed,
         save=save,
         precision=mixed_precision(model),
     )

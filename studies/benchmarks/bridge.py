@@ -117,7 +117,7 @@ def crossing(rounds: int, batch: int = 32) -> dict[str, float]:
         {
             "link and tape": taped,
             "link and pull_back": lambda: link.vjp(theirs, SNR_DB, numbers)[1](their_grad),
-            "channel and backward": lambda: exact(wanting, SNR_DB, numbers).backward(grad),
+            "channel and backward": lambda: exact(wanting, SNR_DB, numbers)[0].backward(grad),
         },
         {"bridge alone": lambda: alone(codes, SNR_DB, numbers)},
     ]
@@ -149,12 +149,13 @@ class TrainingStep:
         self._optimizer = torch.optim.AdamW(self.trained, lr=1e-5, fused=True)
         self._snr_db = torch.empty(batch).uniform_(-10, 20)
 
-    def __call__(self, channel: Callable[..., torch.Tensor], realisation: torch.Tensor | None) -> float:
+    def __call__(self, channel: Callable[..., tuple[torch.Tensor, torch.Tensor]], realisation: torch.Tensor | None) -> float:
         """Loss of a step through `channel`."""
         self.agents.train()
         tokens = self.agents.sensor.express(self._image_tokens, *self._prompts)
-        codes_hat = channel(self.agents.code.encode(tokens), snr_db=self._snr_db, realisation=realisation)
-        loss, _ = answer_from_tokens(self.agents.task_agent, self.agents.code.decode(codes_hat), self._packed)
+        codes_hat, error_var = channel(self.agents.code.encode(tokens), snr_db=self._snr_db, realisation=realisation)
+        tokens_hat = self.agents.code.decode(codes_hat, error_var)
+        loss, _ = answer_from_tokens(self.agents.task_agent, tokens_hat, self._packed)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
         self._optimizer.step()
@@ -162,9 +163,12 @@ class TrainingStep:
         return loss.item()
 
 
-def white_noise(codes: torch.Tensor, snr_db: torch.Tensor, realisation: torch.Tensor | None) -> torch.Tensor:
+def white_noise(
+    codes: torch.Tensor, snr_db: torch.Tensor, realisation: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Stand in for a channel: noise and nothing else."""
-    return codes + 10 ** (-snr_db[:, None, None] / 20) * torch.randn_like(codes)
+    variance = 10 ** (-snr_db[:, None, None] / 10)
+    return codes + variance.sqrt() * torch.randn_like(codes), variance.expand_as(codes)
 
 
 def training_step(rounds: int, batch: int = 24) -> dict[str, float]:
@@ -219,7 +223,7 @@ def cosines(batch: int = 32, num_tokens: int = 2, width: int = 24) -> list[dict[
             channel = TokenChannel(AnalogLink(config, prior=known), "exact")
             for snr_db in SNRS_DB:
                 leaf = codes.clone().requires_grad_()
-                channel(leaf, snr_db, numbers).backward(grad)
+                channel(leaf, snr_db, numbers)[0].backward(grad)
                 assert leaf.grad is not None
                 each = nn.functional.cosine_similarity(leaf.grad.flatten(1), grad.flatten(1))
                 row = {"recovery": recovery, "prior": known is not None, "estimator": estimator, "snr_db": snr_db}

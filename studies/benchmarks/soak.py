@@ -55,15 +55,16 @@ def measure(
         raise ConfigError(f"memory grows from the end of the first round on: take two rounds or more, got {rounds}")
     torch.manual_seed(0)
     channel = TokenChannel(AnalogLink(LinkConfig(), cache_bytes=0), "exact")
-    model = nn.Sequential(nn.Linear(16, 32), channel, nn.Linear(32, 16))
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    encoder, decoder = nn.Linear(16, 32), nn.Linear(32, 16)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-3)
     losses, memory, late_graphs = [], [], []
     for number in range(rounds * steps):
         if number % steps == 0:
             on_case(f"round {number // steps + 1} of {rounds}")
         x = torch.randn(5 if number % 4 == 3 else 16, 1, 16)
         with graphs_built() as graphs:
-            loss = (model(x) - x).square().mean()
+            codes_hat, _ = channel(encoder(x))
+            loss = (decoder(codes_hat) - x).square().mean()
             loss.backward()
         late_graphs += graphs if number >= WARM_STEPS else []
         optimizer.step()

@@ -10,8 +10,13 @@ from phy.config import CHANNELS
 ALL_CHANNELS = CHANNELS
 
 
+TEXTBOOK = {"estimator": "ls-linear", "recovery": "ls"}  # closed forms are those of least squares
+DEFAULT = {"estimator": LinkConfig().estimator, "recovery": LinkConfig().recovery}
+
+
 def make_link(**facts) -> AnalogLink:
-    return AnalogLink(LinkConfig(**facts))
+    """A link with the receiver of textbooks; `DEFAULT` among the facts gives it the default one."""
+    return AnalogLink(LinkConfig(**TEXTBOOK | facts))
 
 
 def make_codes(batch, num_tokens=5, width=64, seed=0):
@@ -54,5 +59,5 @@ def draw(examples, *, seed, activity=1.0, decay=1e9):
 
 
 def link_with(prior: CodePrior | None, **facts) -> AnalogLink:
-    config = LinkConfig(**{"channel": "rayleigh", "estimator": "perfect", "fft_size": 16, **facts})
+    config = LinkConfig(**TEXTBOOK | {"channel": "rayleigh", "estimator": "perfect", "fft_size": 16} | facts)
     return AnalogLink(config, prior=prior)

@@ -9,7 +9,7 @@ from phy import AnalogLink, CodePrior
 from phy.fading import BLOCK
 from phy.recovery import RECOVERIES
 from phy.scenarios import SCENARIOS
-from tests.phy.links import ALL_CHANNELS, make_codes, make_link
+from tests.phy.links import ALL_CHANNELS, DEFAULT, make_codes, make_link
 
 
 def nmse(out, codes):
@@ -61,7 +61,13 @@ def test_link_on_rayleigh_has_the_closed_form_error(tx, rx):
 
 
 @pytest.mark.parametrize(
-    "facts", [{}, {"channel": "rayleigh", "num_tx_ant": 4, "num_rx_ant": 2, "modulation": "amplitude"}]
+    "facts",
+    [
+        {},
+        DEFAULT,
+        {**DEFAULT, "channel": "tdl-e", "num_tx_ant": 3, "num_rx_ant": 2, "fft_size": 40},
+        {"channel": "rayleigh", "num_tx_ant": 4, "num_rx_ant": 2, "modulation": "amplitude"},
+    ],
 )
 def test_batch_size_and_order_change_no_bit(facts):
     link, codes = make_link(**facts), make_codes(70)

@@ -26,8 +26,8 @@ def test_defaults_are_the_contract():
     )
     assert (config.pilots, config.estimator, config.recovery, config.direction) == (
         "kronecker",
-        "ls-linear",
-        "ls",
+        "lmmse",
+        "lmmse-unbiased",
         "uplink",
     )
 
@@ -70,11 +70,14 @@ def test_every_channel_fits_the_default_cyclic_prefix(channel):
         ({"carrier_frequency_offset": 15e3}, "must stay below half the subcarrier_spacing, 15000 Hz"),
         ({"channel": "uma", "subcarrier_spacing": 60e3}, "uma has an excess delay of 2.20 us, .* lower subcarrier_sp"),
         ({"phase_mask": 1}, "phase_mask must be true or false"),
-        ({"pilots": "none"}, "estimator='ls-linear' needs pilots"),
-        ({"estimator": "mmse"}, "estimator must be one of perfect, ls-nearest, ls-linear, lmmse; got 'mmse'"),
-        ({"num_tx_ant": 8, "num_rx_ant": 3}, "recovery='ls' has no solution: 8 real unknowns.*6 real observations"),
-        ({"num_tx_ant": 8, "num_rx_ant": 2}, "recovery='lmmse'.* DigitalLink makes no use of recovery"),
-        ({"num_tx_ant": 3, "num_rx_ant": 2, "modulation": "iq"}, "6 real unknowns .* 4 real observations"),
+        ({"pilots": "none"}, "estimator='lmmse' needs pilots"),
+        ({"estimator": "mmse"}, "estimator must be one of perfect, ls-nearest, ls-linear, lmmse, lmmse-robust; got 'mmse'"),
+        ({"num_tx_ant": 8, "num_rx_ant": 3, "recovery": "ls"}, "recovery='ls' has no solution: 8 real unknowns.*6 real observations"),
+        ({"num_tx_ant": 8, "num_rx_ant": 2, "recovery": "ls"}, "recovery='lmmse'.* DigitalLink makes no use of recovery"),
+        (
+            {"num_tx_ant": 3, "num_rx_ant": 2, "modulation": "iq", "recovery": "ls"},
+            "6 real unknowns .* 4 real observations",
+        ),
         ({"num_tx_ant": 4, "num_rx_ant": 2, "recovery": "complex-ls"}, "recovery='complex-ls' has no solution"),
         (
             {"delay_spread": 300e-9},

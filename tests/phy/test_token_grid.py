@@ -43,12 +43,30 @@ def test_reading_inverts_mapping(num_tokens, width, **facts):
 
 @settings(derandomize=True, deadline=None, max_examples=60)
 @given(**SHAPES)
-def test_data_and_pilots_share_no_symbol_and_the_codes_fill_the_first_free_ones(num_tokens, width, **facts):
+def test_data_and_pilots_share_no_symbol_and_the_codes_fill_no_more_than_they_need(num_tokens, width, **facts):
     grid = make_grid(num_tokens=num_tokens, width=width, **facts).resources
     assert not set(grid.data_symbols) & set(grid.pilot_symbols)
     assert max(grid.data_symbols) < grid.num_symbols == 14 * grid.num_slots
     capacity = len(grid.data_symbols) * len(grid.subcarriers)
     assert capacity - len(grid.subcarriers) < grid.num_res <= capacity
+
+
+@pytest.mark.parametrize(
+    ("num_data_symbols", "expected"),
+    [
+        (1, [3]),  # beside the first pilot symbol, towards the second
+        (2, [3, 10]),
+        (4, [1, 3, 10, 12]),
+        (8, [0, 1, 3, 4, 9, 10, 12, 13]),
+        (12, [0, 1, *range(3, 11), 12, 13]),
+        (13, [0, 1, *range(3, 11), 12, 13, 17]),
+    ],
+)
+def test_a_slot_that_is_not_filled_carries_data_near_its_pilots(num_data_symbols, expected):
+    grid = make_grid(num_tokens=1, width=4 * 24 * num_data_symbols - 5).resources
+    assert list(grid.data_symbols) == expected
+    silent = make_grid(num_tokens=1, width=4 * 24 * num_data_symbols - 5, pilots="none").resources
+    assert list(silent.data_symbols) == list(range(num_data_symbols))
 
 
 @pytest.mark.parametrize("modulation", ["amplitude", "iq"])
@@ -74,7 +92,8 @@ def test_mask_has_unit_modulus_and_no_mean_and_does_not_depend_on_what_follows()
     np.testing.assert_allclose(np.abs(long.mask), 1.0, rtol=1e-12)
     # the mean of n unit phases has variance 1 / n; 6 standard deviations
     assert abs(np.mean(long.mask)) < 6 / np.sqrt(long.mask.numpy().size)
-    np.testing.assert_array_equal(long.mask[..., : short.num_res], short.mask)
+    same = np.isin(long.resources.data_symbols, short.resources.data_symbols).repeat(24)
+    np.testing.assert_array_equal(long.mask.numpy()[..., same][..., : short.num_res], short.mask)
 
 
 def test_mask_can_be_left_out():

@@ -150,4 +150,5 @@ class NoisyChannel:
         numbers = range(len(codes)) if realisation is None else realisation
         noise = np.stack([np.random.default_rng(int(i)).standard_normal(codes.shape[1:]) for i in numbers])
         scale = 10 ** (-torch.as_tensor(snr_db, dtype=torch.float32).reshape(-1, 1, 1) / 20)
-        return NoisyStraightThrough.apply(codes, scale * torch.as_tensor(noise, dtype=codes.dtype))
+        codes_hat = NoisyStraightThrough.apply(codes, scale * torch.as_tensor(noise, dtype=codes.dtype))
+        return codes_hat, (scale**2).expand_as(codes)

@@ -30,9 +30,9 @@ def test_answers_go_from_image_to_code_over_the_channel_to_the_task_agent(agents
     assert torch.equal(codes, agents.encode(IMAGES, QUESTIONS))
     assert codes.shape == (6, agents.num_tokens, agents.width)
     assert (snr_db, realisation.tolist()) == (3.0, [0, 1, 2, 3, 4, 5])
-    codes_hat = channel(codes, snr_db=3.0, realisation=range(6))
-    assert answers == agents.answer_codes(codes_hat, QUESTIONS)
-    assert answers == agents.task_agent.answer(QUESTIONS, prefix=agents.code.decode(codes_hat))
+    codes_hat, error_var = channel(codes, snr_db=3.0, realisation=range(6))
+    assert answers == agents.answer_codes(codes_hat, QUESTIONS, error_var)
+    assert answers == agents.task_agent.answer(QUESTIONS, prefix=agents.code.decode(codes_hat, error_var))
     assert answers != agents.answer_codes(codes, QUESTIONS)  # the noise was there
 
 
@@ -135,7 +135,7 @@ def test_a_folder_holds_adapter_code_and_settings_and_nothing_pickled(saved):
     ]
     settings = json.loads((saved / "agents.json").read_text())
     assert settings["num_tokens"] == 3
-    assert settings["code"] == {"kind": "jtcc", "hidden_size": HIDDEN, "width": 8}
+    assert settings["code"] == {"kind": "jtcc", "hidden_size": HIDDEN, "width": 8, "num_tokens": 3}
     assert set(load_file(saved / "code.safetensors")) >= {"slots", "power", "encode_linear.weight"}
 
 

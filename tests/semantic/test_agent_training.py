@@ -151,7 +151,7 @@ def test_a_training_step_moves_lora_slots_and_code_and_leaves_the_task_agent_bit
         received, packed = tokens_hat(agents, turns, some(turns), NoisyChannel())
         return answer_from_tokens(agents.task_agent, received, packed)[0], {}
 
-    training.fit(step, trained, minutes=1, lr=1e-2, log=tmp_path / "log.jsonl", max_steps=2)
+    training.fit(step, trained, steps=2, lr=1e-2, log=tmp_path / "log.jsonl", rng=random.Random())
     assert not changed(before["task_agent"], agents.task_agent)
     moved = changed(before["sensor"], agents.sensor)
     assert moved == {name for name in before["sensor"] if "lora_" in name or name == "slots"}
@@ -170,14 +170,14 @@ def test_twenty_steps_reduce_the_loss_and_what_is_saved_can_be_loaded(pair, data
             return float(np.mean([step(1.0)[0].item() for _ in range(4)]))
 
         losses["before"] = without_pull()
-        steps = training.fit(step, parameters, **options, max_steps=20, every=10)
+        steps = training.fit(step, parameters, **{**options, "steps": 20}, every=10)
         losses["after"] = without_pull()
         return steps
 
     monkeypatch.setattr(agent_training, "fit", short)
     folder = tmp_path / "agents"
     channel = NoisyChannel()
-    main(folder, data, pair / "sensor", pair / "task", channel, 1.0, num_tokens=3, width=8, r=4, lr=2e-2, batch=8)
+    main(folder, data, pair / "sensor", pair / "task", channel, 1, num_tokens=3, width=8, r=4, lr=2e-2, batch=8)
     assert losses["after"] < 0.8 * losses["before"]
 
     agents, start = (
@@ -193,17 +193,19 @@ def test_twenty_steps_reduce_the_loss_and_what_is_saved_can_be_loaded(pair, data
     assert all(number >= agent_training.TRAINING_REALISATIONS for *_, r in channel.calls for number in r.tolist())
     assert str(tmp_path) not in "".join(p.read_text() for p in folder.glob("*.json*"))
     stored = {**load_file(folder / "code.safetensors"), **load_file(folder / "adapter_model.safetensors")}
-    assert {name: t.dtype for name, t in stored.items() if t.dtype != torch.float16} == {"power": torch.float32}
+    assert {name: t.dtype for name, t in stored.items() if t.dtype != torch.float16} == dict.fromkeys(
+        ("power", "moments.mean", "moments.variance"), torch.float32
+    )
 
 
 def test_nested_training_sends_every_number_of_tokens_and_learns_a_power_for_each(pair, data, tmp_path, monkeypatch):
     monkeypatch.setattr(
         agent_training,
         "fit",
-        lambda step, parameters, **options: training.fit(step, parameters, **options, max_steps=30),
+        lambda step, parameters, **options: training.fit(step, parameters, **{**options, "steps": 30}),
     )
     channel, options = NoisyChannel(), {"num_tokens": 3, "width": 8, "r": 4, "batch": 4}
-    main(tmp_path, data, pair / "sensor", pair / "task", channel, 1.0, nested=True, **options)
+    main(tmp_path, data, pair / "sensor", pair / "task", channel, 1, nested=True, **options)
     assert {codes.shape[1] for codes, *_ in channel.calls[:30]} == {1, 2, 3}
     for codes, *_ in channel.calls[:30]:
         assert codes.square().mean().item() == pytest.approx(1, abs=1e-4)  # unit power, however many are sent
@@ -233,10 +235,10 @@ def test_training_goes_on_from_agents_with_another_number_of_tokens(pair, data, 
     first.save_pretrained(tmp_path / "3", sensor=str(pair / "sensor"), task_agent=str(pair / "task"))
     for num_tokens in (3, 2):
         out = tmp_path / f"from 3 to {num_tokens}"
-        args = (out, data, pair / "sensor", pair / "task", NoisyChannel(), 1.0)
+        args = (out, data, pair / "sensor", pair / "task", NoisyChannel(), 1)
         main(*args, num_tokens=num_tokens, init=tmp_path / "3", **options)
         agents = AgentLink.from_pretrained(out)
-        assert not changed(parameters_of(first.code), agents.code) - {"power"}
+        assert not {name for name in changed(parameters_of(first.code), agents.code) if "encode" in name or "decode" in name}
         assert changed(parameters_of(first.sensor), agents.sensor) == (set() if num_tokens == 3 else {"slots"})
         assert agents.num_tokens == num_tokens
     main(*args, num_tokens=3, init=tmp_path / "3", **{**options, "width": 6})
@@ -251,13 +253,13 @@ def train_on(agents, turns, tmp_path, monkeypatch):
     """Train for one step."""
 
     def one_step(step, parameters, **options):
-        return training.fit(step, parameters, **options, max_steps=1)
+        return training.fit(step, parameters, **{**options, "steps": 1})
 
     monkeypatch.setattr(agent_training, "fit", one_step)
     agents.save_pretrained = lambda *args, **kwargs: None
 
     def call(**options):
-        train(agents, turns, NoisyChannel(), held_out=turns, out=tmp_path, minutes=1.0, batch=2, **options)
+        train(agents, turns, NoisyChannel(), held_out=turns, out=tmp_path, steps=1, batch=2, **options)
 
     return call
 

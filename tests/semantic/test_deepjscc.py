@@ -172,7 +172,7 @@ def short(monkeypatch):
             return float(np.mean([step(0.0)[0].item() for _ in range(10)]))
 
         losses["before"] = average()
-        steps = training.fit(step, parameters, **options, max_steps=40, every=20)
+        steps = training.fit(step, parameters, **{**options, "steps": 40}, every=20)
         losses["after"] = average()
         return steps
 
@@ -186,7 +186,7 @@ def short(monkeypatch):
 @pytest.mark.parametrize("bfloat16", [False, True])
 def test_forty_steps_bring_images_closer_and_what_is_saved_can_be_loaded(data, tmp_path, short, bfloat16):
     channel, folder = NoisyChannel(), tmp_path / "weights"
-    main(folder, data, channel, 1.0, lr=5e-3, min_snr_db=5.0, max_snr_db=15.0, bfloat16=bfloat16)
+    main(folder, data, channel, 1, lr=5e-3, min_snr_db=5.0, max_snr_db=15.0, bfloat16=bfloat16)
     assert short["after"] < short["before"] - 0.15  # bels: 30 % of the squared error
     network = DeepJSCC.from_pretrained(folder)
     assert (network.image_size, network.width) == (SIZE, 4)
@@ -216,4 +216,4 @@ def test_what_cannot_be_trained_is_refused(data, tmp_path):
     with pytest.raises(ValueError, match="point must be one of deepjscc, deepjscc-small; got 'large'"):
         main(tmp_path, data, NoisyChannel(), 1.0, point="large")
     with pytest.raises(FileNotFoundError, match="has no images; draw some: tokenlink scenes"):
-        main(tmp_path, tmp_path / "empty", NoisyChannel(), 1.0)
+        main(tmp_path, tmp_path / "empty", NoisyChannel(), 1)

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from semantic.jtcc import JTCC, MOMENTUM, TokenScaler, build_code
+from semantic.code_moments import MOMENTUM
+from semantic.jtcc import JTCC, TokenScaler, build_code
 
 CODES = [
     pytest.param({"kind": "jtcc", "hidden_size": 24, "width": 10}, id="jtcc"),

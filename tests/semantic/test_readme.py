@@ -78,7 +78,7 @@ def test_bringing_a_pair_of_models_makes_a_folder_that_can_be_used_and_trained(t
     for split in ("train", "val"):
         write_split(tmp_path / "scenes", split, 3)
     monkeypatch.setattr(
-        agent_training, "fit", lambda step, groups, **options: training.fit(step, groups, **options, max_steps=1)
+        agent_training, "fit", lambda step, groups, **options: training.fit(step, groups, **{**options, "steps": 1})
     )
     namespace = {"channel": NoisyChannel()}
     models, first_folder, trained = blocks("### Recipe: bringing a pair of models")

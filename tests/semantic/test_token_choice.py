@@ -98,8 +98,8 @@ def test_the_table_holds_the_accuracy_of_each_number_over_the_same_fades(nested,
     for row, snr_db in enumerate(found.snr_db):
         for number in (1, 2, 3):
             codes = nested.encode(images, questions, number)
-            received = NoisyChannel()(codes, snr_db=snr_db, realisation=range(70, 75))
-            answers = nested.answer_codes(received, questions)
+            received, variance = NoisyChannel()(codes, snr_db=snr_db, realisation=range(70, 75))
+            answers = nested.answer_codes(received, questions, variance)
             right = [normalize_answer(a) == q.answer for a, q in zip(answers, dataset.questions, strict=True)]
             assert found.accuracy[ANY][row][number - 1] == pytest.approx(sum(right) / 5)
     assert {tuple(realisation.tolist()) for *_, realisation in channel.calls} == {(70, 71), (72, 73), (74,)}

@@ -1,7 +1,6 @@
 import json
 import math
-from itertools import pairwise
-from types import SimpleNamespace
+import random
 
 import pytest
 import torch
@@ -10,17 +9,6 @@ from safetensors.torch import load_file
 from semantic import training
 from semantic.training import fit, save_half, write_card
 from tests.semantic.models import build_task_model, changed, parameters_of
-
-
-class Clock:
-    """A clock that goes on by so many seconds whenever it is read."""
-
-    def __init__(self, tick):
-        self.now, self.tick = 0.0, tick
-
-    def monotonic(self):
-        self.now += self.tick
-        return self.now
 
 
 def walk(tmp_path, *, groups=None, **options):
@@ -35,10 +23,10 @@ def walk(tmp_path, *, groups=None, **options):
     parameters = (
         numbers if groups is None else [{"params": [n], "lr": lr} for n, lr in zip(numbers, groups, strict=True)]
     )
-    arguments = {"minutes": 1.0, "lr": 0.1, "log": tmp_path / "log.jsonl", "weight_decay": 0.0} | options
-    count = fit(step, parameters, **arguments)
+    arguments = {"lr": 0.1, "log": tmp_path / "log.jsonl", "weight_decay": 0.0, "rng": random.Random()} | options
+    fit(step, parameters, **arguments)
     places = torch.tensor([place for _, place in seen] + [[n.item() for n in numbers]], dtype=torch.float64)
-    return count, [share for share, _ in seen], -places.diff(dim=0)
+    return [share for share, _ in seen], -places.diff(dim=0)
 
 
 def factor(share, warmup_share=0.03):
@@ -46,8 +34,7 @@ def factor(share, warmup_share=0.03):
 
 
 def test_the_learning_rate_warms_up_and_then_follows_the_cosine(tmp_path):
-    count, shares, moved = walk(tmp_path, max_steps=100)
-    assert count == 100
+    shares, moved = walk(tmp_path, steps=100)
     assert shares == pytest.approx([k / 100 for k in range(100)])
     expected = torch.tensor([0.1 * factor(share) for share in shares], dtype=torch.float64)
     assert torch.allclose(moved[:, 0], expected, rtol=1e-3, atol=1e-6)
@@ -56,31 +43,54 @@ def test_the_learning_rate_warms_up_and_then_follows_the_cosine(tmp_path):
 
 
 def test_each_group_has_its_own_peak(tmp_path):
-    _, _, moved = walk(tmp_path, groups=[0.1, 0.3], max_steps=20)
+    _, moved = walk(tmp_path, groups=[0.1, 0.3], steps=20)
     assert torch.allclose(moved[:, 1], 3 * moved[:, 0], rtol=1e-3)
 
 
-def test_without_a_number_of_steps_the_clock_decides(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "time", Clock(tick=1.0))
-    count, shares, moved = walk(tmp_path, minutes=0.5)
-    assert count == 29  # 30 seconds, one per look at the clock, the first of them before the first step
-    assert shares == pytest.approx([k / 30 for k in range(1, 30)])
-    expected = torch.tensor([0.1 * factor(share) for share in shares], dtype=torch.float64)
-    assert torch.allclose(moved[:, 0], expected, rtol=1e-3, atol=1e-6)
-
-
-def test_work_is_saved_now_and_then_and_at_the_end(tmp_path, monkeypatch):
-    clock = Clock(tick=1.0)
-    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=clock.monotonic))
+def test_work_is_saved_now_and_then_and_at_the_end(tmp_path):
     saved = []
-    walk(tmp_path, minutes=1.0, save_minutes=0.25, save=lambda: saved.append(clock.now))
-    assert len(saved) in (4, 5)
-    assert saved[-1] >= 60
-    assert all(12 < b - a < 20 for a, b in pairwise(saved[:-1]))
+    walk(tmp_path, steps=25, save_steps=10, save=lambda: saved.append((tmp_path / "log.checkpoint").exists()))
+    assert saved == [False, True, True]  # after 10 and 20 steps, each before its checkpoint, and at the end
+    assert not list(tmp_path.glob("*checkpoint"))
+
+
+def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_weights(tmp_path):
+    class Counter:
+        def __init__(self):
+            self.count = 0
+
+        def state_dict(self):
+            return {"count": self.count}
+
+        def load_state_dict(self, state):
+            self.count = state["count"]
+
+    def run(folder, stop_at=None, **options):
+        torch.manual_seed(0)
+        model, counter, rng = torch.nn.Linear(4, 4), Counter(), random.Random()
+
+        def step(share):
+            counter.count += 1
+            if counter.count == stop_at:
+                raise KeyboardInterrupt
+            x = torch.randn(8, 4) * rng.random()
+            return (model(x) - x.flip(-1)).square().mean(), {}
+
+        arguments = {"steps": 30, "lr": 0.05, "log": folder / "log.jsonl", "rng": rng, "seed": 3} | options
+        fit(step, model.parameters(), state={"counter": counter}, save_steps=10, **arguments)
+        return parameters_of(model), counter.count
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "stopped", stop_at=18)
+    with pytest.raises(ValueError, match=r"log.checkpoint is the checkpoint of another training .* delete it"):
+        run(tmp_path / "stopped", seed=4)
+    (stopped, count), (whole, _) = run(tmp_path / "stopped"), run(tmp_path / "whole")
+    assert count == 30  # the steps after the checkpoint were done again
+    assert all(torch.equal(stopped[name], whole[name]) for name in whole)
 
 
 def test_a_log_line_holds_the_means_since_the_last(tmp_path):
-    walk(tmp_path, max_steps=25, every=10)
+    walk(tmp_path, steps=25, every=10)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [10, 20]
     assert lines[0]["share"] == pytest.approx(sum(range(10)) / 10 / 25, abs=1e-4)
@@ -96,7 +106,7 @@ def test_a_metric_that_is_not_always_measured_is_averaged_over_its_own_steps(tmp
         k = next(values)
         return number * 1.0, {"rare": float(k)} if k % 5 == 0 else {}
 
-    fit(step, [number], minutes=1, lr=0.1, log=tmp_path / "log.jsonl", max_steps=10, every=10)
+    fit(step, [number], steps=10, lr=0.1, log=tmp_path / "log.jsonl", rng=random.Random(), every=10)
     assert json.loads((tmp_path / "log.jsonl").read_text())["rare"] == 2.5
 
 
@@ -109,7 +119,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_says_where(tmp_path, bad):
         return number + next(losses), {}
 
     with pytest.raises(FloatingPointError, match=rf"the loss is {bad} at step 2; lower lr \(now 0.1\)"):
-        fit(step, [number], minutes=1, lr=0.1, log=tmp_path / "log.jsonl", max_steps=10)
+        fit(step, [number], steps=10, lr=0.1, log=tmp_path / "log.jsonl", rng=random.Random())
 
 
 def test_the_same_steps_give_the_same_weights(tmp_path):
@@ -121,7 +131,7 @@ def test_the_same_steps_give_the_same_weights(tmp_path):
             x = torch.randn(8, 4)
             return (model(x) - x.flip(-1)).square().mean(), {}
 
-        fit(step, model.parameters(), minutes=1, lr=0.05, log=tmp_path / "log.jsonl", max_steps=60)
+        fit(step, model.parameters(), steps=60, lr=0.05, log=tmp_path / "log.jsonl", rng=random.Random())
         x = torch.randn(64, 4)
         return parameters_of(model), (model(x) - x.flip(-1)).square().mean().item()
 
@@ -145,7 +155,7 @@ def test_enormous_gradients_are_clipped_together(tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", watch)
-        fit(step, numbers, minutes=1, lr=0.1, log=tmp_path / "log.jsonl", max_steps=2)
+        fit(step, numbers, steps=2, lr=0.1, log=tmp_path / "log.jsonl", rng=random.Random())
     assert kept[0] == pytest.approx([0.6, 0.8], rel=1e-3)
 
 

@@ -80,7 +80,7 @@ class FakeAgents:
     def first(self, codes, num_tokens):
         return codes[:, :num_tokens]
 
-    def answer_codes(self, codes_hat, questions):
+    def answer_codes(self, codes_hat, questions, error_var=None):
         return [str(round(float(code.mean()))) for code in codes_hat]
 
 
@@ -107,7 +107,7 @@ class FakeImageCode:
         self.num_encoded += len(images)
         return 255 * images.mean((1, 2, 3))[:, None, None].expand(-1, self.num_tokens, self.width)
 
-    def decode(self, codes_hat):
+    def decode(self, codes_hat, error_var=None):
         shown = (codes_hat.mean((1, 2)) / 255)[:, None, None, None].repeat(1, 3, 4, 4)
         shown[:, 2, 3, 3] += self.blemish / 255
         return shown
@@ -120,7 +120,7 @@ class FakeChannel:
         ledger = SimpleNamespace(data_res=80, pilot_res=4, total_res=112, duration_s=1e-3)
         self.link = SimpleNamespace(ledger=lambda num_tokens, width: ledger)
 
-    def receive(self, codes, snr_db, realisation):
+    def __call__(self, codes, snr_db, realisation):
         noise = np.stack([np.random.default_rng(int(i)).standard_normal(codes.shape[1:]) for i in realisation])
         codes_hat = codes + torch.as_tensor(10 ** (-snr_db / 20) * noise, dtype=codes.dtype)
         return codes_hat, torch.full_like(codes, 10 ** (-snr_db / 10))

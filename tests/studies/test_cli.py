@@ -257,18 +257,18 @@ def test_a_stage_of_training_gets_its_options(tokenlink, monkeypatch, stage):
     module = importlib.import_module(training.STAGES[stage])
     given = {}
 
-    def main(out: Path, minutes: float, seed: int = 0, init: Path | None = None):
+    def main(out: Path, steps: int, seed: int = 0, init: Path | None = None):
         """Stand in.
 
         More.
         """
-        given.update(out=out, minutes=minutes, seed=seed, init=init)
+        given.update(out=out, steps=steps, seed=seed, init=init)
 
     monkeypatch.setattr(module, "main", main)
-    code, _, err = tokenlink("train", stage, "--out", "weights", "--minutes", "1.5", "--init", "earlier")
+    code, _, err = tokenlink("train", stage, "--out", "weights", "--steps", "15", "--init", "earlier")
     assert code == 0, err
-    assert given == {"out": Path("weights"), "minutes": 1.5, "seed": 0, "init": Path("earlier")}
-    code, _, err = tokenlink("train", stage, "--minutes", "1")
+    assert given == {"out": Path("weights"), "steps": 15, "seed": 0, "init": Path("earlier")}
+    code, _, err = tokenlink("train", stage, "--steps", "1")
     assert code == 2
     assert "--out" in err
 
@@ -276,11 +276,11 @@ def test_a_stage_of_training_gets_its_options(tokenlink, monkeypatch, stage):
 def test_the_agents_are_trained_over_the_link_that_was_asked_for(tokenlink, fakes, monkeypatch):
     given = {}
     monkeypatch.setattr(agents, "main", functools.wraps(agents.main)(lambda **options: given.update(options)))
-    places = ("--out", "o", "--data", "d", "--sensor", "s", "--task", "t", "--minutes", "2")
+    places = ("--out", "o", "--data", "d", "--sensor", "s", "--task", "t", "--steps", "2")
     code, _, err = tokenlink("train", "agents", *places, "--uncompressed", "--max-snr-db", "10", "-s", "num_rx_ant=4")
     assert code == 0, err
-    names = ("out", "data", "sensor", "task", "channel", "minutes")
-    assert [given[name] for name in names] == [Path("o"), Path("d"), Path("s"), Path("t"), fakes["channel"], 2.0]
+    names = ("out", "data", "sensor", "task", "channel", "steps")
+    assert [given[name] for name in names] == [Path("o"), Path("d"), Path("s"), Path("t"), fakes["channel"], 2]
     assert (given["uncompressed"], given["nested"]) == (True, False)
     assert (given["min_snr_db"], given["max_snr_db"]) == (-10.0, 10.0)
     assert fakes["links"][-1].num_rx_ant == 4
@@ -312,10 +312,10 @@ def test_deepjscc_is_trained_over_the_link_that_was_asked_for(tokenlink, fakes, 
     stand_in = functools.wraps(deepjscc_training.main)(lambda **options: given.update(options))
     monkeypatch.setattr(deepjscc_training, "main", stand_in)
     options = ("--point", "deepjscc-small", "--bfloat16", "--min-snr-db", "0", "-s", "channel=tdl-a")
-    code, _, err = tokenlink("train", "deepjscc", "--out", "o", "--data", "d", "--minutes", "2", *options)
+    code, _, err = tokenlink("train", "deepjscc", "--out", "o", "--data", "d", "--steps", "2", *options)
     assert code == 0, err
-    names = ("out", "data", "channel", "minutes")
-    assert [given[name] for name in names] == [Path("o"), Path("d"), fakes["channel"], 2.0]
+    names = ("out", "data", "channel", "steps")
+    assert [given[name] for name in names] == [Path("o"), Path("d"), fakes["channel"], 2]
     assert (given["point"], given["bfloat16"]) == ("deepjscc-small", True)
     assert (given["min_snr_db"], given["max_snr_db"]) == (0.0, 20.0)
     assert fakes["links"][-1].channel == "tdl-a"

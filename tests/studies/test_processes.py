@@ -25,9 +25,9 @@ SNR_DB = (-20.0, -10.0, 0.0, 10.0, 20.0)
 
 
 class SlowChannel(FakeChannel):
-    def receive(self, codes, snr_db, realisation):
+    def __call__(self, codes, snr_db, realisation):
         time.sleep(0.1)
-        return super().receive(codes, snr_db, realisation)
+        return super().__call__(codes, snr_db, realisation)
 
 
 AGENTS = FakeAgents()

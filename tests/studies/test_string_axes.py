@@ -52,8 +52,8 @@ def link_of_antennas(fakes, stand_in):
             asked.append(f"{link.num_tx_ant}x{link.num_rx_ant}")
             self.gain_db = 10 * np.log10(link.num_rx_ant / link.num_tx_ant)
 
-        def receive(self, codes, snr_db, realisation):
-            return super().receive(codes, snr_db + self.gain_db, realisation)
+        def __call__(self, codes, snr_db, realisation):
+            return super().__call__(codes, snr_db + self.gain_db, realisation)
 
     stand_in(analog, "make_channel", lambda link, prior=None: Channel(link))
     return asked

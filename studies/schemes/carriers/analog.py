@@ -68,9 +68,7 @@ def send(
     """Send codes, [batch, num_tokens, width]; return what is received and the error variance that the link declares."""
     import torch
 
-    codes_hat, error_var = channel.receive(
-        torch.as_tensor(codes), snr_db=snr_db, realisation=torch.as_tensor(realisation)
-    )
+    codes_hat, error_var = channel(torch.as_tensor(codes), snr_db=snr_db, realisation=torch.as_tensor(realisation))
     return codes_hat.numpy(force=True), error_var.numpy(force=True)
 
 

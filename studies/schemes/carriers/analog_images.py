@@ -45,7 +45,8 @@ class Images:
         sent = codes[batch.numbers]
         codes_hat, error_var = send(self.channel, sent, snr_db, batch.numbers)
         with torch.no_grad():
-            parts = [to_images(self.network.decode(part)) for part in torch.as_tensor(codes_hat).split(BATCH_SIZE)]
+            received = (torch.as_tensor(part).split(BATCH_SIZE) for part in (codes_hat, error_var))
+            parts = [to_images(self.network.decode(*part)) for part in zip(*received, strict=True)]
         return Delivery(items=list(np.concatenate(parts)), codes=sent, codes_hat=codes_hat, error_var=error_var)
 
     def cost(self, snr_db: float) -> dict[str, float]:

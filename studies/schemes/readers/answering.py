@@ -24,8 +24,8 @@ class Answering(ABC):
         self.agents = agents
 
     @abstractmethod
-    def read_items(self, items: Sequence[Any], questions: list[str]) -> list[str]:
-        """Answer questions from the item that arrived for each of them."""
+    def read_items(self, items: Sequence[Any], questions: list[str], error_var: Sequence[Any] | None) -> list[str]:
+        """Answer questions from the item that arrived for each, and from the error variances of items that are codes."""
 
     def determined_by(self) -> dict[str, Any]:
         """Return the hash of the agents' weights."""
@@ -41,7 +41,7 @@ class Answering(ABC):
             for index, answer in zip(lost, self.agents.task_agent.answer([questions[i] for i in lost]), strict=True):
                 answers[index] = answer
         if arrived:
-            read = self.read_items([items[i] for i in arrived], [questions[i] for i in arrived])
+            read = self.read_items([items[i] for i in arrived], [questions[i] for i in arrived], delivery.error_var)
             for index, answer in zip(arrived, read, strict=True):
                 answers[index] = answer
         return answers

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Prefix(Answering):
     """The task agent reads decoded codes as a prefix, then the detailed question."""
 
-    def read_items(self, items: Sequence[Any], questions: list[str]) -> list[str]:
+    def read_items(self, items: Sequence[Any], questions: list[str], error_var: Sequence[Any] | None) -> list[str]:
         """Answer from received codes, [num_tokens, width] each; questions may have different numbers of tokens."""
         import torch
 
@@ -24,7 +24,9 @@ class Prefix(Answering):
         for number in np.unique(numbers).tolist():
             chosen = np.flatnonzero(numbers == number).tolist()
             stacked = torch.stack([codes_hat[i] for i in chosen])
-            answers |= zip(chosen, self.agents.answer_codes(stacked, [questions[i] for i in chosen]), strict=True)
+            variance = None if error_var is None else torch.stack([torch.as_tensor(error_var[i]) for i in chosen])
+            read = self.agents.answer_codes(stacked, [questions[i] for i in chosen], variance)
+            answers |= zip(chosen, read, strict=True)
         return [answers[i] for i in range(len(items))]
 
 
