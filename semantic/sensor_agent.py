@@ -1,6 +1,6 @@
 """The sensor agent: an image-text model that expresses images in machine-language tokens."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,12 +8,15 @@ import torch
 from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer
 
 from semantic.adapters import without_lora
-from semantic.task_agent import generate, input_embeddings, with_padding
+from semantic.task_agent import input_embeddings, with_padding
+from semantic.tasks import normalize_answer
 
 ImageLike = Image.Image | np.ndarray
+Finish = Callable[[Tensor, Tensor, Cache | None], Iterable[Any]]  # inputs_embeds, attention_mask, past_key_values
 
 
 class ImageTextProcessor(Protocol):
@@ -25,11 +28,42 @@ class ImageTextProcessor(Protocol):
     image_token_id: int
 
 
+class LayerBehindImages(DynamicLayer):
+    """Keys and values of one layer: those of images, shared by several rows, and each row's own behind them.
+
+    A row's copy of its image's keys and values lives only while the layer attends to it.
+
+    Parameters
+    ----------
+    image_keys, image_values : float [images, heads, positions, head size]
+    about : int [rows]
+        Each row's image.
+    """
+
+    def __init__(self, image_keys: Tensor, image_values: Tensor, about: Tensor) -> None:
+        super().__init__()
+        self.image_keys, self.image_values, self.about = image_keys, image_values, about
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Append the rows' new keys and values; return all that they attend to."""
+        keys, values = super().update(key_states, value_states, *args, **kwargs)
+        keys = torch.cat([self.image_keys.index_select(0, self.about), keys], dim=-2)
+        values = torch.cat([self.image_values.index_select(0, self.about), values], dim=-2)
+        return keys, values
+
+    def get_seq_length(self) -> int:
+        """Return the number of positions so far, the image's included."""
+        return self.image_keys.shape[-2] + super().get_seq_length()
+
+
 class SensorAgent(nn.Module):
     """An image-text model with LoRA on keys and values, and `num_tokens` learned slots at the end of its input.
 
     The tokens are the hidden states of the final block (behind its norm) at the last `num_tokens` positions, the slots.
     Without its LoRA the pretrained model answers questions about noiseless images (the paper's benchmark 1).
+
+    An image's keys and values are the same for every text behind it. `tokens` and `answer` compute them once, where
+    the model allows it; `express`, which is trained, reads every prompt whole.
 
     Parameters
     ----------
@@ -42,6 +76,8 @@ class SensorAgent(nn.Module):
         Input of the model, with ``{text}`` and the processor's image token.
     max_new_tokens : int
         Length of the longest answer [word pieces].
+    cache_bytes : int
+        Memory for the keys and values of images that are held at a time; one image may exceed it.
     """
 
     def __init__(
@@ -52,6 +88,7 @@ class SensorAgent(nn.Module):
         num_tokens: int = 5,
         prompt: str = "<image>{text}",
         max_new_tokens: int = 8,
+        cache_bytes: int = 512 * 2**20,
     ) -> None:
         super().__init__()
         if num_tokens < 1:
@@ -61,6 +98,7 @@ class SensorAgent(nn.Module):
         self.model, self.processor = model.eval(), processor
         with_padding(processor.tokenizer)
         self.num_tokens, self.prompt, self.max_new_tokens = num_tokens, prompt, max_new_tokens
+        self.cache_bytes = cache_bytes
         embeddings = input_embeddings(model).weight.detach().float()
         self.slots = nn.Parameter(embeddings.mean(0) + embeddings.std() * torch.randn(num_tokens, embeddings.shape[1]))
 
@@ -98,10 +136,19 @@ class SensorAgent(nn.Module):
         self, texts: Sequence[str], num_patches: int
     ) -> tuple[Int[Tensor, "batch length"], Int[Tensor, "batch length"]]:
         """Return (input_ids, attention_mask) of prompts, left-padded, the image token repeated for every patch."""
-        image = self.processor.image_token
-        prompts = [self.prompt.format(text=text).replace(image, image * num_patches) for text in texts]
+        return self._with_patches(*self._tokenize(texts), num_patches)
+
+    def _tokenize(self, texts: Sequence[str]) -> tuple[Int[Tensor, "batch length"], Int[Tensor, "batch length"]]:
+        """Return (input_ids, attention_mask) of prompts, left-padded, with one image token."""
+        prompts = [self.prompt.format(text=text) for text in texts]
         inputs = self.processor.tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left")
         return inputs["input_ids"].to(self.model.device), inputs["attention_mask"].to(self.model.device)
+
+    def _with_patches(self, input_ids: Tensor, attention_mask: Tensor, num_patches: int) -> tuple[Tensor, Tensor]:
+        """Repeat the image token of each prompt for every patch."""
+        repeats = torch.where(input_ids == self.processor.image_token_id, num_patches, 1).flatten()
+        ids, mask = (t.flatten().repeat_interleave(repeats).view(len(t), -1) for t in (input_ids, attention_mask))
+        return ids, mask
 
     def embed(
         self, input_ids: Int[Tensor, "batch length"], image_tokens: Float[Tensor, "batch patches hidden"]
@@ -118,17 +165,7 @@ class SensorAgent(nn.Module):
         attention_mask: Int[Tensor, "batch length"],
     ) -> Float[Tensor, "batch tokens hidden"]:
         """Express images, given tokenized vague descriptions: return the last hidden states at the slots."""
-        batch = len(input_ids)
-        embeds = self.embed(input_ids, image_tokens)
-        embeds = torch.cat([embeds, self.slots.to(embeds.dtype).expand(batch, -1, -1)], dim=1)
-        mask = torch.cat([attention_mask, attention_mask.new_ones(batch, self.num_tokens)], dim=1)
-        hidden = self.model.get_decoder()(
-            inputs_embeds=embeds,
-            attention_mask=mask,
-            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-            use_cache=False,
-        ).last_hidden_state
-        return hidden[:, -self.num_tokens :].float()
+        return self._at_slots(self.embed(input_ids, image_tokens), attention_mask)
 
     @torch.no_grad()
     def tokens(
@@ -138,29 +175,142 @@ class SensorAgent(nn.Module):
         if len(images) != len(descriptions):
             raise ValueError(f"{len(images)} images came with {len(descriptions)} descriptions; one each is needed")
         images = list(images)
-        pairs = {(id(i), d): k for k, (i, d) in reversed(list(enumerate(zip(images, descriptions, strict=True))))}
-        features = self.image_tokens(images)
-        order = sorted(pairs.values())
-        done = []
-        for start in range(0, len(order), batch_size):
-            part = order[start : start + batch_size]
-            stacked = torch.stack([features[k] for k in part])
-            done.append(self.express(stacked, *self.tokenize([descriptions[k] for k in part], stacked.shape[1])))
-        row = {k: n for n, k in enumerate(order)}
-        index = [row[pairs[id(i), d]] for i, d in zip(images, descriptions, strict=True)]
-        return torch.cat(done)[index]
+        keys = [(id(image), description) for image, description in zip(images, descriptions, strict=True)]
+        pairs = dict(zip(keys, images, strict=True))
+        features = self.image_tokens(list(pairs.values()))
+        expressed = self._read(features, [description for _, description in pairs], batch_size, self._at_slots)
+        tokens = dict(zip(pairs, expressed, strict=True))
+        return torch.stack([tokens[key] for key in keys])
 
     @torch.no_grad()
     def answer(self, images: Sequence[ImageLike], questions: Sequence[str], batch_size: int = 50) -> list[str]:
         """Answer detailed questions about noiseless images greedily, by the model without LoRA."""
         if len(images) != len(questions):
             raise ValueError(f"{len(images)} images came with {len(questions)} questions; one each is needed")
-        answers: list[str] = []
         with without_lora(self.model):
-            features = self.image_tokens(images)
-            for start in range(0, len(questions), batch_size):
-                stacked = torch.stack(features[start : start + batch_size])
-                input_ids, mask = self.tokenize(questions[start : start + batch_size], stacked.shape[1])
-                embeds = self.embed(input_ids, stacked)
-                answers += generate(self.model, self.processor.tokenizer, embeds, mask, self.max_new_tokens)
-        return answers
+            return self._read(self.image_tokens(images), questions, batch_size, self._continue)
+
+    # --- how prompts are read ----------------------------------------------------------------------------------------
+
+    def _read(self, features: list[Tensor], texts: Sequence[str], batch_size: int, finish: Finish) -> list[Any]:
+        """Return what `finish` makes of every prompt; it gets them in batches.
+
+        Prompts about one image come with the same tensor of features. Images are taken in groups, with all prompts
+        about them; a group's keys and values are gone before the next.
+        """
+        if not features:
+            return []
+        about: dict[int, list[int]] = {}
+        for row, image in enumerate(features):
+            about.setdefault(id(image), []).append(row)
+        rows, at_once, position_bytes = list(about.values()), batch_size, self._position_bytes()
+        input_ids, mask = self._tokenize(texts)
+        if position_bytes:
+            image_bytes = position_bytes * (input_ids.shape[1] + max(map(len, features)))
+            at_once = max(1, min(batch_size, self.cache_bytes // image_bytes))
+        results: dict[int, Any] = {}
+        for start in range(0, len(rows), at_once):
+            group = [row for part in rows[start : start + at_once] for row in part]
+            prompts = [features[row] for row in group], input_ids[group], mask[group]
+            results |= zip(group, self._read_group(*prompts, batch_size, finish, share=position_bytes > 0), strict=True)
+        return [results[row] for row in range(len(features))]
+
+    def _read_group(
+        self, features: list[Tensor], input_ids: Tensor, mask: Tensor, batch_size: int, finish: Finish, *, share: bool
+    ) -> list[Any]:
+        """Return what `finish` makes of the prompts about a group of images; with `share`, each image is read once."""
+        images = {id(image): image for image in features}
+        place = {key: n for n, key in enumerate(images)}
+        about = torch.tensor([place[id(image)] for image in features], device=self.model.device)
+        image_tokens = torch.stack(list(images.values()))
+        input_ids, mask = self._with_patches(input_ids, mask, image_tokens.shape[1])
+        lengths, cache = mask.sum(1), None
+        head = _common_start(input_ids, lengths)
+        has_image = int((head == self.processor.image_token_id).sum()) == image_tokens.shape[1]
+        if share and has_image and len(images) < len(features):
+            embeds = self.embed(head.expand(len(images), -1), image_tokens)
+            cache = self._decode(embeds, mask.new_ones(embeds.shape[:2]), use_cache=True).past_key_values
+        results: dict[int, Any] = {}
+        for part in lengths.argsort(stable=True).split(batch_size):  # of similar lengths: little padding
+            length = int(lengths[part].max())
+            ids, valid = input_ids[part, -length:], mask[part, -length:]
+            if cache is None:
+                done = finish(self.embed(ids, image_tokens[about[part]]), valid, None)
+            else:
+                text = ids[:, len(head) :]
+                valid = valid[:, : text.shape[1]]  # the padding comes between image and text
+                valid = torch.cat([valid.new_ones(len(part), len(head)), valid], dim=1)
+                layers: list[Any] = [LayerBehindImages(layer.keys, layer.values, about[part]) for layer in cache.layers]
+                done = finish(input_embeddings(self.model)(text), valid, Cache(layers=layers))
+            results |= zip(part.tolist(), done, strict=True)
+        return [results[row] for row in range(len(features))]
+
+    def _position_bytes(self) -> int:
+        """Return the size of one position's keys and values, or 0 if a prompt cannot go on from those of its image.
+
+        It can if the language model attends to all positions before one and to none behind it, in every layer; if it
+        keeps plain keys and values; and if it counts positions one by one.
+        """
+        decoder = self.model.get_decoder()
+        causal = all(getattr(part, "is_causal", True) for part in (decoder.config, *decoder.modules()))
+        if not causal or hasattr(self.model.base_model, "get_rope_index"):  # the latter lays patches out in a plane
+            return 0
+        probe = input_embeddings(self.model).weight[None, :1]
+        output = self._decode(probe, torch.ones(1, 1, dtype=torch.long, device=probe.device), use_cache=True)
+        cache = getattr(output, "past_key_values", None)
+        layers: list[Any] = cache.layers if isinstance(cache, Cache) else []
+        if any(type(layer) is not DynamicLayer for layer in layers):  # windows of attention, recurrent states
+            return 0
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
+
+    def _decode(
+        self,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor,
+        past_key_values: Cache | None = None,
+        use_cache: bool = False,
+    ) -> Any:
+        """Run the language model over embeddings, the last ones that the mask is about."""
+        return self.model.get_decoder()(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=(attention_mask.cumsum(-1) - 1).clamp(min=0)[:, -inputs_embeds.shape[1] :],
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+        )
+
+    def _at_slots(
+        self, inputs_embeds: Tensor, attention_mask: Tensor, past_key_values: Cache | None = None
+    ) -> Float[Tensor, "batch tokens hidden"]:
+        """Return the last hidden states at the slots, behind prompts."""
+        batch = len(inputs_embeds)
+        embeds = torch.cat([inputs_embeds, self.slots.to(inputs_embeds.dtype).expand(batch, -1, -1)], dim=1)
+        mask = torch.cat([attention_mask, attention_mask.new_ones(batch, self.num_tokens)], dim=1)
+        hidden = self._decode(embeds, mask, past_key_values, use_cache=past_key_values is not None).last_hidden_state
+        return hidden[:, -self.num_tokens :].float()
+
+    def _continue(
+        self, inputs_embeds: Tensor, attention_mask: Tensor, past_key_values: Cache | None = None
+    ) -> list[str]:
+        """Continue prompts greedily; return normalised answers."""
+        model: Any = self.model  # not every PreTrainedModel generates
+        tokenizer = self.processor.tokenizer
+        known = attention_mask.shape[1] - inputs_embeds.shape[1]
+        ids = model.generate(
+            inputs_embeds=nn.functional.pad(inputs_embeds, (0, 0, known, 0)),  # drops as many as the cache holds
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            use_cache=True,
+            max_new_tokens=self.max_new_tokens,
+            do_sample=False,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        return [normalize_answer(text) for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+
+def _common_start(input_ids: Tensor, lengths: Tensor) -> Int[Tensor, " length"]:
+    """Return the ids with which all left-padded prompts begin; at least one more follows in each of them."""
+    size = input_ids.shape[1]
+    column = size - lengths[:, None] + torch.arange(size, device=lengths.device)  # without padding
+    ids = input_ids.gather(1, column.clamp(max=size - 1))[:, : int(lengths.min()) - 1]
+    return ids[0, : int((ids == ids[0]).all(0).cumprod(0).sum())]
