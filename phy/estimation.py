@@ -104,10 +104,7 @@ class LSEstimator:
         err_var : tf.Tensor, [num_tx_ant, batch, num_res], real
         """
         num_rx_ant, batch = y_pilot.shape[0], tf.shape(y_pilot)[1]
-        # the batch comes first: the matrices of an example then lie close together in memory
-        at_pilots = tf.transpose(y_pilot * self._inverse, [1, 0, 2])
-        at_pilots = tf.reshape(at_pilots, [batch * num_rx_ant * self._num_pilot_symbols, -1])
-        own = tf.transpose(tf.gather(at_pilots, self._sounded, axis=1), [1, 0, 2])  # [num_tx_ant, …, length]
+        own = _own_pilots(y_pilot * self._inverse, self._sounded, self._num_pilot_symbols)
         parts = [self._interpolate(part, batch, num_rx_ant) for part in (tf.math.real(own), tf.math.imag(own))]
         h_hat = tf.complex(*parts)  # [batch, num_rx_ant, num_tx_ant, num_data_symbols, num_subcarriers]
         return _turned(h_hat, self._turn, self._num_res), no * self._noise + self._missed
@@ -115,13 +112,32 @@ class LSEstimator:
     def _interpolate(self, own, batch, num_rx_ant):
         """Real or imaginary part of the estimate in whole OFDM symbols, from the same part at the pilots."""
         rows = own @ self._in_frequency
-        rows = tf.reshape(rows, [rows.shape[0], batch, num_rx_ant, self._num_pilot_symbols, rows.shape[2]])
-        rows = tf.transpose(rows, [1, 2, 0, 3, 4])  # [batch, num_rx_ant, num_tx_ant, num_pilot_symbols, …]
+        rows = tf.reshape(rows, [batch, rows.shape[1], num_rx_ant, self._num_pilot_symbols, rows.shape[3]])
+        rows = tf.transpose(rows, [0, 2, 1, 3, 4])  # [batch, num_rx_ant, num_tx_ant, num_pilot_symbols, …]
         near = [
             share * _pick(rows, symbols)
             for symbols, share in zip(self._neighbours, tf.unstack(self._shares), strict=True)
         ]
         return sum(near[1:], near[0])
+
+
+def _own_pilots(at_pilots, sounded, num_pilot_symbols):
+    """Pilots of each transmit antenna, [batch, num_tx_ant, num_rx_ant * num_pilot_symbols, length].
+
+    An example's matrices lie close together in memory, and its products are its own: how a library splits the rows of a
+    product then depends on no other example, and the size of the batch changes no bit.
+
+    Parameters
+    ----------
+    at_pilots : tf.Tensor, [num_rx_ant, batch, num_pilots]
+    sounded : np.ndarray, [num_tx_ant, length]
+        Indices of each antenna's pilots among the subcarriers in use.
+    num_pilot_symbols : int
+    """
+    num_rx_ant, batch, num_pilots = at_pilots.shape[0], tf.shape(at_pilots)[1], at_pilots.shape[2]
+    rows, tones = num_rx_ant * num_pilot_symbols, num_pilots // num_pilot_symbols
+    at_pilots = tf.reshape(tf.transpose(at_pilots, [1, 0, 2]), [batch, rows, tones])
+    return tf.transpose(tf.gather(at_pilots, sounded, axis=2), [0, 2, 1, 3])
 
 
 def _pick(rows, symbols):
@@ -192,12 +208,9 @@ class LMMSEEstimator:
     def __call__(self, y_pilot, no):
         """Estimate the channel on the data resource elements; arguments and results as for `LSEstimator`."""
         num_rx_ant, batch = y_pilot.shape[0], tf.shape(y_pilot)[1]
-        num_tx_ant, length = self._sounded.shape
+        num_tx_ant = len(self._sounded)
         time_values, time_analysis, _ = self._times
-        # An example's products stand apart, as the last two axes: the size of the batch then changes no bit of them.
-        at_pilots = tf.transpose(y_pilot * self._inverse, [1, 0, 2])
-        at_pilots = tf.reshape(at_pilots, [batch, num_rx_ant * self._num_pilot_symbols, -1])
-        own = tf.transpose(tf.gather(at_pilots, self._sounded, axis=2), [0, 2, 1, 3])  # [batch, num_tx_ant, …, length]
+        own = _own_pilots(y_pilot * self._inverse, self._sounded, self._num_pilot_symbols)
         modes = tf.concat([tf.math.real(own), tf.math.imag(own)], 3) @ self._analysis
         modes = tf.reshape(modes, [batch, num_tx_ant, num_rx_ant, self._num_pilot_symbols, -1])
         weight = 1 / (time_values[:, None] * self._values + no[:, :, None, None] / self._energy)
@@ -278,7 +291,7 @@ def _power(synthesis):
 
 
 def _real_product(matrix):
-    """Matrix that acts from the right on real parts followed by imaginary parts, as `matrix` does on complex numbers."""
+    """Matrix that acts from the right on real parts, then imaginary parts, as `matrix` does on complex numbers."""
     real, imag = matrix.real, matrix.imag
     return np.concatenate([np.concatenate([real, imag], -1), np.concatenate([-imag, real], -1)], -2)
 

@@ -55,8 +55,8 @@ def train(
     turns : Turns
         Source of the examples to learn from.
     channel : callable
-        ``channel(codes, snr_db=…, realisation=…) -> codes_hat, error_var``, with a gradient to the codes (the paper's is
-        straight-through).
+        ``channel(codes, snr_db=…, realisation=…) -> codes_hat, error_var``, with a gradient to the codes (the paper's
+        is straight-through).
     held_out : Turns
         Source of the examples that are only measured on.
     out : Path

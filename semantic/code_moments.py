@@ -81,7 +81,10 @@ class CodeMoments(nn.Module):
         self.variance.copy_(torch.maximum(total - self.factor.square().sum(1), LEAST_VARIANCE * total.mean()))
 
     def estimate(
-        self, codes_hat: Float[Tensor, "batch numbers"], error_var: Float[Tensor, "batch numbers"], scale: Tensor | float = 1.0
+        self,
+        codes_hat: Float[Tensor, "batch numbers"],
+        error_var: Float[Tensor, "batch numbers"],
+        scale: Tensor | float = 1.0,
     ) -> Float[Tensor, "batch numbers"]:
         """Return the linear MMSE estimate of codes.
 

@@ -144,8 +144,8 @@ class DeepJSCC(nn.Module):
         Parameters
         ----------
         codes_hat : [batch, tokens, width]
-            Received codes; with `error_var`, as unbiased recovery returns them. The decoder starts from their linear MMSE
-            estimate.
+            Received codes; with `error_var`, as unbiased recovery returns them. The decoder starts from their linear
+            MMSE estimate.
         error_var : [batch, tokens, width], optional
             Variance of their errors; None for codes without errors.
         """

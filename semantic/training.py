@@ -265,8 +265,8 @@ class Checkpoint:
         shapes = [list(p.shape) for p in content["parameters"]]
         if content["run"] != run or shapes != [list(p.shape) for p in self._parameters]:
             raise ValueError(
-                f"{self.path} is the checkpoint of another training ({content['run']}, this one is {run}); delete it, or "
-                "train into another folder"
+                f"{self.path} is the checkpoint of another training ({content['run']}, this one is {run}); delete it, "
+                "or train into another folder"
             )
         with torch.no_grad():
             for parameter, value in zip(self._parameters, content["parameters"], strict=True):

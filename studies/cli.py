@@ -22,7 +22,7 @@ from studies.engines import StudyError, num_cores, parse_shard, prepare_process
 if TYPE_CHECKING:
     from studies.study import Study
 
-BENCHMARKS = {name: f"studies.benchmarks.{name}" for name in ("phy", "recovery", "bridge", "soak")}
+BENCHMARKS = {name: f"studies.benchmarks.{name}" for name in ("phy", "recovery", "bridge", "soak", "sensing")}
 app = typer.Typer(
     name="tokenlink",
     help="Two agents that talk in machine-language tokens over a simulated 3GPP link.",
@@ -270,7 +270,7 @@ def bench(
         str,
         typer.Argument(
             help="phy: the link against Sionna's own chain; recovery: against PyLops; bridge: what crossing costs and "
-            "how its gradients differ; soak: memory over a long training"
+            "how its gradients differ; soak: memory over a long training; sensing: images read once"
         ),
     ],
     rounds: Annotated[

@@ -54,7 +54,8 @@ def main(
     sensor, task : Path
         Folders of the pretrained models; `out` refers to them by relative path.
     channel : callable
-        ``channel(codes, snr_db=…, realisation=…) -> codes_hat, error_var``, with a gradient (the paper's is straight-through).
+        ``channel(codes, snr_db=…, realisation=…) -> codes_hat, error_var``, with a gradient (the paper's is
+        straight-through).
     steps : int
         Number of training steps.
     num_tokens : int

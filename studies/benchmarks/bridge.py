@@ -149,7 +149,9 @@ class TrainingStep:
         self._optimizer = torch.optim.AdamW(self.trained, lr=1e-5, fused=True)
         self._snr_db = torch.empty(batch).uniform_(-10, 20)
 
-    def __call__(self, channel: Callable[..., tuple[torch.Tensor, torch.Tensor]], realisation: torch.Tensor | None) -> float:
+    def __call__(
+        self, channel: Callable[..., tuple[torch.Tensor, torch.Tensor]], realisation: torch.Tensor | None
+    ) -> float:
         """Loss of a step through `channel`."""
         self.agents.train()
         tokens = self.agents.sensor.express(self._image_tokens, *self._prompts)

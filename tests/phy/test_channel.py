@@ -45,8 +45,12 @@ def test_a_realisation_is_the_same_in_a_fresh_process_which_has_not_loaded_torch
 def test_a_realisation_is_the_same_whatever_else_is_sent():
     link = make_link(seed=4)
     short, long = fades_of(link, [5], width=64), fades_of(link, [5], width=512)
-    np.testing.assert_allclose(long.h[..., :80], short.h, atol=1e-6)
-    np.testing.assert_array_equal(long.noise[..., :80], short.noise)
+    symbols = [
+        link.transmission(num_tokens=5, width=width).grid.resources.data_symbols for width in (512, 64)
+    ]  # fewer codes lie nearer to the pilots
+    same = np.isin(*symbols).repeat(64)
+    np.testing.assert_allclose(long.h[..., same][..., :80], short.h, atol=1e-6)
+    np.testing.assert_array_equal(long.noise[..., same][..., :80], short.noise)
     np.testing.assert_array_equal(long.noise_pilot, short.noise_pilot)
 
 

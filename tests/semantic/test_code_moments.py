@@ -16,8 +16,8 @@ def law(seed=0):
     return rng.standard_normal(SIZE), rng.standard_normal((SIZE, RANK)), rng.uniform(0.05, 0.2, SIZE)
 
 
-def draw(count, seed, law=law()):
-    mean, factor, variance = law
+def draw(count, seed):
+    mean, factor, variance = law()
     rng = np.random.default_rng(seed)
     return mean + rng.standard_normal((count, RANK)) @ factor.T + np.sqrt(variance) * rng.standard_normal((count, SIZE))
 

@@ -32,7 +32,7 @@ def test_printed_configuration_resolves_to_itself(tmp_path):
         ("zzz=1", "unknown key 'zzz'; known here: seed, num_questions"),
         ("link.num_rx_ant=eight", r"link.num_rx_ant: .*'eight'"),
         ("link.channel=cdl-z", "link: channel must be one of awgn, .*cdl-z"),
-        ("link.num_rx_ant=1", "Raise num_rx_ant"),
+        ("link.fft_size=3", "Raise fft_size"),
         ("num_questions=0", r"num_questions: .* \(got 0\)"),
         ("snr_db=[0, .nan]", "snr_db.1"),
         ("snr_db=[]", "snr_db: give at least one value"),

@@ -335,7 +335,7 @@ class Agents:
 
         return torch.as_tensor(self.table[[int(level) for level in self.look(images, questions)]])
 
-    def answer_codes(self, codes_hat, questions):
+    def answer_codes(self, codes_hat, questions, error_var=None):
         distance = ((codes_hat.numpy()[:, None] - self.table) ** 2).sum((-1, -2))
         return [str(level) for level in distance.argmin(1)]
 

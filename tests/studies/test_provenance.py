@@ -111,7 +111,7 @@ def modules_of(folder):
 
 
 # Parts that are built from another part's module.
-BUILDS_ON = {"adaptive": {"analog"}, "analog_images": {"analog", "image_codes"}}
+BUILDS_ON = {"adaptive": {"analog"}, "arq": {"analog"}, "analog_images": {"analog", "image_codes"}}
 ON_THE_DIGITAL_LINK = {"text", "jpeg", "quantized"}  # its budget is what the analog link takes
 
 

@@ -1,9 +1,9 @@
-"""Codes over the analog link until the receiver is sure enough: analog retransmission.
+r"""Codes over the analog link until the receiver is sure enough: analog retransmission.
 
 The receiver knows from its pilots how large the errors are. While they are too large it asks for the codes once more,
 and weighs what arrived by the error variances,
 
-.. math:: \\hat c = v \\sum_k \\hat c_k / v_k, \\qquad 1 / v = \\sum_k 1 / v_k
+.. math:: \hat c = v \sum_k \hat c_k / v_k, \\qquad 1 / v = \sum_k 1 / v_k
 
 which is the best linear estimate from unbiased ones with independent errors. Every transmission is charged, with its
 pilots; the request, one bit, is not.

@@ -25,7 +25,7 @@ class Answering(ABC):
 
     @abstractmethod
     def read_items(self, items: Sequence[Any], questions: list[str], error_var: Sequence[Any] | None) -> list[str]:
-        """Answer questions from the item that arrived for each, and from the error variances of items that are codes."""
+        """Answer questions from the item that arrived for each; `error_var` has the error variances of codes."""
 
     def determined_by(self) -> dict[str, Any]:
         """Return the hash of the agents' weights."""
