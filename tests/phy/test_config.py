@@ -71,9 +71,18 @@ def test_every_channel_fits_the_default_cyclic_prefix(channel):
         ({"channel": "uma", "subcarrier_spacing": 60e3}, "uma has an excess delay of 2.20 us, .* lower subcarrier_sp"),
         ({"phase_mask": 1}, "phase_mask must be true or false"),
         ({"pilots": "none"}, "estimator='lmmse' needs pilots"),
-        ({"estimator": "mmse"}, "estimator must be one of perfect, ls-nearest, ls-linear, lmmse, lmmse-robust; got 'mmse'"),
-        ({"num_tx_ant": 8, "num_rx_ant": 3, "recovery": "ls"}, "recovery='ls' has no solution: 8 real unknowns.*6 real observations"),
-        ({"num_tx_ant": 8, "num_rx_ant": 2, "recovery": "ls"}, "recovery='lmmse'.* DigitalLink makes no use of recovery"),
+        (
+            {"estimator": "mmse"},
+            "estimator must be one of perfect, ls-nearest, ls-linear, lmmse, lmmse-robust; got 'mmse'",
+        ),
+        (
+            {"num_tx_ant": 8, "num_rx_ant": 3, "recovery": "ls"},
+            "recovery='ls' has no solution: 8 real unknowns.*6 real observations",
+        ),
+        (
+            {"num_tx_ant": 8, "num_rx_ant": 2, "recovery": "ls"},
+            "recovery='lmmse'.* DigitalLink makes no use of recovery",
+        ),
         (
             {"num_tx_ant": 3, "num_rx_ant": 2, "modulation": "iq", "recovery": "ls"},
             "6 real unknowns .* 4 real observations",
