@@ -73,7 +73,7 @@ class TokenChannel(nn.Module):
             Error variance that the link declares for each of them; same shape, no gradient.
         """
         options = self._options(codes, snr_db, realisation)
-        output = None  # of the link, whose variances need no node in PyTorch's graph
+        output: Any = None  # of the link, whose variances need no node in PyTorch's graph
 
         def send(sent: tf.Tensor) -> tf.Tensor:
             nonlocal output

@@ -217,12 +217,12 @@ class LMMSEEstimator:
         weighted = (time_analysis @ modes) * tf.concat([weight, weight], 3)[:, :, None]
         h_hat, error = self._synthesise(weighted), self._error(weight, no)
         if self._specular is not None:
-            gap, share, amplitude = self._sight(weight, weighted)
+            gap, share, amplitude = self._sight(self._specular.power, weight, weighted)
             h_hat += to_complex(share[..., None]) * amplitude[..., None, None] * gap[:, :, None]
             error += share * tf.abs(gap) ** 2
         h_hat = tf.transpose(h_hat, [0, 2, 1, 3, 4])
         error = tf.transpose(tf.maximum(error, 0), [1, 0, 2, 3])
-        err_var = tf.reshape(error, [num_tx_ant, batch, error.shape[2] * error.shape[3]])[..., : self._num_res]
+        err_var = tf.reshape(error, [num_tx_ant, batch, -1])[..., : self._num_res]
         return _turned(h_hat, self._turn, self._num_res), err_var
 
     def _synthesise(self, modes):
@@ -242,13 +242,13 @@ class LMMSEEstimator:
         errors = [of(weight[:, i], no[..., None] / self._energy) for i, of in enumerate(self._mismatch)]
         return tf.stack(errors, 1)
 
-    def _sight(self, weight, weighted):
+    def _sight(self, power, weight, weighted):
         """What the specular part misses at the targets, its weight, and its amplitude at each receive antenna."""
         scaled = self._steering * to_complex(weight)
         scaled = tf.concat([tf.math.real(scaled), tf.math.imag(scaled)], 3)[:, :, None]
         gap = self._at_targets - self._synthesise(scaled)[:, :, 0]
         seen = tf.reduce_sum(tf.abs(self._steering) ** 2 * weight, [2, 3], keepdims=True)  # v^H M v
-        share = self._specular.power / (1 + self._specular.power * seen)
+        share = power / (1 + power * seen)
         modes = tf.complex(*tf.split(weighted, 2, 4))
         return gap, share, tf.reduce_sum(tf.math.conj(self._steering)[:, None] * modes, [3, 4])
 

@@ -24,7 +24,7 @@ class Answering(ABC):
         self.agents = agents
 
     @abstractmethod
-    def read_items(self, items: Sequence[Any], questions: list[str], error_var: Sequence[Any] | None) -> list[str]:
+    def read_items(self, items: Sequence[Any], questions: list[str], error_var: Any) -> list[str]:
         """Answer questions from the item that arrived for each; `error_var` has the error variances of codes."""
 
     def determined_by(self) -> dict[str, Any]:

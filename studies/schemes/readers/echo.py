@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class Echo(Answering):
     """What arrived is the answer."""
 
-    def read_items(self, items: Sequence[Any], questions: list[str], error_var: Sequence[Any] | None) -> list[str]:
+    def read_items(self, items: Sequence[Any], questions: list[str], error_var: Any) -> list[str]:
         """Return the texts."""
         return list(items)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class Pictures(Answering):
     """The sensor's own model, without LoRA, looks at the image that arrived and reads the detailed question."""
 
-    def read_items(self, items: Sequence[Any], questions: list[str], error_var: Sequence[Any] | None) -> list[str]:
+    def read_items(self, items: Sequence[Any], questions: list[str], error_var: Any) -> list[str]:
         """Answer from images, uint8 [height, width, 3]."""
         return self.agents.sensor.answer(list(items), questions)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Prefix(Answering):
     """The task agent reads decoded codes as a prefix, then the detailed question."""
 
-    def read_items(self, items: Sequence[Any], questions: list[str], error_var: Sequence[Any] | None) -> list[str]:
+    def read_items(self, items: Sequence[Any], questions: list[str], error_var: Any) -> list[str]:
         """Answer from received codes, [num_tokens, width] each; questions may have different numbers of tokens."""
         import torch
 

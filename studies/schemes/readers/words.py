@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class Words(Answering):
     """The task agent reads received words in front of the detailed question."""
 
-    def read_items(self, items: Sequence[Any], questions: list[str], error_var: Sequence[Any] | None) -> list[str]:
+    def read_items(self, items: Sequence[Any], questions: list[str], error_var: Any) -> list[str]:
         """Answer from texts."""
         return self.agents.task_agent.answer(
             [f"{text} {question}" for text, question in zip(items, questions, strict=True)]
