@@ -11,6 +11,28 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from semantic.tasks import normalize_answer
 
 
+class Answer(str):
+    """A text, and how sure its author is of it.
+
+    Attributes
+    ----------
+    confidence : float
+        Probability that the model gives to all words of the text, the end included.
+    """
+
+    confidence: float
+
+    def __new__(cls, text: str, confidence: float) -> "Answer":
+        """Attach a confidence to a text."""
+        answer = super().__new__(cls, text)
+        answer.confidence = confidence
+        return answer
+
+    def __getnewargs__(self) -> tuple[str, float]:
+        """Copies and pickles keep the confidence."""
+        return str(self), self.confidence
+
+
 class TaskAgent(nn.Module):
     """A frozen causal LM.
 
@@ -93,7 +115,7 @@ class TaskAgent(nn.Module):
         questions: Sequence[str],
         prefix: Float[Tensor, "batch tokens hidden"] | None = None,
         batch_size: int = 250,
-    ) -> list[str]:
+    ) -> list[Answer]:
         """Answer questions greedily.
 
         Parameters
@@ -106,12 +128,12 @@ class TaskAgent(nn.Module):
 
         Returns
         -------
-        list of str
-            Normalised answers.
+        list of Answer
+            Normalised answers, each with the model's confidence.
         """
         if prefix is not None and len(prefix) != len(questions):
             raise ValueError(f"{len(questions)} questions came with {len(prefix)} prefixes; one each is needed")
-        answers: list[str] = []
+        answers: list[Answer] = []
         for start in range(0, len(questions), batch_size):
             part = [self.prompt.format(question=q) for q in questions[start : start + batch_size]]
             inputs = self.tokenizer(part, return_tensors="pt", padding=True, padding_side="left").to(self.model.device)
@@ -144,14 +166,22 @@ def generate(
     inputs_embeds: Tensor,
     attention_mask: Tensor,
     max_new_tokens: int,
-) -> list[str]:
+) -> list[Answer]:
     """Generate greedily behind left-padded embeddings; return normalised texts."""
     generative: Any = model  # not every PreTrainedModel generates
-    ids = generative.generate(
+    output = generative.generate(
         inputs_embeds=inputs_embeds,
         attention_mask=attention_mask,
         max_new_tokens=max_new_tokens,
         do_sample=False,
         pad_token_id=with_padding(tokenizer).pad_token_id,
+        output_logits=True,
+        return_dict_in_generate=True,
     )
-    return [normalize_answer(text) for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+    ids = output.sequences
+    best = torch.stack([step.float().log_softmax(-1).amax(-1) for step in output.logits], dim=1)  # of greedy words
+    ends = torch.isin(ids, torch.as_tensor(generative.generation_config.eos_token_id, device=ids.device)).int()
+    written = ends.cumsum(1) - ends == 0  # up to the first end, this included
+    confidence = (best * written).sum(1).exp().tolist()
+    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    return [Answer(normalize_answer(text), sure) for text, sure in zip(texts, confidence, strict=True)]

@@ -33,6 +33,7 @@ MEANINGS = {
     "scheme": "what is sent, and who answers",
     "question": "number of the question in the data set's split",
     "correct": f"1: answered right, 0: not, {MISSING}: not computed yet",
+    "confidence": "probability that the answering model gives to its answer; NaN where it does not say",
     "realisation": "number of the fade and noise draw each question met, the same for every scheme and SNR",
     "image_index": "number of the image each question is about",
     "family": "kind of question",
@@ -190,6 +191,7 @@ def build_results(
 
     shape = (len(schemes), *(len(values) for values in axes.values()))
     correct = np.full((*shape, len(questions["question"])), MISSING, dtype=np.uint8)
+    confidence = np.full(correct.shape, np.nan, dtype=np.float32)
     scalars = {name: np.full(shape, np.nan) for name in SCALARS}
     ledger = {name: np.full(shape, np.nan) for name in LEDGER}
     for coordinates, point in points:
@@ -201,6 +203,7 @@ def build_results(
             *(list(axes[axis]).index(coordinates[axis]) if axis in coordinates else slice(None) for axis in axes),
         )
         correct[index] = point.arrays["correct"]
+        confidence[index] = point.arrays.get("confidence", np.nan)  # older points do not have it
         for name, values in scalars.items():
             values[index] = point.scalars.get(name, np.nan)  # older points do not have it
         for name, values in ledger.items():
@@ -215,6 +218,7 @@ def build_results(
     ledger_over, ledger = _without_constant_axes(over, ledger)
     variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
         "correct": ((*over, "question"), correct),
+        "confidence": ((*over, "question"), confidence),
         "accuracy": (over, accuracy),
         "accuracy_low": (over, low),
         "accuracy_high": (over, high),

@@ -123,11 +123,12 @@ def list_studies() -> None:
 @app.command()
 def plot(folder: Annotated[Path, typer.Argument(help="run folder")]) -> None:
     """Rebuild results.h5, figure and tables of a run folder from its points."""
-    from studies import plots, run_folder
+    from studies import plots, risk, run_folder
 
     with refusals():
         results = run_folder.collect(folder)
         plots.draw_accuracy(results, folder=folder / "figures", name=str(results.attributes["study"]))
+        risk.draw_risk(results, folder=folder / "figures")
         _show_results(results, folder)
 
 

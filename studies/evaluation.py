@@ -19,6 +19,8 @@ class Evaluation:
     ----------
     correct : bool [num_questions]
     answers : list of str
+    confidence : float32 [num_questions]
+        How sure the answering model is of each; NaN where it does not say.
     code_nmse : float
         E|codes_hat - codes|^2 / E|codes|^2 of the numbers that arrived; NaN where none do.
     code_nmse_declared : float
@@ -31,6 +33,7 @@ class Evaluation:
 
     correct: np.ndarray
     answers: list[str]
+    confidence: np.ndarray
     code_nmse: float
     code_nmse_declared: float
     loss_rate: float
@@ -67,6 +70,7 @@ def evaluate(scheme: "Scheme", batches: Sequence["Batch"], codes: np.ndarray | N
     return Evaluation(
         np.array(correct),
         answers,
+        np.array([getattr(answer, "confidence", np.nan) for answer in answers], np.float32),
         code_nmse=error / power if power else float("nan"),
         code_nmse_declared=declared / declared_power if declared_power else float("nan"),
         loss_rate=float(np.mean(np.concatenate(lost))) if lost else float("nan"),

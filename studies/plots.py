@@ -59,14 +59,20 @@ def draw_accuracy(results: Results, *, folder: Path, name: str) -> list[Path]:
         axes.set_xticks(along, [written(value) for value in results.coordinates[axis].tolist()])
         axes.set_ylim(*_rounded_range(results))
         axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.19), ncols=2)
-        paths = []
-        for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Producer": None})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, metadata=metadata)  # no date: the same numbers give the same file
-            paths.append(folder / f"{name}.{suffix}")
-            write_atomically(paths[-1], buffer.getvalue())
+        paths = save(figure, folder, name)
     paths.append(folder / f"{name}.csv")
     write_atomically(paths[-1], to_csv(results).encode())
+    return paths
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure as PNG and PDF; the same numbers give the same files, as no date is written."""
+    paths = []
+    for suffix, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Producer": None})):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=suffix, metadata=metadata)
+        paths.append(folder / f"{name}.{suffix}")
+        write_atomically(paths[-1], buffer.getvalue())
     return paths
 
 

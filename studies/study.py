@@ -116,13 +116,14 @@ class Study(Generic[ConfigType]):
         on_outcome : callable
             Called as each job ends.
         """
-        from studies import plots
+        from studies import plots, risk
 
         sweep = self.plan(config, out)
         results, failed = sweep.complete(
             engine=engine, workers=workers, shard=shard, on_start=on_start, on_outcome=on_outcome
         )
         plots.draw_accuracy(results, folder=sweep.folder / "figures", name=self.name)
+        risk.draw_risk(results, folder=sweep.folder / "figures")
         return Run(results, failed, sweep.folder)
 
 

@@ -299,7 +299,12 @@ def execute(task: EncodeTask | PointTask) -> None:
     archive.write_point(
         task.folder / "points",
         task.key,
-        {**workbench.question_columns(), "correct": evaluation.correct.astype(np.uint8), "answer": evaluation.answers},
+        {
+            **workbench.question_columns(),
+            "correct": evaluation.correct.astype(np.uint8),
+            "answer": evaluation.answers,
+            "confidence": evaluation.confidence,
+        },
         {
             **{name: getattr(evaluation, name) for name in archive.SCALARS},
             **scheme.carrier.cost(snr_db),

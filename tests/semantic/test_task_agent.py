@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 import torch
 from tokenizers import Tokenizer, pre_tokenizers, processors
@@ -180,3 +182,18 @@ def test_a_models_hidden_size_is_the_length_of_its_input_embeddings():
     config = language_config(20)
     config.hidden_size = 16
     assert TaskAgent(LlamaForCausalLM(config), build_tokenizer()).hidden_size == 16
+
+
+def test_a_confidence_is_the_probability_of_the_whole_answer(agent):
+    """The product over all words and the end, computed anew one word after the other."""
+    for question, answer in zip(QUESTIONS, agent.answer(QUESTIONS), strict=True):
+        embeds, probability = agent.model.get_input_embeddings()(ids_of(agent, question)), 1.0
+        for _ in range(agent.max_new_tokens):
+            with torch.no_grad():
+                chances = agent.model(inputs_embeds=embeds, use_cache=False).logits[0, -1].softmax(-1)
+            probability *= chances.max().item()
+            if chances.argmax() == agent.tokenizer.eos_token_id:
+                break
+            embeds = torch.cat([embeds, agent.model.get_input_embeddings()(chances.argmax())[None, None]], dim=1)
+        assert answer.confidence == pytest.approx(probability, rel=1e-4)
+        assert pickle.loads(pickle.dumps(answer)).confidence == answer.confidence

@@ -1,0 +1,132 @@
+"""When not to answer: the risk of the answers that remain, against their share, and whether confidences are true.
+
+Questions are answered in the order of the answering model's confidence. A receiver that abstains below a threshold
+answers a share of them, its coverage, and is wrong in a share of these, its risk.
+"""
+
+import csv
+import io
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from studies import curves, plots
+from studies.archive import MISSING, Results, write_atomically
+from studies.axes import named, written
+
+COVERAGE = np.arange(5, 101, 5) / 100
+STATED_RISK = 0.05  # of the coverage that the table names
+BINS = 10  # of confidence, with as many answers each
+FILE = "risk-coverage"
+
+
+def risk_at(correct: np.ndarray, confidence: np.ndarray, coverage: np.ndarray = COVERAGE) -> np.ndarray:
+    """Return the share of wrong answers among the surest ones.
+
+    Parameters
+    ----------
+    correct : bool or int [num_questions]
+    confidence : float [num_questions]
+    coverage : float [n]
+        Shares of the questions that are answered; at least one is.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    risk = np.cumsum(1 - correct[order].astype(np.float64)) / np.arange(1, len(order) + 1)
+    return risk[np.maximum(np.round(coverage * len(order)).astype(int), 1) - 1]
+
+
+def coverage_at(correct: np.ndarray, confidence: np.ndarray, risk: float = STATED_RISK) -> float:
+    """Return the largest share of questions that can be answered at a risk; arguments as for `risk_at`."""
+    shares = np.arange(1, len(correct) + 1) / len(correct)
+    allowed = np.flatnonzero(risk_at(correct, confidence, shares) <= risk)
+    return float(shares[allowed[-1]]) if len(allowed) else 0.0
+
+
+def calibration_error(correct: np.ndarray, confidence: np.ndarray, bins: int = BINS) -> float:
+    """Return the mean gap between confidence and accuracy, over bins of equally many answers.
+
+    Source: K. Nguyen, B. O'Connor, "Posterior calibration and exploratory analysis for natural language processing
+    models", EMNLP 2015.
+    """
+    order = np.argsort(confidence, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    gaps = [len(part) * abs(confidence[part].mean() - correct[part].mean()) for part in parts]
+    return float(sum(gaps) / len(order))
+
+
+def confident_points(results: Results) -> dict[tuple[str, tuple[int, ...]], tuple[np.ndarray, np.ndarray]]:
+    """Return right or wrong, and confidence, of every finished point whose answering model says how sure it is."""
+    found = {}
+    for scheme in results.schemes if "confidence" in results.variables else ():  # older archives have none
+        correct, confidence = (results.of(name, scheme) for name in ("correct", "confidence"))
+        for index in np.ndindex(*correct.shape[:-1]):
+            if (correct[index] != MISSING).all() and np.isfinite(confidence[index]).all():
+                found[scheme, index] = correct[index], confidence[index]
+    return found
+
+
+def draw_risk(results: Results, *, folder: Path) -> list[Path]:
+    """Draw risk against coverage and write PNG, PDF and CSV; nothing if no answering model says how sure it is.
+
+    There is a line for each point of a curve that depends on the SNR, from light at its first value to dark at its last.
+
+    Parameters
+    ----------
+    results : Results
+    folder : Path
+        Where the files go.
+
+    Returns
+    -------
+    list of Path
+    """
+    points = confident_points(results)
+    if not points:
+        return []
+    drawn = {at: point for at, point in points.items() if not _is_level(at[0])}
+    with mpl.rc_context(fname=plots.STYLE):
+        figure = Figure()
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        for (scheme, index), (correct, confidence) in drawn.items():
+            line = dict(curves.CURVES[scheme].line) if scheme in curves.CURVES else {}
+            strength = (1 + np.ravel_multi_index(index, _shape(results))) / np.prod(_shape(results), dtype=int)
+            style = {"color": line.get("color", "0.2"), "linestyle": line.get("linestyle", "-")}
+            label = f"{scheme}, {_at(results, index)}" if len(drawn) <= 14 else None
+            axes.plot(100 * COVERAGE, 100 * risk_at(correct, confidence), alpha=strength, label=label, **style)
+        axes.set_xlabel("share of the questions that are answered [%]")
+        axes.set_ylabel("wrong among these [%]")
+        if drawn and len(drawn) <= 14:
+            axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.19), ncols=2)
+        paths = plots.save(figure, folder, FILE)
+    paths.append(folder / f"{FILE}.csv")
+    write_atomically(paths[-1], _to_csv(results, points).encode())
+    return paths
+
+
+def _to_csv(results: Results, points: dict) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    head = [f"risk at {share:.0%}" for share in COVERAGE]
+    writer.writerow(["scheme", *results.axes, f"coverage at {STATED_RISK:.0%} risk", "calibration error", *head])
+    for (scheme, index), (correct, confidence) in points.items():
+        at = [written(along[i].item()) for i, along in zip(index, results.axes.values(), strict=True)]
+        summary = coverage_at(correct, confidence), calibration_error(correct, confidence)
+        numbers = (*summary, *risk_at(correct, confidence))
+        writer.writerow([scheme, *at, *(f"{number:.4f}" for number in numbers)])
+    return text.getvalue()
+
+
+def _is_level(scheme: str) -> bool:
+    return scheme in curves.CURVES and curves.CURVES[scheme].level
+
+
+def _shape(results: Results) -> tuple[int, ...]:
+    return tuple(map(len, results.axes.values()))
+
+
+def _at(results: Results, index: tuple[int, ...]) -> str:
+    return ", ".join(named(name, along[i].item()) for i, (name, along) in zip(index, results.axes.items(), strict=True))
