@@ -227,6 +227,14 @@ class Channel:
         """E[h(t + lag) h*(t)] over the ensemble, for `lag` OFDM symbols of any shape."""
         return self.fading.time_correlation(lag)
 
+    def correlation(self, time: np.ndarray, frequency: np.ndarray) -> np.ndarray:
+        """E[h(t + time, f + frequency) h*(t, f)], for lags in OFDM symbols [n] and in subcarriers [m]: [n, m].
+
+        With several paths that have Doppler spectra of their own it is no product of the two correlations above, which
+        the estimators take it for; what that costs is what `tokenlink bench estimation` measures.
+        """
+        return self.fading.correlation(time, frequency)
+
     @property
     def specular(self) -> Specular | None:
         r"""Path that does not fade, if there is one: share of the gain, and phase [rad] per OFDM symbol.

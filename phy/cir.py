@@ -129,11 +129,21 @@ class CDLModel:
         -------
         np.ndarray, same shape
         """
+        return self._turning(lag) @ self._ray_power / self.mean_gain
+
+    def correlation(self, time, frequency):
+        """E[h(t + time, f + frequency) h*(t, f)] / E|h|², a sum over paths; lags [n] in s and [m] in Hz give [n, m]."""
+        of_path = self._ray_path == np.arange(len(self.delays))[:, None]
+        of_paths = self._turning(time) * self._ray_power @ of_path.T / self.mean_gain
+        return of_paths @ np.exp(-2j * np.pi * self.delays[:, None] * np.asarray(frequency))
+
+    def _turning(self, lag):
+        """Correlation in time of each ray, [..., rays]."""
         zenith = (np.arange(64) + 0.5) * np.pi / 64
         phase = self._wavenumber * self._speed * np.asarray(lag, np.float64)[..., None, None]
         across = np.sin(zenith) * np.sin(self._ray_zenith[:, None])
         along = np.cos(zenith) * np.cos(self._ray_zenith[:, None])
-        return (j0(phase * across) * np.cos(phase * along)).mean(-1) @ self._ray_power / self.mean_gain
+        return (j0(phase * across) * np.cos(phase * along)).mean(-1)
 
     def _set_rays(self, tx, rx):
         model = self._model
@@ -272,6 +282,12 @@ class TDLModel:
     def time_correlation(self, lag):
         """E[h(t + lag) h*(t)]: Clarke's J0 for the waves, a turning phase for the specular part."""
         return self.scattered.power * self.scattered.time(lag) + self._specular_correlation(lag)
+
+    def correlation(self, time, frequency):
+        """Scattered and specular part; see `CDLModel.correlation`."""
+        power, of_time, of_frequency = self.scattered
+        specular = np.broadcast_to(self._specular_correlation(time), np.shape(time))
+        return power * np.outer(of_time(time), of_frequency(frequency)) + specular[:, None]
 
     @property
     def specular(self):

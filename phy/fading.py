@@ -114,6 +114,10 @@ class MultipathFading:
         """Correlation over the ensemble; see `Channel`."""
         return self._model.time_correlation(self._symbol_duration * np.asarray(lag))
 
+    def correlation(self, time, frequency):
+        """Correlation over the ensemble; see `Channel`."""
+        return self._model.correlation(self._symbol_duration * np.asarray(time), self._spacing * np.asarray(frequency))
+
     @property
     def specular(self):
         """See `Channel.specular`. The line of sight of other models than TDL has a random Doppler shift, and fades."""
@@ -165,6 +169,10 @@ class FlatFading:
 
     time_correlation = frequency_correlation
     specular = None
+
+    def correlation(self, time, frequency):
+        """Correlation over the ensemble; see `Channel`."""
+        return np.ones((len(time), len(frequency)))
 
     @property
     def scattered(self):

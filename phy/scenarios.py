@@ -120,6 +120,12 @@ class ScenarioModel:
         turned = j0(self._wavenumber * self._speed * values[:, None] * across)
         return (turned @ share)[index].reshape(np.shape(lag))
 
+    def correlation(self, time, frequency):
+        """E[h(t + time, f + frequency) h*(t, f)] / E|h|² over drops; lags [n] in s and [m] in Hz give [n, m]."""
+        share, tau, across = self._ensemble
+        turned = j0(self._wavenumber * self._speed * np.asarray(time)[:, None] * across)
+        return turned * share @ np.exp(-2j * np.pi * tau[:, None] * np.asarray(frequency))
+
     @property
     def _ensemble(self):
         """Shares of power, delays and sines of the zenith at the terminal of all paths of many drops."""

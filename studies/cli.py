@@ -22,7 +22,9 @@ from studies.engines import StudyError, num_cores, parse_shard, prepare_process
 if TYPE_CHECKING:
     from studies.study import Study
 
-BENCHMARKS = {name: f"studies.benchmarks.{name}" for name in ("phy", "recovery", "bridge", "soak", "sensing")}
+BENCHMARKS = {
+    name: f"studies.benchmarks.{name}" for name in ("phy", "estimation", "recovery", "bridge", "soak", "sensing")
+}
 app = typer.Typer(
     name="tokenlink",
     help="Two agents that talk in machine-language tokens over a simulated 3GPP link.",
@@ -270,8 +272,9 @@ def bench(
     what: Annotated[
         str,
         typer.Argument(
-            help="phy: the link against Sionna's own chain; recovery: against PyLops; bridge: what crossing costs and "
-            "how its gradients differ; soak: memory over a long training; sensing: images read once"
+            help="phy: the link against Sionna's own chain; estimation: channel estimates against their bound; "
+            "recovery: against PyLops; bridge: what crossing costs and how its gradients differ; soak: memory over a "
+            "long training; sensing: images read once"
         ),
     ],
     rounds: Annotated[

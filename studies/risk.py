@@ -71,7 +71,7 @@ def confident_points(results: Results) -> dict[tuple[str, tuple[int, ...]], tupl
 def draw_risk(results: Results, *, folder: Path) -> list[Path]:
     """Draw risk against coverage and write PNG, PDF and CSV; nothing if no answering model says how sure it is.
 
-    There is a line for each point of a curve that depends on the SNR, from light at its first value to dark at its last.
+    There is a line for each point of a curve that depends on the SNR, light at its first value and dark at its last.
 
     Parameters
     ----------

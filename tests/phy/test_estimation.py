@@ -109,6 +109,79 @@ def test_lmmse_estimate_is_its_textbook_formula(channel):
             np.testing.assert_allclose(err_var[antenna, example], 1 - explained, atol=2e-5)
 
 
+def points(symbols, tones):
+    return [part.ravel() for part in np.meshgrid(symbols, tones, indexing="ij")]
+
+
+@pytest.mark.parametrize("channel", ["tdl-c", "tdl-d", "cdl-a"])
+def test_robust_estimate_is_the_filter_of_a_uniform_profile_and_declares_what_the_channel_makes_of_it(channel):
+    link = make_bare_link(
+        estimator="lmmse-robust", channel=channel, speed=20.0, num_tx_ant=2, num_rx_ant=1, fft_size=16
+    )
+    transmission, config = link.transmission(num_tokens=5, width=16), link.config
+    grid, fades = transmission.grid.resources, fades_of(link, np.arange(3), width=16)
+    no = np.array([[0.01], [0.1], [1.0]], np.float32)
+    y_pilot = link.channel.sound(transmission.sounding.pilots, fades, no).numpy()
+    h_hat, err_var = transmission.estimate(fades, tf.constant(no))
+    h_hat, err_var = antennas_first(h_hat), err_var.numpy()
+    delay = config.cyclic_prefix_duration * config.subcarrier_spacing
+    doppler = config.carrier_frequency * config.speed / SPEED_OF_LIGHT * config.symbol_duration
+
+    def assumed(first, second):
+        """Power spread evenly from delay 0 to the prefix, and over all Doppler shifts of that speed."""
+        t, f = (a[:, None] - b for a, b in zip(first, second, strict=True))
+        return np.sinc(2 * doppler * t) * np.sinc(f * delay) * np.exp(-1j * np.pi * f * delay)
+
+    def true(first, second):
+        t, f = (a[:, None] - b for a, b in zip(first, second, strict=True))
+        if link.channel.specular is None:
+            return link.channel.time_correlation(t) * link.channel.frequency_correlation(f)
+        power, turn = link.channel.specular
+        scattered = link.channel.scattered
+        return power * np.exp(1j * turn * t) + scattered.power * scattered.time(t) * scattered.frequency(f)
+
+    targets, at_pilots = points(grid.data_symbols, np.arange(16)), y_pilot * transmission.sounding.pilots.numpy().conj()
+    for antenna in range(2):
+        mine = pilot_antenna(2, 16)[points(grid.pilot_symbols, np.arange(16))[1]] == antenna
+        pilots = [part[mine] for part in points(grid.pilot_symbols, np.arange(16))]
+        for example in range(3):
+            noise = no[example] * np.eye(mine.sum())
+            weights = assumed(targets, pilots) @ np.linalg.inv(assumed(pilots, pilots) + noise)
+            weights = weights[: grid.num_res]
+            expected = weights @ at_pilots[0, example, mine]
+            np.testing.assert_allclose(h_hat[0, antenna, example], expected, atol=5e-5)
+            cross = (weights * true(targets, pilots)[: grid.num_res].conj()).sum(1)
+            power = ((weights @ (true(pilots, pilots) + noise)) * weights.conj()).sum(1)
+            np.testing.assert_allclose(err_var[antenna, example], 1 - 2 * cross.real + power.real, atol=5e-5)
+
+
+@pytest.mark.parametrize("channel", ["rayleigh", "tdl-a", "tdl-e", "cdl-b", "cdl-d", "umi"])
+def test_the_joint_correlation_is_that_of_time_and_that_of_frequency_at_no_lag_of_the_other(channel):
+    link, lags, tones = make_bare_link(channel=channel, speed=30.0), np.arange(-5, 6), np.arange(-20, 21)
+    joint = link.channel.correlation(lags, tones)
+    np.testing.assert_allclose(joint[:, 20], link.channel.time_correlation(lags), atol=1e-9)
+    np.testing.assert_allclose(joint[5], link.channel.frequency_correlation(tones), atol=1e-9)
+    if channel.startswith("tdl"):
+        scattered, specular = link.channel.scattered, link.channel.specular
+        expected = scattered.power * np.outer(scattered.time(lags), scattered.frequency(tones))
+        if specular is not None:
+            expected = expected + specular.power * np.exp(1j * specular.turn * lags)[:, None]
+        np.testing.assert_allclose(joint, expected, atol=1e-9)
+
+
+def test_the_joint_correlation_is_measured_on_fades():
+    """cdl-a: every path has a Doppler spectrum of its own, so that it is no product."""
+    link = make_bare_link(channel="cdl-a", speed=40.0, num_tx_ant=1, num_rx_ant=1, seed=3)
+    grid = link.transmission(num_tokens=1, width=768).grid.resources
+    h = np.concatenate([np.asarray(link.channel.fades(64 * k + np.arange(64), grid).h[0, 0]) for k in range(64)])
+    h = h.reshape(len(h), len(grid.data_symbols), -1)
+    last = grid.data_symbols[-1] - grid.data_symbols[0]
+    for tone in (0, 20, 40):
+        measured = np.mean(h[:, -1, tone:] * h[:, 0, : 64 - tone].conj())
+        expected = link.channel.correlation(np.array([last]), np.array([tone]))[0, 0]
+        assert abs(measured - expected) < 4 / np.sqrt(len(h))  # 4 096 fades; neighbouring tones hardly help
+
+
 def test_perfect_estimator_has_no_error():
     h, h_hat, err_var = estimate(make_bare_link(estimator="perfect"))
     np.testing.assert_array_equal(h_hat, h)
