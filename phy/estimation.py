@@ -324,9 +324,11 @@ class _Mismatch:
         Parameters
         ----------
         weight : tf.Tensor, [batch, times, frequencies], real
+            Frequencies beyond those of this antenna count for nothing.
         no : tf.Tensor, [batch, 1, 1], real
             Noise variance over the energy of a pilot.
         """
+        weight = weight[:, :, : self._noise[1].shape[0]]
         error = no * (self._noise[0] @ weight**2 @ self._noise[1])
         pairs = tf.einsum("bij,bkl->bikjl", weight, weight)
         times, frequencies = weight.shape[1:]

@@ -73,9 +73,10 @@ def test_interpolated_estimates_fall_with_the_noise_to_the_floor_of_their_interp
     assert no_noise[0] == pytest.approx(10 * no_noise[1], rel=0.1)  # the noise's own part is in proportion to it
 
 
-@pytest.mark.parametrize("channel", ["tdl-a", "tdl-e"])
-def test_lmmse_estimate_is_its_textbook_formula(channel):
-    link = make_bare_link(estimator="lmmse", channel=channel, speed=30.0, num_tx_ant=2, num_rx_ant=1, fft_size=16)
+@pytest.mark.parametrize(("channel", "num_tx_ant"), [("tdl-a", 2), ("tdl-e", 2), ("tdl-d", 3)])
+def test_lmmse_estimate_is_its_textbook_formula(channel, num_tx_ant):
+    facts = {"channel": channel, "num_tx_ant": num_tx_ant, "num_rx_ant": 2, "fft_size": 16}
+    link = make_bare_link(estimator="lmmse", speed=30.0, **facts)
     transmission = link.transmission(num_tokens=5, width=16)
     grid, fades = transmission.grid.resources, fades_of(link, np.arange(3), width=16)
     no = np.array([[0.01], [0.1], [1.0]], np.float32)
@@ -97,8 +98,8 @@ def test_lmmse_estimate_is_its_textbook_formula(channel):
         return j0(doppler * t) * profile + sight * np.exp(1j * doppler * t * np.cos(np.pi / 4))
 
     at_pilots = y_pilot * transmission.sounding.pilots.numpy().conj()
-    for antenna in range(2):
-        mine = pilot_antenna(2, 16)[tones] == antenna
+    for antenna in range(num_tx_ant):
+        mine = pilot_antenna(num_tx_ant, 16)[tones] == antenna
         among = correlate(times[mine], tones[mine], times[mine], tones[mine])
         cross = correlate(to_times, to_tones, times[mine], tones[mine])[: grid.num_res]
         for example in range(3):
@@ -113,11 +114,12 @@ def points(symbols, tones):
     return [part.ravel() for part in np.meshgrid(symbols, tones, indexing="ij")]
 
 
-@pytest.mark.parametrize("channel", ["tdl-c", "tdl-d", "cdl-a"])
-def test_robust_estimate_is_the_filter_of_a_uniform_profile_and_declares_what_the_channel_makes_of_it(channel):
-    link = make_bare_link(
-        estimator="lmmse-robust", channel=channel, speed=20.0, num_tx_ant=2, num_rx_ant=1, fft_size=16
-    )
+@pytest.mark.parametrize(("channel", "num_tx_ant"), [("tdl-c", 2), ("tdl-d", 2), ("cdl-a", 3)])
+def test_robust_estimate_is_the_filter_of_a_uniform_profile_and_declares_what_the_channel_makes_of_it(
+    channel, num_tx_ant
+):
+    facts = {"channel": channel, "num_tx_ant": num_tx_ant, "num_rx_ant": 2, "fft_size": 16}
+    link = make_bare_link(estimator="lmmse-robust", speed=20.0, **facts)
     transmission, config = link.transmission(num_tokens=5, width=16), link.config
     grid, fades = transmission.grid.resources, fades_of(link, np.arange(3), width=16)
     no = np.array([[0.01], [0.1], [1.0]], np.float32)
@@ -141,8 +143,8 @@ def test_robust_estimate_is_the_filter_of_a_uniform_profile_and_declares_what_th
         return power * np.exp(1j * turn * t) + scattered.power * scattered.time(t) * scattered.frequency(f)
 
     targets, at_pilots = points(grid.data_symbols, np.arange(16)), y_pilot * transmission.sounding.pilots.numpy().conj()
-    for antenna in range(2):
-        mine = pilot_antenna(2, 16)[points(grid.pilot_symbols, np.arange(16))[1]] == antenna
+    for antenna in range(num_tx_ant):
+        mine = pilot_antenna(num_tx_ant, 16)[points(grid.pilot_symbols, np.arange(16))[1]] == antenna
         pilots = [part[mine] for part in points(grid.pilot_symbols, np.arange(16))]
         for example in range(3):
             noise = no[example] * np.eye(mine.sum())
