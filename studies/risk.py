@@ -91,16 +91,19 @@ def draw_risk(results: Results, *, folder: Path) -> list[Path]:
         figure = Figure()
         FigureCanvasAgg(figure)
         axes = figure.subplots()
+        last = {scheme: index for scheme, index in drawn}
         for (scheme, index), (correct, confidence) in drawn.items():
             line = dict(curves.CURVES[scheme].line) if scheme in curves.CURVES else {}
             strength = (1 + np.ravel_multi_index(index, _shape(results))) / np.prod(_shape(results), dtype=int)
             style = {"color": line.get("color", "0.2"), "linestyle": line.get("linestyle", "-")}
-            label = f"{scheme}, {_at(results, index)}" if len(drawn) <= 14 else None
+            label = f"{scheme}, {_at(results, index)}" if index == last[scheme] else None
             axes.plot(100 * COVERAGE, 100 * risk_at(correct, confidence), alpha=strength, label=label, **style)
-        axes.set_xlabel("share of the questions that are answered [%]")
+        axes.set_xlabel("questions that are answered, the surest first [%]")
         axes.set_ylabel("wrong among these [%]")
-        if drawn and len(drawn) <= 14:
-            axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.19), ncols=2)
+        if drawn:
+            axes.legend(
+                loc="upper center", bbox_to_anchor=(0.45, -0.19), title="light to dark: from the first value on"
+            )
         paths = plots.save(figure, folder, FILE)
     paths.append(folder / f"{FILE}.csv")
     write_atomically(paths[-1], _to_csv(results, points).encode())

@@ -1,9 +1,9 @@
 """The analog link against Sionna's own chain: time of every stage, and whether both compute the same.
 
 Sionna's chain is OFDMChannel, LSChannelEstimator with linear interpolation and LMMSEEqualizer on complex symbols; ours
-sends as many real codes as the same 12 data symbols of a slot hold, and recovers them with its default, widely linear
-least squares. Sionna's symbols have unit power per antenna where ours share it: its noise variance is `num_tx_ant`
-times ours. Mapping and reading codes count on our side only.
+sends as many real codes as the same 12 data symbols of a slot hold, and recovers them by the same estimate and widely
+linear least squares. Sionna's symbols have unit power per antenna where ours share it: its noise variance is
+`num_tx_ant` times ours. Mapping and reading codes count on our side only.
 """
 
 import dataclasses
@@ -182,7 +182,9 @@ def measure(*, rounds: int = 5, on_case: Callable[[str], None] = lambda name: No
 
 def _measure_case(case, rounds):
     num_tx_ant, num_rx_ant, fft_size = case
-    config = LinkConfig(channel="cdl-c", num_tx_ant=num_tx_ant, num_rx_ant=num_rx_ant, fft_size=fft_size)
+    receiver = {"estimator": "ls-linear", "recovery": "ls"}
+    antennas = {"num_tx_ant": num_tx_ant, "num_rx_ant": num_rx_ant}
+    config = LinkConfig(channel="cdl-c", fft_size=fft_size, **antennas, **receiver)
     link = AnalogLink(config, cache_bytes=0)
     inputs = Inputs(link)
     sionna = SionnaChain(config, inputs, LMMSEEqualizer)
