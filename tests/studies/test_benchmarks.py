@@ -8,7 +8,9 @@ import sys
 import pytest
 from rich.console import Console
 
+from phy import AnalogLink, LinkConfig
 from studies.benchmarks import bridge as bridge_benchmark
+from studies.benchmarks import estimation as estimation_benchmark
 from studies.benchmarks import phy as phy_benchmark
 from studies.benchmarks import recovery as recovery_benchmark
 
@@ -69,7 +71,23 @@ BRIDGE = {
         for snr_db in bridge_benchmark.SNRS_DB
     ],
 }
-REPORTS = [(phy_benchmark, PHY), (recovery_benchmark, RECOVERY), (bridge_benchmark, BRIDGE)]
+ESTIMATION = {
+    "fades": 320,
+    "rows": [
+        {
+            **{"channel": "cdl-a", "speed": 30, "snr_db": snr_db, "bound": 0.01},
+            "measured": {"ls-linear": 0.1, "lmmse-robust": 0.02, "lmmse": 0.0105},
+            "declared": {"ls-linear": 0.09, "lmmse-robust": 0.02, "lmmse": 0.0104},
+        }
+        for snr_db in estimation_benchmark.SNR_DB
+    ],
+}
+REPORTS = [
+    (phy_benchmark, PHY),
+    (recovery_benchmark, RECOVERY),
+    (bridge_benchmark, BRIDGE),
+    (estimation_benchmark, ESTIMATION),
+]
 
 
 def changed(report, value, *path):
@@ -106,6 +124,16 @@ MISSED = [
         changed(RECOVERY, 2e-3, "pylops", "fista", "difference"),
         "fista: coefficients differ by 2.0e-03",
     ),
+    (
+        estimation_benchmark,
+        changed(ESTIMATION, 0.008, "rows", 1, "bound"),
+        "cdl-a, 30 km/h, 10 dB: lmmse is 1.2 dB above the bound",
+    ),
+    (
+        estimation_benchmark,
+        changed(ESTIMATION, 0.008, "rows", 0, "declared", "lmmse"),
+        "cdl-a, 30 km/h, -10 dB: lmmse declares 0.76 of its error",
+    ),
     (bridge_benchmark, changed(BRIDGE, 0.0105, "crossing", "channel"), "forward: the bridge adds 500 µs to 10000 µs"),
     (
         bridge_benchmark,
@@ -139,6 +167,20 @@ def test_tables_hold_the_figures_and_their_units():
     text = " ".join(shown(bridge_benchmark.tables(BRIDGE)))
     for words in ("in ms; memory holds 90%", "10.10", "1.050", "1.000 (0.50)"):
         assert words in text
+
+
+def test_estimates_stand_beside_their_bound():
+    lines = shown(estimation_benchmark.tables(ESTIMATION))
+    assert lines.count("cdl-a 30 -20.0 -10.0 -17.0 -19.8 0.90 1.00 0.99") == 3
+
+
+@pytest.mark.parametrize("channel", ["rayleigh", "tdl-d", "cdl-c"])
+def test_the_bound_is_what_the_estimate_declares_where_the_correlation_is_a_product(channel):
+    """Within 1 % on cdl-c, whose paths turn alike; exactly where there is one Doppler spectrum and a line of sight."""
+    link = AnalogLink(LinkConfig(channel=channel, estimator="lmmse", phase_mask=False, num_tx_ant=3, fft_size=24))
+    for no in (0.01, 1.0):
+        _, declared = estimation_benchmark.errors_of(link, no, 1)
+        assert estimation_benchmark.bound(link, no) == pytest.approx(declared, rel=1e-2 if channel == "cdl-c" else 2e-3)
 
 
 def test_the_table_of_recoveries_names_its_link_and_who_wins():
