@@ -1,6 +1,8 @@
 """The sensor agent: an image-text model that expresses images in machine-language tokens."""
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,8 +14,7 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
 from semantic.adapters import without_lora
-from semantic.task_agent import input_embeddings, with_padding
-from semantic.tasks import normalize_answer
+from semantic.task_agent import Answer, generate, input_embeddings, with_padding
 
 ImageLike = Image.Image | np.ndarray
 Finish = Callable[[Tensor, Tensor, Cache | None], Iterable[Any]]  # inputs_embeds, attention_mask, past_key_values
@@ -47,9 +48,16 @@ class LayerBehindImages(DynamicLayer):
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append the rows' new keys and values; return all that they attend to."""
         keys, values = super().update(key_states, value_states, *args, **kwargs)
-        keys = torch.cat([self.image_keys.index_select(0, self.about), keys], dim=-2)
-        values = torch.cat([self.image_values.index_select(0, self.about), values], dim=-2)
-        return keys, values
+        return self._behind(self.image_keys, keys), self._behind(self.image_values, values)
+
+    def _behind(self, of_images: Tensor, own: Tensor) -> Tensor:
+        """Put the rows' own numbers behind those of their images."""
+        rows, heads, length, size = own.shape
+        num_shared = of_images.shape[2]
+        joined = own.new_empty(rows, heads, num_shared + length, size)
+        torch.index_select(of_images, 0, self.about, out=joined[:, :, :num_shared])
+        joined[:, :, num_shared:] = own
+        return joined
 
     def get_seq_length(self) -> int:
         """Return the number of positions so far, the image's included."""
@@ -183,7 +191,7 @@ class SensorAgent(nn.Module):
         return torch.stack([tokens[key] for key in keys])
 
     @torch.no_grad()
-    def answer(self, images: Sequence[ImageLike], questions: Sequence[str], batch_size: int = 50) -> list[str]:
+    def answer(self, images: Sequence[ImageLike], questions: Sequence[str], batch_size: int = 50) -> list[Answer]:
         """Answer detailed questions about noiseless images greedily, by the model without LoRA."""
         if len(images) != len(questions):
             raise ValueError(f"{len(images)} images came with {len(questions)} questions; one each is needed")
@@ -291,21 +299,18 @@ class SensorAgent(nn.Module):
 
     def _continue(
         self, inputs_embeds: Tensor, attention_mask: Tensor, past_key_values: Cache | None = None
-    ) -> list[str]:
-        """Continue prompts greedily; return normalised answers."""
-        model: Any = self.model  # not every PreTrainedModel generates
-        tokenizer = self.processor.tokenizer
-        known = attention_mask.shape[1] - inputs_embeds.shape[1]
-        ids = model.generate(
-            inputs_embeds=nn.functional.pad(inputs_embeds, (0, 0, known, 0)),  # drops as many as the cache holds
-            attention_mask=attention_mask,
-            past_key_values=past_key_values,
-            use_cache=True,
-            max_new_tokens=self.max_new_tokens,
-            do_sample=False,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        return [normalize_answer(text) for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+    ) -> list[Answer]:
+        """Continue prompts greedily."""
+        model: Any = self.model
+        if past_key_values is not None:
+            start = {"past_key_values": past_key_values, "use_cache": True}
+            model = SimpleNamespace(
+                generate=functools.partial(model.generate, **start), generation_config=model.generation_config
+            )
+        # Transformers wants embeddings of all positions, and drops as many as the cache holds.
+        missing = attention_mask.shape[1] - inputs_embeds.shape[1]
+        embeds = nn.functional.pad(inputs_embeds, (0, 0, missing, 0))
+        return generate(model, self.processor.tokenizer, embeds, attention_mask, self.max_new_tokens)
 
 
 def _common_start(input_ids: Tensor, lengths: Tensor) -> Int[Tensor, " length"]:

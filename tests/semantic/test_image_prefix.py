@@ -123,8 +123,9 @@ def test_tokens_are_those_of_whole_prompts(name, batch_size):
 @pytest.mark.parametrize("name", LANGUAGES)
 def test_answers_are_those_of_whole_prompts(name):
     sensor = build(name)
-    expected = whole_answers(sensor, pick(), ASKED)
-    assert sensor.answer(pick(), ASKED) == expected
+    expected, answers = whole_answers(sensor, pick(), ASKED), sensor.answer(pick(), ASKED)
+    assert answers == expected
+    assert [answer.confidence for answer in answers] == pytest.approx([answer.confidence for answer in expected])
     assert sensor.answer(pick(), ASKED, batch_size=3) == expected
     assert len(set(expected)) > 2
 
