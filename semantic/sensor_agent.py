@@ -14,7 +14,7 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
 from semantic.adapters import without_lora
-from semantic.task_agent import Answer, generate, input_embeddings, with_padding
+from semantic.task_agent import generate, input_embeddings, with_padding
 
 ImageLike = Image.Image | np.ndarray
 Finish = Callable[[Tensor, Tensor, Cache | None], Iterable[Any]]  # inputs_embeds, attention_mask, past_key_values
@@ -191,7 +191,7 @@ class SensorAgent(nn.Module):
         return torch.stack([tokens[key] for key in keys])
 
     @torch.no_grad()
-    def answer(self, images: Sequence[ImageLike], questions: Sequence[str], batch_size: int = 50) -> list[Answer]:
+    def answer(self, images: Sequence[ImageLike], questions: Sequence[str], batch_size: int = 50) -> list[str]:
         """Answer detailed questions about noiseless images greedily, by the model without LoRA."""
         if len(images) != len(questions):
             raise ValueError(f"{len(images)} images came with {len(questions)} questions; one each is needed")
@@ -299,7 +299,7 @@ class SensorAgent(nn.Module):
 
     def _continue(
         self, inputs_embeds: Tensor, attention_mask: Tensor, past_key_values: Cache | None = None
-    ) -> list[Answer]:
+    ) -> list[str]:
         """Continue prompts greedily."""
         model: Any = self.model
         if past_key_values is not None:

@@ -28,9 +28,9 @@ class Answer(str):
         answer.confidence = confidence
         return answer
 
-    def __getnewargs__(self) -> tuple[str, float]:
+    def __reduce__(self) -> tuple[type, tuple[str, float]]:
         """Copies and pickles keep the confidence."""
-        return str(self), self.confidence
+        return Answer, (str(self), self.confidence)
 
 
 class TaskAgent(nn.Module):
@@ -115,7 +115,7 @@ class TaskAgent(nn.Module):
         questions: Sequence[str],
         prefix: Float[Tensor, "batch tokens hidden"] | None = None,
         batch_size: int = 250,
-    ) -> list[Answer]:
+    ) -> list[str]:
         """Answer questions greedily.
 
         Parameters
@@ -128,12 +128,12 @@ class TaskAgent(nn.Module):
 
         Returns
         -------
-        list of Answer
+        list of Answer, which is a str
             Normalised answers, each with the model's confidence.
         """
         if prefix is not None and len(prefix) != len(questions):
             raise ValueError(f"{len(questions)} questions came with {len(prefix)} prefixes; one each is needed")
-        answers: list[Answer] = []
+        answers: list[str] = []
         for start in range(0, len(questions), batch_size):
             part = [self.prompt.format(question=q) for q in questions[start : start + batch_size]]
             inputs = self.tokenizer(part, return_tensors="pt", padding=True, padding_side="left").to(self.model.device)
@@ -166,7 +166,7 @@ def generate(
     inputs_embeds: Tensor,
     attention_mask: Tensor,
     max_new_tokens: int,
-) -> list[Answer]:
+) -> list[str]:
     """Generate greedily behind left-padded embeddings; return normalised texts."""
     generative: Any = model  # not every PreTrainedModel generates
     output = generative.generate(

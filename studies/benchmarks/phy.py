@@ -182,9 +182,14 @@ def measure(*, rounds: int = 5, on_case: Callable[[str], None] = lambda name: No
 
 def _measure_case(case, rounds):
     num_tx_ant, num_rx_ant, fft_size = case
-    receiver = {"estimator": "ls-linear", "recovery": "ls"}
-    antennas = {"num_tx_ant": num_tx_ant, "num_rx_ant": num_rx_ant}
-    config = LinkConfig(channel="cdl-c", fft_size=fft_size, **antennas, **receiver)
+    config = LinkConfig(
+        channel="cdl-c",
+        num_tx_ant=num_tx_ant,
+        num_rx_ant=num_rx_ant,
+        fft_size=fft_size,
+        estimator="ls-linear",
+        recovery="ls",
+    )
     link = AnalogLink(config, cache_bytes=0)
     inputs = Inputs(link)
     sionna = SionnaChain(config, inputs, LMMSEEqualizer)

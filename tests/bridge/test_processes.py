@@ -31,7 +31,8 @@ class Received(Dataset):
         return 4
 
     def __getitem__(self, index):
-        return self.channel(torch.ones(1, 2, 8), 10.0, [index])[0]
+        codes_hat, _ = self.channel(torch.ones(1, 2, 8), 10.0, [index])
+        return codes_hat[0]
 
 
 class Pair(nn.Module):
@@ -43,7 +44,7 @@ class Pair(nn.Module):
         self.channel = TokenChannel(AnalogLink(LinkConfig(**FACTS)))
 
     def forward(self, x, numbers):
-        return self.channel(self.encode(x), 10.0, numbers)
+        return self.channel(self.encode(x), 10.0, numbers)[0]
 
 
 def gradient(model, numbers):

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from phy import CodePrior
-from phy.recovery.sparse import BlockOperator, fista, omp
+from phy.recovery.sparse import BlockOperator, fista, omp, pursue
 from tests.phy.links import NUM_TOKENS, WIDTH, draw, link_with
 
 STARVED = {"num_tx_ant": 8, "num_rx_ant": 2}
@@ -92,6 +92,20 @@ def test_an_example_that_is_done_waits_for_the_others():
     assert not spread[0].numpy().any()
 
 
+def test_terms_shrink_to_their_posterior_mean():
+    matrix, _, y = problem(rows=30, size=20, terms=4)
+    y += np.random.default_rng(4).standard_normal(y.shape)
+    variances = np.random.default_rng(5).uniform(0.1, 2, 20)
+    terms = pursue(dense(matrix), tf.constant(y), max_terms=6)
+    shrunk = terms.scatter(terms.shrunk(tf.constant(variances))).numpy()
+    for example in range(len(y)):
+        support = np.flatnonzero(shrunk[example])
+        assert len(support) == 6
+        chosen = matrix[example][:, support]
+        expected = np.linalg.solve(chosen.T @ chosen + np.diag(1 / variances[support]), chosen.T @ y[example])
+        np.testing.assert_allclose(shrunk[example][support], expected, rtol=1e-6)
+
+
 def test_fista_meets_the_conditions_of_the_minimum():
     """|A^T (y - A z)| is the weight where z is not zero, with its sign, and no larger elsewhere."""
     matrix, _, y = problem(rows=30, size=20)
@@ -141,8 +155,8 @@ def test_antenna_starved_links_rank_as_theory_says():
     train, test = draw(4000, seed=1, **law), draw(512, seed=2, **law)
     error = {name: errors_of(name, train, test)[0] for name in ("white", "lmmse", "vamp", "fista", "omp")}
     assert error["vamp"] < error["lmmse"] < 0.7 * error["white"]
-    assert error["fista"] < 1.1 * error["lmmse"]
-    assert error["omp"] < error["white"]
+    assert error["fista"] < error["lmmse"]
+    assert error["omp"] < 1.02 * error["lmmse"]
 
 
 @pytest.mark.parametrize("recovery", ["omp", "fista", "vamp"])
@@ -156,17 +170,14 @@ def test_without_a_prior_codes_are_sought_in_their_own_coordinates(recovery):
     known = link_with(white, recovery=recovery, **facts)(codes, 20.0, numbers)
     np.testing.assert_array_equal(out.codes_hat, known.codes_hat)
     np.testing.assert_array_equal(out.error_var, known.error_var)
-    if recovery == "vamp":  # for one Gaussian, the linear estimate
-        np.testing.assert_allclose(out.codes_hat, linear.codes_hat, atol=0.05)
-    else:
-        errors = [float(np.mean((part.codes_hat - codes) ** 2)) for part in (out, linear)]
-        assert errors[0] < 0.8 * errors[1]
+    errors = [float(np.mean((part.codes_hat - codes) ** 2)) for part in (out, linear)]
+    assert errors[0] < 0.8 * errors[1]
 
 
 def test_gaussian_codes_leave_nothing_to_gain_over_the_linear_estimate():
     train, test = draw(4000, seed=3, decay=6), draw(512, seed=4, decay=6)
     linear, vamp = (errors_of(name, train, test)[0] for name in ("lmmse", "vamp"))
-    assert vamp == pytest.approx(linear, rel=0.1)
+    assert vamp == pytest.approx(linear, rel=0.02)
 
 
 @pytest.mark.parametrize("recovery", ["vamp", "fista", "omp"])

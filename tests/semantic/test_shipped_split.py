@@ -49,6 +49,15 @@ def test_every_answer_follows_from_the_scene_by_program_and_by_words(split):
         assert execute(q.program, scenes[q.image_index]) == q.answer == readers[q.image_index].answer(q.question)
 
 
+def rounded(content):
+    """JSON content with nine decimals: the last bits of a sine depend on the processor."""
+    if isinstance(content, dict):
+        return {key: rounded(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [rounded(value) for value in content]
+    return round(content, 9) if isinstance(content, float) else content
+
+
 def test_its_command_draws_the_same_scenes_and_questions_again(split, by_scene):
     content = json.loads((split.folder / "questions" / "CLEVR_test_questions.json").read_text())
     info, renderer = content["info"], Renderer()
@@ -57,7 +66,7 @@ def test_its_command_draws_the_same_scenes_and_questions_again(split, by_scene):
         drawn = draw_visible_scene(
             renderer, scene_rng(info["seed"], "test", index, "layout"), info["min_objects"], info["max_objects"]
         )
-        assert {key: scene[key] for key in drawn} == drawn
+        assert rounded({key: scene[key] for key in drawn}) == rounded(drawn)
     for scene in split.scenes[:80]:
         index = scene["image_index"]
         records = questions_for(scene, scene_rng(info["seed"], "test", index, "questions"), 2)

@@ -7,7 +7,7 @@ from tokenizers.models import WordLevel
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from semantic.endpoints.architecture import build_tokenizer
-from semantic.task_agent import TaskAgent
+from semantic.task_agent import Answer, TaskAgent
 from semantic.tasks import normalize_answer
 from tests.semantic.models import HIDDEN, QUESTIONS, build_task_model, changed, language_config, parameters_of
 
@@ -195,5 +195,6 @@ def test_a_confidence_is_the_probability_of_the_whole_answer(agent):
             if chances.argmax() == agent.tokenizer.eos_token_id:
                 break
             embeds = torch.cat([embeds, agent.model.get_input_embeddings()(chances.argmax())[None, None]], dim=1)
+        assert isinstance(answer, Answer)
         assert answer.confidence == pytest.approx(probability, rel=1e-4)
         assert pickle.loads(pickle.dumps(answer)).confidence == answer.confidence

@@ -369,7 +369,7 @@ def test_the_command_shows_keeps_and_fails_with_a_missed_goal(tokenlink, monkeyp
 def test_an_unknown_benchmark_is_refused(tokenlink):
     code, _, err = tokenlink("bench", "speed")
     assert code != 0
-    assert "there is no benchmark 'speed'; there is: phy, recovery, bridge, soak" in err
+    assert "there is no benchmark 'speed'; there is: phy, estimation, recovery, bridge, soak" in err
 
 
 def test_scenes_hands_its_options_on(tokenlink, monkeypatch):
