@@ -29,6 +29,7 @@ def test_the_example_is_short():
 @pytest.mark.slow
 def test_the_autoencoder_of_the_readme_learns_to_use_the_channel(capsys):
     names = {}
+    torch.manual_seed(0)
     exec(compile(example(), str(README), "exec"), names)
     assert isinstance(names["channel"], TokenChannel)
     psnr = [float(words) for words in re.findall(r"PSNR (\S+) dB", capsys.readouterr().out)]
