@@ -13,6 +13,7 @@ from studies.benchmarks import bridge as bridge_benchmark
 from studies.benchmarks import estimation as estimation_benchmark
 from studies.benchmarks import phy as phy_benchmark
 from studies.benchmarks import recovery as recovery_benchmark
+from studies.benchmarks import sensing as sensing_benchmark
 
 STAGES = ("CIR", "CIR to H", "H given", "fresh realisations")
 PHY = {
@@ -82,7 +83,15 @@ ESTIMATION = {
         for snr_db in estimation_benchmark.SNR_DB
     ],
 }
+SENSING = {
+    "tokens": {
+        **{"prompts": 2000, "images": 519, "whole_s": 3.0, "shared_s": 1.0, "tower_s": 0.2},
+        **{"largest": 8.0, "difference": 4e-6},
+    },
+    "answers": {"prompts": 500, "images": 130, "whole_s": 3.0, "shared_s": 1.0, "tower_s": 0.2, "different": 0},
+}
 REPORTS = [
+    (sensing_benchmark, SENSING),
     (phy_benchmark, PHY),
     (recovery_benchmark, RECOVERY),
     (bridge_benchmark, BRIDGE),
