@@ -21,6 +21,30 @@ def test_covariance_is_positive_with_fewer_examples_than_numbers():
     assert np.linalg.eigvalsh(prior.covariance).min() > 1e-3
 
 
+@pytest.mark.parametrize("copies", [1, 5])
+def test_variances_are_those_of_codes_that_the_fit_has_not_seen(copies):
+    """Sample eigenvalues are up to eight times too small here; copies are what one image's questions make of it."""
+    codes = np.repeat(draw(40, seed=10, decay=6), copies, 0)
+    prior, fresh = CodePrior.fit(codes), draw(20_000, seed=11, decay=6)
+    measured = np.var((fresh - prior.mean).reshape(-1, SIZE) @ prior.basis, axis=0)
+    assert np.mean(measured / prior.variances) == pytest.approx(1, abs=0.3)
+    sample = np.var(codes.reshape(-1, SIZE) @ prior.basis, axis=0)
+    assert np.mean(measured / sample) > 2
+
+
+@pytest.mark.parametrize("basis", ["pca", "dictionary"])
+def test_the_law_has_the_variances_of_the_covariance(basis):
+    prior = CodePrior.fit(draw(200, seed=12, activity=0.2, decay=8), basis=basis)
+    np.testing.assert_allclose(prior.variances, np.diag(prior.basis.T @ prior.covariance @ prior.basis))
+
+
+def test_directions_without_codes_get_nearly_no_variance():
+    codes = draw(500, seed=13) * np.array([1, 1, 1, 1, 0, 1, 1, 1])  # a number of each token never moves
+    values = np.linalg.eigvalsh(CodePrior.fit(codes).covariance)
+    assert values[:NUM_TOKENS] == pytest.approx(1e-9 * values.mean(), rel=0.5)
+    assert values[NUM_TOKENS] > 0.1
+
+
 def test_law_of_the_coefficients_is_found():
     rng = np.random.default_rng(3)
     z = rng.standard_normal((8000, 1, 2)) * np.where(rng.random((8000, 1, 2)) < 0.2, 1.0, 0.1)

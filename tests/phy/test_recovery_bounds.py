@@ -98,6 +98,7 @@ def assert_honest(declared, error):
     assert np.all((0.5 * error < declared + 1e-8) & (declared < 2 * error + 1e-8)), declared / error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_no_recovery_is_worse_than_the_linear_estimate_with_the_same_prior(case):
     """Nor silent about its error, from -10 to 80 dB; `lmmse` is an estimate of its own code, not the fallback's."""
@@ -145,7 +146,7 @@ PRIORS = {
 ANTENNAS = ((8, 2), (1, 1), (4, 8), (2, 1), (32, 64), (3, 5), (8, 2), (64, 1), (4, 4))
 
 
-@pytest.mark.parametrize("recovery", ["lmmse", "lmmse-unbiased", "vamp", "omp"])
+@pytest.mark.parametrize("recovery", ["lmmse", "lmmse-unbiased", "vamp"])
 @pytest.mark.parametrize(("name", "antennas"), zip(PRIORS, ANTENNAS, strict=True))
 def test_recovery_is_finite_for_any_prior_noise_and_number_of_antennas(recovery, name, antennas):
     """From -60 to 80 dB in single precision, whose Cholesky factors ended in NaN, and variances are not negative."""
