@@ -9,13 +9,13 @@ import tensorflow as tf
 
 from phy.channel import CACHE_BYTES, Channel, Fades
 from phy.config import LinkConfig
-from phy.estimation import Sounding, in_one_row
 from phy.graphs import graph
 from phy.impairments import Modulator, Receiver, Transmitter, ofdm_symbols
 from phy.ledger import Ledger, grid_ledger
 from phy.noise import check_snr_db, snr_db_to_no
 from phy.recovery import RECOVERIES, CodePrior, LinearRecovery, build_recovery
 from phy.resource_grid import ResourceGrid
+from phy.sounding import Sounding, in_one_row
 from phy.token_grid import TokenGrid
 
 LARGE_GRID = 512  # resource elements; from here on XLA earns back the second or two that it takes for each batch size
@@ -188,8 +188,9 @@ class Transmission:
 
     Attributes
     ----------
-    map_tokens, transmit, send, receive, estimate, recover : callable
-        The boxes. `estimate` sees the channel as the codes do: it includes the phase mask of the grid.
+    map_tokens, transmit, send, receive, combine, estimate, recover : callable
+        The boxes. `estimate` sees the channel as the codes do, from the phase mask of the grid to the beams that
+        `combine` forms.
     """
 
     def __init__(self, config: LinkConfig, channel: Channel, grid: TokenGrid, prior: CodePrior | None):
@@ -202,6 +203,7 @@ class Transmission:
         self.transmit = Transmitter(config)
         self.send = compiled(channel)
         self.receive = Receiver(config, grid.resources.data_symbols)
+        self.combine = self.sounding.combine
         self.estimate = in_one_row(compiled(self.sounding))
         self.recover = compiled(recovery)
 
@@ -238,6 +240,7 @@ class Transmission:
         fades = fades.cast(self._complex)
         x = self.transmit(self.map_tokens(codes))  # [num_tx_ant, batch, num_res]
         y = self.receive(self.send(x, fades, no), fades.phase, no)  # [num_rx_ant, batch, num_res]
+        y = self.combine(y)
         h_hat, err_var = self.estimate(fades, no)  # [batch, num_rx_ant, num_tx_ant, num_res]
         reals, variance = self.recover(y, h_hat, err_var, self._noise_error * no)  # [reals_per_re, batch, num_res]
         return self.read_tokens(reals, variance)

@@ -15,7 +15,7 @@ import numpy as np
 import sionna
 import tensorflow as tf
 
-from phy.cir import Scattered, Specular
+from phy.cir import Scattered, SpatialPaths, Specular
 from phy.complex_numbers import to_complex
 from phy.config import LinkConfig
 from phy.fade_store import FadeStore
@@ -250,6 +250,14 @@ class Channel:
     def scattered(self) -> Scattered:
         """Part that fades: share of the gain, and unit correlations for lags in OFDM symbols and in subcarriers."""
         return self.fading.scattered
+
+    @property
+    def spatial(self) -> SpatialPaths | None:
+        """Correlation of the antennas by paths, or None where antennas fade independently, or it is not known.
+
+        umi, uma and rma drop a terminal into other directions with every realisation; None stands for them too.
+        """
+        return self.fading.spatial
 
     def _block(self, number, grid):
         key = (number, grid.num_slots, grid.num_res)

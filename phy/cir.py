@@ -137,6 +137,47 @@ class CDLModel:
         of_paths = self._turning(time) * self._ray_power @ of_path.T / self.mean_gain
         return of_paths @ np.exp(-2j * np.pi * self.delays[:, None] * np.asarray(frequency))
 
+    def spatial(self):
+        r"""Correlation of the antennas at both ends by paths, over random pairs of angles and random phases.
+
+        The receive antennas' correlation is a product of one of their polarisations and one of their positions, apart
+        from the line of sight, and so are the beams. With receive and transmit correlations R and T of the positions in
+        path p, and with C of the polarisations,
+
+        .. math:: \operatorname{E}[h_{ca,di} h_{c'b,d'j}^*] = C_{cd,c'd'} R_{ab} T_{ij}
+
+        between polarisations c, d and positions a, i. The line of sight adds the product of its amplitudes to the first
+        path.
+        """
+        rx_pol, rx_pos, tx_pol, tx_pos = self._antennas
+        num_paths, num_rx_ant, num_tx_ant = len(self.delays), rx_pol * rx_pos, tx_pol * tx_pos
+        arrivals, departures = (
+            part.numpy().astype(np.complex128).reshape(num_paths, -1, part.shape[1])
+            for part in (self._arrivals, self._departures)
+        )
+        receive = np.einsum("pra,prb->pab", arrivals, arrivals.conj()) * CDL.NUM_RAYS / arrivals.shape[1]
+        transmit = np.einsum("pri,prj->pij", departures, departures.conj()) / departures.shape[1]
+        mixing = np.real(self._mixing.numpy().T)
+        polarised = (mixing @ mixing.T).reshape(rx_pol, tx_pol, rx_pol, tx_pol)
+        sight = np.zeros((rx_pos, rx_pol, num_tx_ant), np.complex128)
+        if self._specular is not None:
+            sight = self._specular.numpy().astype(np.complex128).reshape(sight.shape)
+        of_positions = _eigenvectors(
+            np.einsum("cdcd,pii,pab->ab", polarised, transmit, receive) + np.einsum("aci,bci->ab", sight, sight.conj())
+        )
+        of_polarisations = _eigenvectors(
+            np.einsum("cdkd,pii,paa->ck", polarised, transmit, receive) + np.einsum("aci,aki->ck", sight, sight.conj())
+        )
+        seen = np.einsum("am,pab,bm->pm", of_positions.conj(), receive, of_positions).real
+        own = np.einsum("cn,cdkl,kn->ndl", of_polarisations.conj(), polarised, of_polarisations)
+        covariances = np.einsum("ndl,pm,pij->nmpdilj", own, seen, transmit)
+        covariances = covariances.reshape(num_rx_ant, num_paths, num_tx_ant, num_tx_ant)
+        amplitudes = np.einsum("am,cn,aci->nmi", of_positions.conj(), of_polarisations.conj(), sight)
+        amplitudes = amplitudes.reshape(num_rx_ant, num_tx_ant)
+        covariances[:, 0] += amplitudes[:, :, None] * amplitudes[:, None].conj()
+        beams = np.kron(of_polarisations, of_positions)
+        return SpatialPaths(beams, self.delays, covariances / self.mean_gain)
+
     def _turning(self, lag):
         """Correlation in time of each ray, [..., rays]."""
         zenith = (np.arange(64) + 0.5) * np.pi / 64
@@ -227,6 +268,29 @@ class _Response(NamedTuple):
     gain: np.ndarray
     direction: np.ndarray
     response: np.ndarray
+
+
+class SpatialPaths(NamedTuple):
+    """Correlation of antennas by paths.
+
+    Attributes
+    ----------
+    beams : np.ndarray, [num_rx_ant, num_rx_ant], complex128
+        Eigenvectors of the receive antennas' correlation, in columns.
+    delays : np.ndarray, [num_paths]
+    covariances : np.ndarray, [num_rx_ant, num_paths, num_tx_ant, num_tx_ant], complex128
+        Of the transmit antennas, in each beam and path. Their traces add up to num_rx_ant * num_tx_ant.
+    """
+
+    beams: np.ndarray
+    delays: np.ndarray
+    covariances: np.ndarray
+
+
+def _eigenvectors(correlation):
+    """Eigenvectors in columns, the strongest first; rounding errors shall not turn uncorrelated antennas."""
+    noise = 1e-9 * np.abs(correlation).max()
+    return np.linalg.eigh(np.where(np.abs(correlation) > noise, correlation, 0))[1][:, ::-1]
 
 
 class TDLModel:

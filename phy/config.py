@@ -27,7 +27,7 @@ _CHOICES = {
     "channel": CHANNELS,
     "modulation": ("amplitude", "iq"),
     "pilots": ("kronecker", "none"),
-    "estimator": ("perfect", "ls-nearest", "ls-linear", "lmmse", "lmmse-robust"),
+    "estimator": ("perfect", "ls-nearest", "ls-linear", "lmmse", "lmmse-spatial", "lmmse-robust"),
     "recovery": (  # the keys of phy.recovery.RECOVERIES, which loads TensorFlow; a test compares them
         *("ls", "complex-ls", "lmmse", "lmmse-unbiased", "complex-lmmse", "complex-lmmse-unbiased"),
         *("omp", "fista", "vamp"),
@@ -76,8 +76,9 @@ class LinkConfig:
         silent, like the groups without data of the reference signals in 3GPP TS 38.214, section 5.1.6.2.
     pilot_boost_db : float, [dB]
         Energy of a pilot over that of a data resource element.
-    estimator : {"perfect", "ls-nearest", "ls-linear", "lmmse", "lmmse-robust"}
-        `lmmse` knows the channel's delay and Doppler profile, as a receiver does that has listened for long.
+    estimator : {"perfect", "ls-nearest", "ls-linear", "lmmse", "lmmse-spatial", "lmmse-robust"}
+        `lmmse` knows the channel's delay and Doppler profile, as a receiver does that has listened for long;
+        `lmmse-spatial` also how the antennas of both ends are correlated (cdl; elsewhere it is `lmmse`).
         `lmmse-robust` knows bounds only: no path comes later than the cyclic prefix, and none turns faster than `speed`
         makes it. `ls-linear` and `ls-nearest` know nothing and interpolate.
     csi_delay : float, [s]
@@ -136,7 +137,7 @@ class LinkConfig:
     pilots: str = "kronecker"
     pilot_spacing: int = 1
     pilot_boost_db: float = 0.0
-    estimator: str = "lmmse"
+    estimator: str = "lmmse-spatial"
     csi_delay: float = 0.0
     noise_error_db: float = 0.0
     recovery: str = "lmmse-unbiased"

@@ -9,13 +9,13 @@ from sionna.phy.mapping import Demapper, Mapper
 
 from phy.channel import CACHE_BYTES, Channel, Fades
 from phy.config import LinkConfig
-from phy.estimation import Sounding, in_one_row
 from phy.graphs import graph
 from phy.impairments import Receiver, Transmitter
 from phy.ledger import Ledger, grid_ledger
 from phy.noise import check_snr_db, snr_db_to_no
 from phy.recovery import LinearRecovery
 from phy.resource_grid import ResourceGrid
+from phy.sounding import Sounding, in_one_row
 from phy.transport_block import MAX_RATE, MIN_RATE, TransportCoder, TransportFormat
 
 MAX_PAYLOAD_BYTES = 2**20
@@ -192,7 +192,8 @@ class BitTransmission:
         self._scale = self._num_streams**-0.5
         self._map = Mapper("qam", bits_per_symbol, precision=config.precision)
         self._demap = Demapper("app", "qam", bits_per_symbol, precision=config.precision)
-        self.estimate = in_one_row(Sounding(config=config, channel=channel, grid=grid))
+        self.sounding = Sounding(config=config, channel=channel, grid=grid)
+        self.estimate = in_one_row(self.sounding)
         reals = 2 * self._num_streams
         self._recovery = LinearRecovery(
             num_reals=reals,
@@ -226,8 +227,9 @@ class BitTransmission:
         fades, sending = fades._replace(h=fades.h[:, : self._num_streams]), slice(0, self._num_streams)
         x = self.transmit(self.map_bits(bits))  # [num_streams, batch, num_res]
         y = self._receiver(self.channel(x, fades, no), fades.phase, no)  # [num_rx_ant, batch, num_res]
-        h_hat, err_var = self.estimate(fades, no)
-        reals, variance = self._recovery(y, h_hat[:, :, sending], err_var[sending], self._noise_error * no)
+        y, (h_hat, err_var) = self.sounding.combine(y), self.estimate(fades, no)
+        err_var = err_var[..., sending, :, :]
+        reals, variance = self._recovery(y, h_hat[:, :, sending], err_var, self._noise_error * no)
         return self.read_bits(reals, variance)
 
     def map_bits(self, bits):

@@ -8,8 +8,6 @@ from sionna.phy import SPEED_OF_LIGHT
 
 from phy.cir import Scattered
 from phy.complex_numbers import to_complex
-from phy.impairments import Receiver, Transmitter, transmitter_leaks
-from phy.pilots import pilot_antenna, pilot_combs, pilot_sequence
 
 
 def nearest_weights(targets: np.ndarray, pilots: np.ndarray) -> np.ndarray:
@@ -62,7 +60,7 @@ class LSEstimator:
     def __init__(self, *, grid, weights, channel, pilots, combs, age, dtype, turn=None):
         self._turn = turn
         self._num_res, self._num_pilot_symbols = grid.num_res, len(grid.pilot_symbols)
-        energy, self._inverse = _inverse(pilots, dtype)
+        energy, self._inverse = inverse_pilots(pilots, dtype)
         subcarriers, symbols = grid.subcarriers, grid.data_symbols
         in_time = weights(symbols, grid.pilot_symbols)
         in_frequency = [weights(subcarriers, subcarriers[comb]) for comb in combs]
@@ -107,7 +105,7 @@ class LSEstimator:
         own = _own_pilots(y_pilot * self._inverse, self._sounded, self._num_pilot_symbols)
         parts = [self._interpolate(part, batch, num_rx_ant) for part in (tf.math.real(own), tf.math.imag(own))]
         h_hat = tf.complex(*parts)  # [batch, num_rx_ant, num_tx_ant, num_data_symbols, num_subcarriers]
-        return _turned(h_hat, self._turn, self._num_res), no * self._noise + self._missed
+        return turned(h_hat, self._turn, self._num_res), no * self._noise + self._missed
 
     def _interpolate(self, own, batch, num_rx_ant):
         """Real or imaginary part of the estimate in whole OFDM symbols, from the same part at the pilots."""
@@ -176,13 +174,13 @@ class LMMSEEstimator:
 
     def __init__(self, *, grid, channel, pilots, combs, age, dtype, turn=None, profile=None):
         self._turn, self._num_res, self._num_pilot_symbols = turn, grid.num_res, len(grid.pilot_symbols)
-        self._energy, self._inverse = _inverse(pilots, dtype)
+        self._energy, self._inverse = inverse_pilots(pilots, dtype)
         self._power, of_time, of_frequency = channel.scattered if profile is None else profile
         self._specular = channel.specular if profile is None else None
         tones, real = grid.subcarriers, dtype.real_dtype
         times = grid.data_symbols + age, grid.pilot_symbols
-        in_time = _Modes.of(*times, lambda lag: self._power * of_time(lag))
-        in_frequency = [_Modes.of(tones, tones[comb], of_frequency) for comb in combs]
+        in_time = Modes.of(*times, lambda lag: self._power * of_time(lag))
+        in_frequency = [Modes.of(tones, tones[comb], of_frequency) for comb in combs]
         self._mismatch = None
         if profile is not None:
             self._mismatch = [
@@ -194,9 +192,9 @@ class LMMSEEstimator:
         padded = [modes.padded(length, size) for modes in in_frequency]
         self._times = [tf.constant(np.real(part), real) for part in in_time]  # correlations in time are real
         values, analysis, synthesis = (np.stack(part) for part in zip(*padded, strict=True))
-        self._values, self._spread = (tf.constant(part, real) for part in (values[:, None], _power(synthesis)))
+        self._values, self._spread = (tf.constant(part, real) for part in (values[:, None], power_of(synthesis)))
         self._analysis, self._synthesis = (
-            tf.constant(_real_product(part.swapaxes(1, 2)), real) for part in (analysis, synthesis)
+            tf.constant(real_product(part.swapaxes(1, 2)), real) for part in (analysis, synthesis)
         )
         if self._specular is not None:
             turned = np.exp(1j * self._specular.turn * grid.pilot_symbols)[:, None]
@@ -223,7 +221,7 @@ class LMMSEEstimator:
         h_hat = tf.transpose(h_hat, [0, 2, 1, 3, 4])
         error = tf.transpose(tf.maximum(error, 0), [1, 0, 2, 3])
         err_var = tf.reshape(error, [num_tx_ant, batch, -1])[..., : self._num_res]
-        return _turned(h_hat, self._turn, self._num_res), err_var
+        return turned(h_hat, self._turn, self._num_res), err_var
 
     def _synthesise(self, modes):
         """From weighted modes to the targets, [batch, num_tx_ant, num_rx_ant, num_data_symbols, num_subcarriers].
@@ -253,8 +251,8 @@ class LMMSEEstimator:
         return gap, share, tf.reduce_sum(tf.math.conj(self._steering)[:, None] * modes, [3, 4])
 
 
-class _Modes(NamedTuple):
-    """One axis of `LMMSEEstimator`: eigenvalues of the pilots' correlation, onto its eigenvectors, and to the targets.
+class Modes(NamedTuple):
+    """One axis of an LMMSE estimator: eigenvalues of the pilots' correlation, onto its eigenvectors, to the targets.
 
     Attributes
     ----------
@@ -275,22 +273,27 @@ class _Modes(NamedTuple):
         values, vectors = values[kept], vectors[:, kept]
         return cls(values, vectors.conj().T, correlation(targets[:, None] - pilots) @ vectors)
 
+    def strongest(self, least):
+        """The same without modes whose eigenvalues are not above `least`."""
+        kept = self.values > least
+        return Modes(self.values[kept], self.analysis[kept], self.synthesis[:, kept])
+
     def padded(self, num_pilots, num_modes):
         """The same with pilots and modes that count for nothing."""
         modes, pilots = (whole - own for whole, own in zip((num_modes, num_pilots), self.analysis.shape, strict=True))
-        return _Modes(
+        return Modes(
             np.pad(self.values, (0, modes), constant_values=1.0),
             np.pad(self.analysis, ((0, modes), (0, pilots))),
             np.pad(self.synthesis, ((0, 0), (0, modes))),
         )
 
 
-def _power(synthesis):
+def power_of(synthesis):
     """Energy of each mode at the targets, [num_tx_ant, modes, targets]."""
     return (np.abs(synthesis) ** 2).swapaxes(1, 2)
 
 
-def _real_product(matrix):
+def real_product(matrix):
     """Matrix that acts from the right on real parts, then imaginary parts, as `matrix` does on complex numbers."""
     real, imag = matrix.real, matrix.imag
     return np.concatenate([np.concatenate([real, imag], -1), np.concatenate([-imag, real], -1)], -2)
@@ -369,12 +372,7 @@ def bounded_profile(config) -> Scattered:
     )
 
 
-def _batch_first(h, turn):
-    """Turn [num_rx_ant, num_tx_ant, batch, num_res] by the phases of the data, and bring the batch to the front."""
-    return tf.transpose(h if turn is None else h * turn, [2, 0, 1, 3])
-
-
-def _turned(h_hat, turn, num_res):
+def turned(h_hat, turn, num_res):
     """Turn whole OFDM symbols by the phases of the data; in one row without the rest of a last one that is not full."""
     missing = h_hat.shape[3] * h_hat.shape[4] - num_res
     if turn is not None:
@@ -384,91 +382,10 @@ def _turned(h_hat, turn, num_res):
     return h_hat
 
 
-def _inverse(pilots, dtype):
+def inverse_pilots(pilots, dtype):
     """Energy of the pilots, and the factors that turn received ones into the channel; zero for pilots that are zero."""
     energy = float(np.abs(pilots).max() ** 2) if pilots.size else 1.0
     return energy, tf.constant(pilots.conj().ravel() / energy, dtype)
-
-
-class Sounding:
-    """Pilots over the channel, and the channel estimate that the receiver makes of them.
-
-    Parameters
-    ----------
-    config : LinkConfig
-        Its `estimator` names the method.
-    channel : Channel
-    grid : ResourceGrid
-    turn : tf.Tensor, optional
-        See `LSEstimator`.
-
-    Attributes
-    ----------
-    pilots : tf.Tensor, [num_pilots], complex
-    """
-
-    def __init__(self, *, config, channel, grid, turn=None):
-        self._channel, self._turn, self._estimator = channel, turn, None
-        dtype = tf.complex64 if config.precision == "single" else tf.complex128
-        pilots, age = pilot_sequence(config, grid), config.csi_delay / config.symbol_duration
-        self.pilots = tf.constant(pilots.ravel(), dtype)
-        self._sent = self._leave_antennas(config)
-        self._receive = Receiver(config, grid.pilot_symbols)
-        self._noise_error = 10 ** (config.noise_error_db / 10)
-        self._is_told_late = age > 0
-        self._told_variance = float(2 * (1 - np.real(channel.time_correlation(np.array(age))))) if age else 0.0
-        options = {"grid": grid, "channel": channel, "pilots": pilots, "age": age, "dtype": dtype, "turn": turn}
-        if config.estimator in ("lmmse", "lmmse-robust"):
-            profile = None if config.estimator == "lmmse" else bounded_profile(config)
-            self._estimator = LMMSEEstimator(combs=pilot_combs(config), profile=profile, **options)
-        elif config.estimator != "perfect":
-            weights = linear_weights if config.estimator == "ls-linear" else nearest_weights
-            self._estimator = LSEstimator(combs=pilot_combs(config), weights=weights, **options)
-
-    def __call__(self, fades, no):
-        """Estimate the channel at the data from received pilots, with its error variance; or be told the channel.
-
-        Parameters
-        ----------
-        fades : Fades of tf.Tensor
-        no : tf.Tensor, [batch, 1], real
-            True noise variance; the estimator takes it for `noise_error_db` more.
-
-        Returns
-        -------
-        h_hat, err_var : see `LSEstimator`
-        """
-        if self._estimator is None:
-            told = fades.h_told if self._is_told_late else fades.h
-            return _batch_first(told, self._turn), tf.fill(
-                tf.shape(told)[1:], tf.constant(self._told_variance, no.dtype)
-            )
-        y_pilot = self._receive(self._channel.sound(self._sent, fades, no), fades.phase, no)
-        return self._estimator(y_pilot, self._noise_error * no)
-
-    def _leave_antennas(self, config):
-        """Pilots as the antennas send them, [num_pilots], or [num_tx_ant, 1, num_pilots] if they leak."""
-        if not transmitter_leaks(config):
-            return self.pilots
-        antenna = pilot_antenna(config.num_tx_ant, config.num_subcarriers, config.pilot_spacing)
-        own = np.tile(antenna, len(self.pilots) // len(antenna)) == np.arange(config.num_tx_ant)[:, None, None]
-        return Transmitter(config)(self.pilots * own.astype(self.pilots.dtype.as_numpy_dtype))
-
-
-def in_one_row(sound):
-    """Let a `Sounding`, compiled or not, return one row of resource elements, [batch, num_rx_ant, num_tx_ant, num_res].
-
-    Symbols are joined behind the compiled box: inside, XLA would divide the index of every element by the number of
-    subcarriers, and take half as long again.
-    """
-
-    def joined(fades, no):
-        h_hat, err_var = sound(fades, no)
-        if len(h_hat.shape) == 5:  # whole symbols
-            h_hat = tf.reshape(h_hat, [-1, *h_hat.shape[1:3], h_hat.shape[3] * h_hat.shape[4]])
-        return h_hat, err_var
-
-    return joined
 
 
 class _Moments(NamedTuple):

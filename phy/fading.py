@@ -4,6 +4,7 @@ A model offers `at` (responses at several sets of times), `frequency_correlation
 `fading_model` chooses the one that `LinkConfig.channel` names.
 """
 
+import functools
 import weakref
 
 import numpy as np
@@ -126,6 +127,14 @@ class MultipathFading:
         power, turn = self._model.specular
         return Specular(power, turn * self._symbol_duration)
 
+    @functools.cached_property
+    def spatial(self):
+        """See `Channel.spatial`; delays are in turns per subcarrier."""
+        if not isinstance(self._model, CDLModel):
+            return None
+        paths = self._model.spatial()
+        return paths._replace(delays=paths.delays * self._spacing)
+
     @property
     def scattered(self):
         """See `Channel.scattered`."""
@@ -168,7 +177,7 @@ class FlatFading:
         return np.ones(np.shape(lag))
 
     time_correlation = frequency_correlation
-    specular = None
+    specular = spatial = None
 
     def correlation(self, time, frequency):
         """Correlation over the ensemble; see `Channel`."""

@@ -226,7 +226,7 @@ def test_an_encoder_under_autocast_gets_its_gradient(gradient):
 def test_it_is_a_module_without_parameters_that_prints_what_it_is():
     channel = make_channel()
     assert not channel.state_dict()
-    assert "rayleigh, 2x2 antennas, amplitude, estimator='lmmse', recovery='lmmse-unbiased'" in repr(
+    assert "rayleigh, 2x2 antennas, amplitude, estimator='lmmse-spatial', recovery='lmmse-unbiased'" in repr(
         nn.Sequential(channel)
     )
 

@@ -26,7 +26,7 @@ def test_defaults_are_the_contract():
     )
     assert (config.pilots, config.estimator, config.recovery, config.direction) == (
         "kronecker",
-        "lmmse",
+        "lmmse-spatial",
         "lmmse-unbiased",
         "uplink",
     )
@@ -70,10 +70,10 @@ def test_every_channel_fits_the_default_cyclic_prefix(channel):
         ({"carrier_frequency_offset": 15e3}, "must stay below half the subcarrier_spacing, 15000 Hz"),
         ({"channel": "uma", "subcarrier_spacing": 60e3}, "uma has an excess delay of 2.20 us, .* lower subcarrier_sp"),
         ({"phase_mask": 1}, "phase_mask must be true or false"),
-        ({"pilots": "none"}, "estimator='lmmse' needs pilots"),
+        ({"pilots": "none"}, "estimator='lmmse-spatial' needs pilots"),
         (
             {"estimator": "mmse"},
-            "estimator must be one of perfect, ls-nearest, ls-linear, lmmse, lmmse-robust; got 'mmse'",
+            "estimator must be one of perfect, ls-nearest, ls-linear, lmmse, lmmse-spatial, lmmse-robust; got 'mmse'",
         ),
         (
             {"num_tx_ant": 8, "num_rx_ant": 3, "recovery": "ls"},
