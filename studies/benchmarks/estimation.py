@@ -1,8 +1,8 @@
 """Channel estimates against the best linear one, and what they declare against what is measured.
 
 The best one of each antenna pair knows the joint correlation of time and frequency. `lmmse` takes it for a product
-(plus a specular part), `lmmse-robust` knows bounds only, `ls-linear` nothing. `lmmse-spatial` also knows how antennas are
-correlated (cdl), and may be better than the best one that does not. A slot of data, 4x8 antennas, every subcarrier
+(plus a specular part), `lmmse-robust` knows bounds only, `ls-linear` nothing. `lmmse-spatial` also knows how antennas
+are correlated (cdl), and may be better than the best one that does not. A slot of data, 4x8 antennas, every subcarrier
 sounded by one antenna in turn.
 """
 
