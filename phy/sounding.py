@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from phy.complex_numbers import to_complex
 from phy.estimation import LMMSEEstimator, LSEstimator, bounded_profile, linear_weights, nearest_weights
 from phy.impairments import Receiver, Transmitter, transmitter_leaks
 from phy.pilots import pilot_antenna, pilot_combs, pilot_sequence
@@ -60,7 +61,7 @@ class Sounding:
         Returns
         -------
         h_hat, err_var : see `LSEstimator`
-            In beams, as `combine` makes them; see `SpatialLMMSEEstimator`.
+            Or those of `SpatialLMMSEEstimator`: in beams, as `combine` makes them.
         """
         if self._estimator is None:
             told = fades.h_told if self._is_told_late else fades.h
@@ -75,7 +76,41 @@ class Sounding:
 
         They are orthonormal, so that the noise stays white. Without statistics in space they are the antennas.
         """
-        return received if self._beams is None else tf.tensordot(self._beams, received, 1)
+        return tf.tensordot(self._beams, received, 1) if self.has_beams else received
+
+    @property
+    def has_beams(self) -> bool:
+        """Whether the channel is estimated in beams, each with an error of its own."""
+        return self._beams is not None
+
+    def whiten(self, y, h_hat, err_var, no, num_streams=None):
+        r"""Turn received data into rows of equal noise, the error of the channel estimate included.
+
+        A beam b has the noise variance :math:`N_b = N_0 + \sum_a \sigma_{ba}^2 / A`, as each of A antennas that send
+        has 1 / A of the power. Data and channel times :math:`\sqrt{N_0 / N_b}` have the noise :math:`N_0`, and no other
+        error.
+
+        Parameters
+        ----------
+        y : tf.Tensor, [num_rx_ant, batch, num_res], complex
+            As the antennas receive it.
+        h_hat, err_var : see `__call__`
+        no : tf.Tensor, [batch, 1], real
+        num_streams : int, optional
+            Number of antennas that send, the first ones; by default all.
+
+        Returns
+        -------
+        y, h_hat, err_var
+            Of the antennas that send, in the form of `LSEstimator`; nothing is weighted if there are no beams.
+        """
+        h_hat = h_hat[:, :, :num_streams]
+        if not self.has_beams:
+            return y, h_hat, err_var[:num_streams]
+        err_var, no = err_var[:, :, :num_streams], no[:, None]
+        weight = to_complex(tf.sqrt(no / (no + tf.reduce_mean(err_var, 2))))  # [batch, num_rx_ant, num_res]
+        y = self.combine(y) * tf.transpose(weight, [1, 0, 2])
+        return y, h_hat * weight[:, :, None], tf.transpose(tf.zeros_like(err_var[:, 0]), [1, 0, 2])
 
     def _leave_antennas(self, config):
         """Pilots as the antennas send them, [num_pilots], or [num_tx_ant, 1, num_pilots] if they leak."""

@@ -73,7 +73,7 @@ class SpatialLMMSEEstimator:
         -------
         h_hat : tf.Tensor, [batch, num_rx_ant, num_tx_ant, num_res], complex
             Channel from the antennas to the beams; whole OFDM symbols stay apart, see `LSEstimator`.
-        err_var : tf.Tensor, [num_rx_ant, num_tx_ant, batch, num_res], real
+        err_var : tf.Tensor, [batch, num_rx_ant, num_tx_ant, num_res], real
         """
         num_beams, batch, tones = y_pilot.shape[0], tf.shape(y_pilot)[1], y_pilot.shape[2] // self._num_pilot_symbols
         time_values, time_analysis, time_synthesis = self._times
@@ -88,8 +88,8 @@ class SpatialLMMSEEstimator:
         error = tf.maximum(self._power - time_synthesis**2 @ weight @ self._spread, 0)
         num_symbols = len(time_synthesis)
         error = tf.reshape(error, [batch, num_beams, num_symbols, self._num_tx_ant, tones])
-        error = tf.transpose(error, [1, 3, 0, 2, 4])
-        error = tf.reshape(error, [num_beams, self._num_tx_ant, batch, num_symbols * tones])
+        error = tf.transpose(error, [0, 1, 3, 2, 4])
+        error = tf.reshape(error, [batch, num_beams, self._num_tx_ant, num_symbols * tones])
         return turned(h_hat, self._turn, self._num_res), error[..., : self._num_res]
 
 

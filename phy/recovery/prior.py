@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from scipy.optimize import isotonic_regression
 
-from phy.recovery.linear import observed, real_matrix
+from phy.recovery.linear import effective_channel, real_matrix, scaled_channel
 
 MAX_SIZE = 4096  # numbers per example; a larger covariance does not fit into memory
 LEAST_VARIANCE = 1e-9  # of a direction over the mean one: training saw too little to be surer than that
@@ -285,10 +285,10 @@ class Observer:
         y : tf.Tensor, [batch, num_res, rows], float64
         """
         y, h_hat = tf.cast(y, tf.complex128), tf.cast(h_hat, tf.complex128)
-        y, h, _, no_real = observed(
-            y, h_hat, tf.cast(err_var, tf.float64), tf.cast(no, tf.float64), noisy_channel=self._noisy_channel
+        gain, no_real = effective_channel(
+            tf.cast(err_var, tf.float64), tf.cast(no, tf.float64), noisy_channel=self._noisy_channel
         )
-        a = tf.transpose(real_matrix(h, num_reals=self._grid.reals_per_re), [0, 3, 1, 2])
+        a = tf.transpose(real_matrix(scaled_channel(h_hat, gain), num_reals=self._grid.reals_per_re), [0, 3, 1, 2])
         y = tf.transpose(tf.concat([tf.math.real(y), tf.math.imag(y)], 0), [1, 2, 0])
         received = self._power * tf.reduce_mean(tf.reduce_sum(a**2, 3), [1, 2])
         whitener = tf.math.rsqrt(tf.maximum(no_real, received[:, None] / MAX_SNR + 1e-200))[..., None]

@@ -61,7 +61,7 @@ def errors_of(link: AnalogLink, no: float, blocks: int) -> tuple[float, float]:
     for block in range(blocks):
         fades = link.channel.fades(BLOCK * block + np.arange(BLOCK), transmission.grid.resources)
         h_hat, err_var = transmission.estimate(fades, tf.fill([BLOCK, 1], no))
-        difference = np.transpose(h_hat, [1, 2, 0, 3]) - np.asarray(transmission.combine(fades.h))
+        difference = np.transpose(h_hat, [1, 2, 0, 3]) - np.asarray(transmission.sounding.combine(fades.h))
         measured.append(np.mean(np.abs(difference) ** 2))
         declared.append(np.mean(err_var))
     return float(np.mean(measured)), float(np.mean(declared))
