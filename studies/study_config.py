@@ -64,7 +64,9 @@ class ModelsConfig(Record, frozen=True):
     deepjscc: str = "deepjscc"
     deepjscc_small: str = "deepjscc-small"
     code_prior: str | None = Field(
-        default=None, description="prior of machine-tokens' recovery: a file of `tokenlink train prior`"
+        default=None,
+        description="prior of machine-tokens' recovery: `own`, the moments that the pair's decoder knows, or a file of "
+        "`tokenlink train prior`",
     )
 
 

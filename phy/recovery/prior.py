@@ -89,6 +89,33 @@ class CodePrior:
         )
 
     @classmethod
+    def gaussian(cls, mean, covariance) -> "CodePrior":
+        """Prior of Gaussian codes, with the eigenvectors of their covariance as basis.
+
+        Parameters
+        ----------
+        mean : array, [num_tokens, width]
+        covariance : array, [size, size]
+        """
+        mean, covariance = np.asarray(mean, np.float64), np.asarray(covariance, np.float64)
+        _check_size(mean.size)
+        if covariance.shape != (mean.size, mean.size) or not np.isfinite(covariance).all():
+            raise ValueError(
+                f"covariance must be finite, of shape {(mean.size, mean.size)} for codes of shape {mean.shape}; got "
+                f"{covariance.shape}"
+            )
+        values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+        values = np.maximum(values[::-1], 0)
+        return cls(
+            mean=mean,
+            covariance=covariance,
+            basis=vectors[:, ::-1],
+            activity=np.ones(mean.size),
+            wide=values,
+            narrow=values,
+        )
+
+    @classmethod
     def white(cls, num_tokens: int, width: int) -> "CodePrior":
         """Prior before any code was seen: mean zero, unit variance, the codes' own coordinates as basis.
 

@@ -248,6 +248,7 @@ def _default_receiver(config, rounds):
     )
     inputs, channel = Inputs(link), link.channel
     symbols, tones = np.arange(SYMBOLS_PER_SLOT), np.arange(config.fft_size)
+    assert channel.spatial is not None  # a cdl channel
     beams, _, covariances = channel.spatial
     in_space = (beams * np.einsum("bpaa->b", covariances) / config.num_tx_ant) @ beams.conj().T
     in_time, in_frequency = (

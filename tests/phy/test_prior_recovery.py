@@ -143,3 +143,15 @@ def test_a_prior_in_the_wrong_place_is_refused():
         link_with(prior, recovery="lmmse")(np.zeros((1, 3, 9), np.float32))
     with pytest.raises(ValueError, match="basis must be one of pca, dictionary; got 'dct'"):
         CodePrior.fit(draw(10, seed=0), basis="dct")
+
+
+def test_a_gaussian_prior_has_the_eigenvectors_of_its_covariance():
+    rng = np.random.default_rng(0)
+    factor = rng.standard_normal((12, 5))
+    covariance = factor @ factor.T + 0.1 * np.eye(12)
+    prior = CodePrior.gaussian(rng.standard_normal((3, 4)), covariance)
+    np.testing.assert_allclose((prior.basis * prior.variances) @ prior.basis.T, covariance, atol=1e-10)
+    assert np.all(np.diff(prior.variances) <= 0)
+    for wrong in (covariance[:5, :5], covariance * np.nan):
+        with pytest.raises(ValueError, match=r"covariance must be finite, of shape \(12, 12\)"):
+            CodePrior.gaussian(np.zeros((3, 4)), wrong)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from phy import LinkConfig
 from phy.link_adaptation import PayloadLink
+from semantic.code_moments import CodeMoments
 from semantic.token_choice import ANY, TokenChoice
 
 FAMILIES = ("query", "exist", "count")
@@ -66,6 +67,7 @@ class FakeAgents:
         self.num_encoded = 0
         shape = (12, self.num_tokens, self.width)
         self.table = np.broadcast_to(np.arange(12, dtype=np.float32)[:, None, None], shape)  # of all images
+        self.code = SimpleNamespace(moments=CodeMoments(self.num_tokens * self.width))
         self.sensor = SimpleNamespace(answer=lambda images, questions: [str(int(image[0, 0, 0])) for image in images])
         self.task_agent = SimpleNamespace(answer=lambda questions, prefix=None: ["0"] * len(questions))
 

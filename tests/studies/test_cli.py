@@ -428,13 +428,15 @@ def test_a_prior_is_learned_from_codes_and_told_to_the_recovery_of_machine_token
 
     (tmp_path / "other.npz").write_bytes((tmp_path / "pair" / "prior.npz").read_bytes() + b"0")
     points = []
-    for place, prior in enumerate(("null", "pair/prior.npz", "other.npz")):
+    for place, prior in enumerate(("null", "pair/prior.npz", "other.npz", "own")):
         assign = ("-s", f"models.code_prior={prior}", "-s", "schemes=[machine-tokens]")
         code, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, *assign, "--out", str(place))
         assert code == 0, err
         points.append({path.name for path in (tmp_path / str(place) / "points").iterdir()})
-    assert len(set.union(*points)) == 6  # two SNRs each: what the recovery knows is part of a point's name
-    asked = [link[1] for link in fakes["links"] if isinstance(link, tuple)]
-    assert set(asked) == {"pair/prior.npz", "other.npz"}
+    assert len(set.union(*points)) == 8  # two SNRs each: what the recovery knows is part of a point's name
+    asked = [link for link in fakes["links"] if isinstance(link, tuple)]
+    assert {link.recovery for link, _ in asked} == {"lmmse"}  # a posterior, not an unbiased estimate
+    powers = {round(float(prior.covariance.trace()), 3) for _, prior in asked}
+    assert powers == {6.0, round(float(CodePrior.load(tmp_path / "pair" / "prior.npz").covariance.trace()), 3)}
     code, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "-s", "models.code_prior=no.npz", "--out", "there")
     assert "models.code_prior: there is no file no.npz; `tokenlink train prior` writes one" in err
