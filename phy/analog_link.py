@@ -194,7 +194,8 @@ class Transmission:
 
     def __init__(self, config: LinkConfig, channel: Channel, grid: TokenGrid, prior: CodePrior | None):
         self.grid = grid
-        self.sounding = Sounding(config=config, channel=channel, grid=grid.resources, turn=grid.mask)
+        plain = config.recovery in ("ls", "complex-ls")
+        self.sounding = Sounding(config=config, channel=channel, grid=grid.resources, turn=grid.mask, plain=plain)
         recovery = build_recovery(config, grid, prior)
         is_large = grid.num_res >= LARGE_GRID and isinstance(recovery, LinearRecovery)
         compiled = _compiled if is_large else _as_it_is
@@ -203,7 +204,7 @@ class Transmission:
         self.send = compiled(channel)
         self.receive = Receiver(config, grid.resources.data_symbols)
         self.estimate = in_one_row(compiled(self.sounding))
-        self.whiten = compiled(self.sounding.whiten) if self.sounding.has_beams else self.sounding.whiten
+        self.whiten = compiled(self.sounding.whiten) if self.sounding.weighs_beams else self.sounding.whiten
         self.recover = compiled(recovery)
 
         self._complex = tf.complex64 if config.precision == "single" else tf.complex128

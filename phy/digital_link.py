@@ -192,7 +192,7 @@ class BitTransmission:
         self._scale = self._num_streams**-0.5
         self._map = Mapper("qam", bits_per_symbol, precision=config.precision)
         self._demap = Demapper("app", "qam", bits_per_symbol, precision=config.precision)
-        self.sounding = Sounding(config=config, channel=channel, grid=grid)
+        self.sounding = Sounding(config=config, channel=channel, grid=grid, num_streams=self._num_streams)
         self.estimate = in_one_row(self.sounding)
         reals = 2 * self._num_streams
         self._recovery = LinearRecovery(
@@ -229,7 +229,7 @@ class BitTransmission:
         y = self._receiver(self.channel(x, fades, no), fades.phase, no)  # [num_rx_ant, batch, num_res]
         h_hat, err_var = self.estimate(fades, no)
         no = self._noise_error * no
-        received = self.sounding.whiten(y, h_hat, err_var, no, self._num_streams)
+        received = self.sounding.whiten(y, h_hat, err_var, no)
         reals, variance = self._recovery(*received, no)
         return self.read_bits(reals, variance)
 

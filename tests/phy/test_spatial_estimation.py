@@ -96,10 +96,16 @@ def test_without_statistics_in_space_it_is_the_other_estimate(channel):
         np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize(("channel", "num_tx_ant", "num_rx_ant"), [("cdl-a", 4, 6), ("cdl-d", 6, 8), ("cdl-c", 3, 4)])
-@pytest.mark.parametrize("recovery", ["ls", "lmmse", "lmmse-unbiased"])
-def test_codes_err_as_declared_on_correlated_antennas(channel, num_tx_ant, num_rx_ant, recovery):
-    link = spatial_link(channel, num_tx_ant, num_rx_ant, phase_mask=True, recovery=recovery)
+ANTENNAS = [("cdl-a", 4, 6), ("cdl-d", 6, 8), ("cdl-c", 3, 4)]
+KNOWN = [("lmmse-spatial", recovery) for recovery in ("ls", "lmmse", "lmmse-unbiased")]
+
+
+@pytest.mark.parametrize(("channel", "num_tx_ant", "num_rx_ant"), ANTENNAS)
+@pytest.mark.parametrize(
+    ("estimator", "recovery"), [*KNOWN, ("ls-linear", "lmmse"), ("ls-linear", "lmmse-unbiased"), ("lmmse", "lmmse")]
+)
+def test_codes_err_as_declared_on_correlated_antennas(channel, num_tx_ant, num_rx_ant, estimator, recovery):
+    link = spatial_link(channel, num_tx_ant, num_rx_ant, phase_mask=True, estimator=estimator, recovery=recovery)
     for snr_db in (-10.0, 10.0, 30.0):
         codes = make_codes(384, width=48)
         out = link(codes, snr_db, np.arange(384))
