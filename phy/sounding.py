@@ -115,7 +115,7 @@ class Sounding:
         h_hat = h_hat[:, :, : self._num_streams]
         if not self.weighs_beams:
             return y, h_hat, err_var[: self._num_streams]
-        if self.estimates_beams:
+        if self._filter is None:
             err_var = err_var[:, :, : self._num_streams]
         else:
             turn = 1.0 if self._turn is None else tf.transpose(self._turn, [1, 0, 2])  # [1, num_tx_ant, num_res]
