@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from studies.questions import Batch
     from studies.workbench import Workbench
 
+CONTROL_SEED = 38_213  # of what controls draw
+
 
 class Codes:
     """Each question's codes over the analog link.
@@ -33,8 +35,9 @@ class Codes:
     moments : CodeMoments, optional
         Moments that the pair's decoder knows, if recovery has a prior: it then returns the posterior of the codes, and
         the decoder is to know no more than that.
-    partner : int [num_questions], optional
-        Question whose codes are sent in place of one's own.
+    stand_in : callable, optional
+        Codes that are sent in place of one's own: ``stand_in(codes, numbers)`` for the codes of all questions and the
+        numbers of some.
     """
 
     crosses_link = True
@@ -47,10 +50,10 @@ class Codes:
         *,
         prior_hash: str | None = None,
         moments: "CodeMoments | None" = None,
-        partner: np.ndarray | None = None,
+        stand_in: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
     ):
         self.channel, self.num_tokens, self.width = channel, num_tokens, width
-        self.prior_hash, self.moments, self.partner = prior_hash, moments, partner
+        self.prior_hash, self.moments, self.stand_in = prior_hash, moments, stand_in
 
     def determined_by(self) -> dict[str, Any]:
         """Return the hash of the prior, where there is one."""
@@ -59,7 +62,7 @@ class Codes:
     def deliver(self, codes: np.ndarray | None, batch: "Batch", snr_db: float) -> Delivery:
         """Send over the analog link."""
         assert codes is not None
-        sent = codes[batch.numbers if self.partner is None else self.partner[batch.numbers]]
+        sent = codes[batch.numbers] if self.stand_in is None else self.stand_in(codes, batch.numbers)
         codes_hat, error_var = send(self.channel, sent, snr_db, batch.numbers)
         items, item_var = codes_hat, error_var
         if self.moments is not None:
@@ -171,8 +174,37 @@ def codes_with_prior(workbench: "Workbench", weights: str) -> Codes:
 
 def partners_codes(workbench: "Workbench", weights: str) -> Codes:
     """Build the carrier of the control "wrong image": codes that another question asked for, over one's own fade."""
-    own = codes_with_prior(workbench, weights)
     partner = other_image(workbench.questions)
-    return Codes(
-        own.channel, own.num_tokens, own.width, prior_hash=own.prior_hash, moments=own.moments, partner=partner
-    )
+    return _in_place(codes_with_prior(workbench, weights), lambda codes, numbers: codes[partner[numbers]])
+
+
+def gaussian_codes(workbench: "Workbench", weights: str) -> Codes:
+    """Build the carrier of the control "gaussian codes": draws with the mean and covariance of all codes."""
+
+    def draw(codes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        flat = codes.reshape(len(codes), -1)
+        mean = flat.mean(0, dtype=np.float64)
+        mixed = [np.random.default_rng((CONTROL_SEED, int(number))).standard_normal(len(flat)) for number in numbers]
+        drawn = mean + np.stack(mixed) @ (flat - mean) / np.sqrt(len(flat))
+        return drawn.astype(codes.dtype).reshape(len(numbers), *codes.shape[1:])
+
+    return _in_place(codes_with_prior(workbench, weights), draw)
+
+
+def rotated_codes(workbench: "Workbench", weights: str) -> Codes:
+    """Build the carrier of the control "rotated codes": one's own, all turned alike about their mean, at random."""
+
+    def turn(codes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        flat = codes.reshape(len(codes), -1)
+        mean, size = flat.mean(0, dtype=np.float64), flat.shape[1]
+        rotation, _ = np.linalg.qr(np.random.default_rng(CONTROL_SEED).standard_normal((size, size)))
+        turned = mean + (flat[numbers] - mean) @ rotation
+        return turned.astype(codes.dtype).reshape(len(numbers), *codes.shape[1:])
+
+    return _in_place(codes_with_prior(workbench, weights), turn)
+
+
+def _in_place(own: Codes, stand_in: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Codes:
+    """Return the carrier of other codes over the same link."""
+    facts = {"prior_hash": own.prior_hash, "moments": own.moments}
+    return Codes(own.channel, own.num_tokens, own.width, **facts, stand_in=stand_in)
