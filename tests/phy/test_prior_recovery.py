@@ -165,7 +165,7 @@ def test_a_damaged_prior_is_refused_or_what_it_was(tmp_path):
 
 @pytest.mark.thousands
 def test_thousands_of_damaged_priors_are_refused_or_what_they_were(tmp_path):
-    assert mutate(tmp_path, 5000) > 3000
+    assert mutate(tmp_path, 2000) > 1300
 
 
 @pytest.mark.parametrize("facts", [{}, {"num_tx_ant": 8, "num_rx_ant": 2}, {"modulation": "iq"}, {"num_tx_ant": 5}])

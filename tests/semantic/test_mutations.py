@@ -25,7 +25,7 @@ from tests import mutants
 from tests.semantic.models import build_sensor_model, parameters_of, write_split
 from tests.semantic.test_token_choice import choice
 
-FEW, MANY = 40, 4000
+FEW, MANY = 40, 1000
 
 
 @pytest.fixture(scope="module")
