@@ -49,10 +49,11 @@ class CodeMoments(nn.Module):
         super().__init__()
         self.size = size
         is_small = size <= MAX_SIZE
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("factor", torch.zeros(size, min(RANK, size) if is_small else 0))
-        self.register_buffer("variance", torch.ones(size))
-        self.register_buffer("covariance", torch.eye(size) if is_small else None, persistent=False)
+        f32 = torch.float32  # whatever torch's default is
+        self.register_buffer("mean", torch.zeros(size, dtype=f32))
+        self.register_buffer("factor", torch.zeros(size, min(RANK, size) if is_small else 0, dtype=f32))
+        self.register_buffer("variance", torch.ones(size, dtype=f32))
+        self.register_buffer("covariance", torch.eye(size, dtype=f32) if is_small else None, persistent=False)
         self.num_observed = 0
 
     @torch.no_grad()
@@ -103,7 +104,7 @@ class CodeMoments(nn.Module):
         off = codes_hat - mean
         weight = 1 / (variance + error_var)
         weighted = weight[..., None] * factor  # [batch, numbers, rank]
-        inner = torch.eye(factor.shape[1], device=factor.device) + factor.T @ weighted
+        inner = torch.eye(factor.shape[1], dtype=factor.dtype, device=factor.device) + factor.T @ weighted
         lower = torch.linalg.cholesky(inner)
         seen = torch.cholesky_solve((weighted.mT @ off[..., None]), lower)
         white = weight * off - (weighted @ seen)[..., 0]

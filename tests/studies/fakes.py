@@ -76,6 +76,9 @@ class FakeAgents:
         level = torch.tensor([float(image[0, 0, 0]) for image in images])
         return level[:, None, None].expand(-1, self.num_tokens, self.width).contiguous()
 
+    def check(self, questions, numbers):
+        assert len(questions) == len(numbers)
+
     def describe(self, questions):
         return ["which level ?"] * len(questions)
 

@@ -1,23 +1,32 @@
 import json
+import random
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from semantic import agent_link
+from semantic.model_files import ModelFileError, write_settings
 from studies.schemes.digital import quantizer_file
 from studies.schemes.digital.quantizer_file import KINDS, encode_questions, error, load_tables, save_tables
+from tests.mutants import attempt, of_bytes
 from tests.studies.fakes import FakeDataset
 
-AGENTS = SimpleNamespace(model_hash="of these weights")
+AGENTS = SimpleNamespace(model_hash="of these weights", num_tokens=5, width=6)
 
 
 def codes(count=600, seed=0):
     """Codes of five tokens of six numbers that have eight degrees of freedom."""
     mixing = np.random.default_rng(1).standard_normal((8, 30))
     return (np.random.default_rng(seed).standard_normal((count, 8)) @ mixing).reshape(-1, 5, 6).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """A file of tables; nothing may be written to it."""
+    return save_tables(tmp_path_factory.mktemp("learned"), codes(), AGENTS.model_hash)
 
 
 @pytest.fixture
@@ -58,6 +67,48 @@ def test_tables_of_other_weights_and_none_are_refused(folder):
     )
     with pytest.raises(ValueError, match=r"comes from another version; `tokenlink train quantizer"):
         load_tables(str(folder), "vector", AGENTS)
+    save_tables(folder, codes(), AGENTS.model_hash)
+    others = SimpleNamespace(model_hash=AGENTS.model_hash, num_tokens=5, width=7)
+    for kind, name in (("transform", "basis"), ("vector", "codebooks_0")):
+        with pytest.raises(ModelFileError, match=rf"no tables of kind {kind} for these agents: {name} has shape"):
+            load_tables(str(folder), kind, others)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "change", "message"),
+    [
+        ("transform", "variance", lambda table: -table, "variances and distortions must not be negative"),
+        ("transform", "levels_3", lambda table: table[::-1], "levels_3 are not rising"),
+        ("transform", "levels_2", lambda table: table[:3], r"levels_2 has shape \(3,\), it needs \(4,\)"),
+        ("transform", "basis", lambda table: table * np.nan, "basis holds NaN"),
+        ("transform", "mean", lambda table: table.T, r"mean has shape \(6, 5\), it needs \(5, 6\)"),
+        ("vector", "codebooks_2", lambda table: table[:, :3], r"codebooks_2 has shape \(5, 3, 6\), it needs"),
+        ("vector", "distortion", lambda table: table[1:], "distortion has shape"),
+        ("vector", "distortion", lambda table: -table, "distortions must not be negative"),
+    ],
+)
+def test_tables_that_do_not_fit_each_other_are_refused(folder, learned, kind, name, change, message):
+    path = folder / quantizer_file.FILE
+    tables = load_file(learned)
+    tables[f"{kind}.{name}"] = np.ascontiguousarray(change(tables[f"{kind}.{name}"]))
+    save_file(tables, path, {"model_hash": AGENTS.model_hash})
+    with pytest.raises(ModelFileError, match=rf"quantizer\.safetensors holds no tables of kind {kind}.*{message}"):
+        load_tables(str(folder), kind, AGENTS)
+
+
+def test_tables_are_hashed_beside_agents_that_are(folder):
+    settings = folder / agent_link.SETTINGS
+    write_settings(settings, {"num_tokens": 5}, {})
+    path = save_tables(folder, codes(), AGENTS.model_hash)
+    load_tables(str(folder), "vector", AGENTS)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match=r"quantizer\.safetensors is not the file whose hash agents\.json holds"):
+        load_tables(str(folder), "vector", AGENTS)
+    path.write_bytes(content[:100])
+    with pytest.raises(ModelFileError, match=r"quantizer\.safetensors is no safetensors file, or is damaged"):
+        load_tables(str(folder), "vector", AGENTS)
 
 
 def test_a_splits_questions_are_encoded_in_order():
@@ -73,3 +124,31 @@ def test_a_splits_questions_are_encoded_in_order():
     np.testing.assert_array_equal(found.ravel(), images)
     np.testing.assert_array_equal(images, [0] * 6 + [1] * 4)
     assert quantizer_file.FILE.endswith(".safetensors")
+
+
+def mutate(folder, count):
+    """Damage a hashed file of tables: either it is refused by its name, or nothing that is read has changed."""
+    write_settings(folder / agent_link.SETTINGS, {"num_tokens": 5}, {})
+    path = save_tables(folder, codes(), AGENTS.model_hash)
+    whole, rng, refused = path.read_bytes(), random.Random(7), 0
+    expected = {kind: load_tables(str(folder), kind, AGENTS) for kind in KINDS}
+    for index in range(count):
+        path.write_bytes(of_bytes(whole, rng))
+        kind = ("transform", "vector")[index % 2]
+        tables, error = attempt(lambda: load_tables(str(folder), kind, AGENTS))  # noqa: B023 -- called at once
+        if error is None:
+            assert all(np.array_equal(tables[name], table) for name, table in expected[kind].items())
+        else:
+            assert type(error) is ModelFileError
+            assert str(path) in str(error)
+            refused += 1
+    return refused
+
+
+def test_damaged_tables_are_refused_or_what_they_were(folder):
+    assert mutate(folder, 150) > 140
+
+
+@pytest.mark.thousands
+def test_thousands_of_damaged_tables_are_refused_or_what_they_were(folder):
+    assert mutate(folder, 2000) > 1950

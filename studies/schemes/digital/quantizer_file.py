@@ -30,22 +30,32 @@ def load_tables(name_or_folder: str, kind: str, agents: "AgentLink") -> Tables:
     ------
     FileNotFoundError
         If the pair has none.
-    ValueError
-        If they were learned from codes of other weights, or by another version.
+    ModelFileError
+        If they are damaged, were learned from codes of other weights, or by another version.
     """
     from semantic.agent_link import shipped_folder
+    from semantic.agent_settings import SETTINGS
+    from semantic.model_files import ModelFileError, check_hash, read_settings
 
-    path = shipped_folder(name_or_folder) / FILE
+    folder = shipped_folder(name_or_folder)
+    path = folder / FILE
     remedy = f"`tokenlink train quantizer --out {name_or_folder} --data SCENES` learns it"
     if not path.exists():
         raise FileNotFoundError(f"{name_or_folder} has no {FILE}, which quantises its codes; {remedy}")
-    with safe_open(path, "np") as file:
-        if file.metadata()["model_hash"] != agents.model_hash:
-            raise ValueError(f"{FILE} of {name_or_folder} was learned from the codes of other weights; {remedy} anew")
-        names = [name for name in file.keys() if name.startswith(f"{kind}.")]
-        tables = {name.partition(".")[2]: file.get_tensor(name).astype(np.float64) for name in names}
+    try:
+        with safe_open(path, "np") as file:
+            metadata = file.metadata() or {}
+            names = [name for name in file.keys() if name.startswith(f"{kind}.")]
+            tables = {name.partition(".")[2]: file.get_tensor(name).astype(np.float64) for name in names}
+    except Exception as error:  # SafetensorError is no ValueError; others come of dtypes that NumPy does not have
+        raise ModelFileError(path, f"is no safetensors file, or is damaged: {error}; {remedy} anew") from error
+    if metadata.get("model_hash") != agents.model_hash:
+        raise ModelFileError(path, f"was learned from the codes of other weights; {remedy} anew")
     if "distortion" not in tables:
-        raise ValueError(f"{FILE} of {name_or_folder} comes from another version; {remedy} anew")
+        raise ModelFileError(path, f"comes from another version; {remedy} anew")
+    check_hash(folder / SETTINGS, read_settings(folder / SETTINGS), FILE)
+    if problem := KINDS[kind].problem(tables, (agents.num_tokens, agents.width)):
+        raise ModelFileError(path, f"holds no tables of kind {kind} for these agents: {problem}; {remedy} anew")
     return tables
 
 
@@ -56,8 +66,13 @@ def save_tables(folder: Path, codes: np.ndarray, model_hash: str) -> Path:
         for kind, quantizer in KINDS.items()
         for name, table in quantizer.learn(codes).items()
     }
-    save_file(tables, Path(folder) / FILE, metadata={"model_hash": model_hash, "num_examples": str(len(codes))})
-    return Path(folder) / FILE
+    from semantic.agent_settings import SETTINGS
+    from semantic.model_files import add_hash
+
+    path = Path(folder).expanduser() / FILE
+    save_file(tables, path, metadata={"model_hash": model_hash, "num_examples": str(len(codes))})
+    add_hash(path.with_name(SETTINGS), FILE)
+    return path
 
 
 def encode_questions(

@@ -62,6 +62,24 @@ class TransformQuantizer:
         variance = tables["variance"]
         return float(variance @ tables["distortion"][allocate_bits(variance, 8 * num_bytes)] / variance.sum())
 
+    @staticmethod
+    def problem(tables: dict[str, np.ndarray], shape: tuple[int, int]) -> str:
+        """Say why tables are none for codes of a shape, [num_tokens, width]; empty if they are."""
+        size = shape[0] * shape[1]
+        needed: dict[str, tuple[int, ...]] = {
+            "mean": shape,
+            "variance": (size,),
+            "basis": (size, size),
+            "distortion": (MAX_BITS + 1,),
+            **{f"levels_{bits}": (2**bits,) for bits in range(1, MAX_BITS + 1)},
+        }
+        if problem := _unlike(tables, needed):
+            return problem
+        if tables["variance"].min() < 0 or not tables["variance"].any() or tables["distortion"].min() < 0:
+            return "variances and distortions must not be negative, nor all variances zero"
+        falling = [name for name in needed if name.startswith("levels") and np.diff(tables[name]).min() < 0]
+        return f"{falling[0]} are not rising" if falling else ""
+
     def __init__(self, tables: dict[str, np.ndarray], num_bytes: int):
         self._shape, self.num_bytes = tables["mean"].shape, num_bytes
         self._mean, variance = tables["mean"].ravel(), tables["variance"]
@@ -124,6 +142,15 @@ class VectorQuantizer:
         """Return the share of the codes' variance that a payload of this size leaves out, as it was in training."""
         return float(tables["distortion"][_index_bits(tables, num_bytes)])
 
+    @staticmethod
+    def problem(tables: dict[str, np.ndarray], shape: tuple[int, int]) -> str:
+        """Say why tables are none for codes of a shape, [num_tokens, width]; empty if they are."""
+        sizes = range(len(tables) - 1)  # all but distortion
+        needed = {f"codebooks_{bits}": (shape[0], 2**bits, shape[1]) for bits in sizes}
+        if problem := _unlike(tables, {"distortion": (len(sizes),), **needed}):
+            return problem
+        return "distortions must not be negative" if tables["distortion"].min() < 0 else ""
+
     def __init__(self, tables: dict[str, np.ndarray], num_bytes: int):
         num_tokens, self.num_bytes = len(tables["codebooks_0"]), num_bytes
         bits = _index_bits(tables, num_bytes)
@@ -144,6 +171,17 @@ class VectorQuantizer:
 def _index_bits(tables: dict[str, np.ndarray], num_bytes: int) -> int:
     """Return the bits of a payload that each token's index gets."""
     return min(8 * num_bytes // len(tables["codebooks_0"]), len(tables["distortion"]) - 1)
+
+
+def _unlike(tables: dict[str, np.ndarray], needed: dict[str, tuple[int, ...]]) -> str:
+    """Say which table is not there, of another shape, or not finite; empty if all are as needed."""
+    for name in sorted({*tables, *needed}):
+        here = tables[name].shape if name in tables else None
+        if here != needed.get(name):
+            return f"{name} has shape {here}, it needs {needed.get(name)}"
+        if not np.isfinite(tables[name]).all():
+            return f"{name} holds NaN or infinite values"
+    return ""
 
 
 def allocate_bits(variance: np.ndarray, num_bits: int) -> np.ndarray:
