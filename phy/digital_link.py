@@ -21,17 +21,25 @@ from phy.transport_block import MAX_RATE, MIN_RATE, TransportCoder, TransportFor
 MAX_PAYLOAD_BYTES = 2**20
 _SENT_TOGETHER = 32  # payloads; bounds the memory that their channels take
 
-# (bits per symbol, code rate) by index. Source: 3GPP TS 38.214, table 5.1.3.1-2.
+# (bits per symbol, code rate) by index. Source: 3GPP TS 38.214, tables 5.1.3.1-2 and, for low rates, 5.1.3.1-3.
 MCS = (
     *((2, rate / 1024) for rate in (120, 193, 308, 449, 602)),
     *((4, rate / 1024) for rate in (378, 434, 490, 553, 616, 658)),
     *((6, rate / 1024) for rate in (466, 517, 567, 616, 666, 719, 772, 822, 873)),
     *((8, rate / 1024) for rate in (682.5, 711, 754, 797, 841, 885, 916.5, 948)),
 )
+LOW_RATE_MCS = (
+    *((2, rate / 1024) for rate in (30, 40, 50, 64, 78, 99, 120, 157, 193, 251, 308, 379, 449, 526, 602)),
+    *((4, rate / 1024) for rate in (340, 378, 434, 490, 553, 616)),
+    *((6, rate / 1024) for rate in (438, 466, 517, 567, 616, 666, 719, 772)),
+)
 
 
 class DigitalLink:
-    """CRC, 5G LDPC and QAM, one stream per antenna that the receiver can tell apart, linear MMSE, soft bits.
+    """5G's channel codes and QAM, one stream per antenna that the receiver can tell apart, linear MMSE, soft bits.
+
+    Short payloads take a polar code with a CRC of 6 or 11 bits and list decoding, longer ones LDPC: see
+    `TransportFormat`.
 
     `modulation`, `phase_mask` and `recovery` of the config concern analog codes and are ignored. `min(num_tx_ant,
     num_rx_ant)` antennas send, and share the unit power of a resource element. `snr_db` and the fades are thus the same
@@ -43,7 +51,7 @@ class DigitalLink:
     bits_per_symbol : {2, 4, 6, 8}
         QPSK, 16-, 64-, 256-QAM.
     code_rate : float, 0.01 … 0.95
-        Code rate, below 1/5 by repetition. `MCS` lists the pairs that NR uses.
+        Code rate. `MCS` and `LOW_RATE_MCS` list the pairs that NR uses.
     num_iterations : int
         Iterations of the LDPC decoder.
     length_header : bool
@@ -215,10 +223,13 @@ class BitTransmission:
 
     def __call__(self, payloads: list[bytes], snr_db: np.ndarray, numbers: np.ndarray) -> list[bytes | None]:
         """Encode, send, decode."""
+        return self._coder.decode(self.soft_bits(self._coder.encode(payloads), snr_db, numbers))
+
+    def soft_bits(self, bits, snr_db: np.ndarray, numbers: np.ndarray) -> tf.Tensor:
+        """Send coded bits [batch, num_bits] over the fades of these numbers; return log-likelihood ratios of ones."""
         fades = self.channel.fades(numbers, self.grid)
         no = snr_db_to_no(snr_db, self._complex.real_dtype)
-        llr = self._chain(self._coder.encode(payloads), no, tf.nest.map_structure(tf.convert_to_tensor, fades))
-        return self._coder.decode(llr)
+        return self._chain(bits, no, tf.nest.map_structure(tf.convert_to_tensor, fades))
 
     def call(self, bits, no, fades: Fades):
         """Send coded bits [batch, num_bits] at noise variances [batch]; return the log-likelihood ratios of ones."""

@@ -14,7 +14,7 @@ from scipy.stats import binom, fisher_exact, norm
 from sionna.phy.fec.ldpc import LDPC5GDecoder, LDPC5GEncoder
 
 from phy import DigitalLink, LinkConfig
-from phy.digital_link import MCS, BitTransmission
+from phy.digital_link import LOW_RATE_MCS, MCS, BitTransmission
 from phy.transport_block import HEADER_BITS, TransportCoder, TransportFormat
 
 
@@ -44,8 +44,24 @@ def test_a_format_holds_its_payload_and_adds_up(num_bytes, bits_per_symbol, code
     assert form.num_blocks * (form.k - block_crc) == form.block_bits + form.crc_bits
     assert form.k <= 8448
     assert form.n % bits_per_symbol == form.mother_bits % bits_per_symbol == 0
-    assert form.k / code_rate <= form.n < form.k / code_rate + bits_per_symbol + 1
-    assert form.k / form.mother_bits >= (1 / 5 if form.k <= 3824 or code_rate <= 0.25 else 1 / 3)
+    assert form.k / code_rate <= form.n < max(18, form.k / code_rate + 1) + bits_per_symbol
+    if form.code == "ldpc":
+        assert form.k / form.mother_bits >= (1 / 5 if form.k <= 3824 or code_rate <= 0.25 else 1 / 3)
+    else:
+        assert form.block_bits == max(8, needed)
+        assert form.crc_bits == (6 if form.block_bits <= 19 else 11)
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "code_rate", "code"),
+    [
+        *((1, 0.02, "polar"), (44, 0.01, "polar"), (45, 0.3, "ldpc"), (45, 0.4, "polar"), (126, 0.95, "polar")),
+        *((127, 0.95, "ldpc"), (100, 0.7, "ldpc"), (400, 0.9, "ldpc")),
+    ],
+)
+def test_payloads_take_the_polar_code_where_38212_has_one_word_for_them(num_bytes, code_rate, code):
+    facts = {"bits_per_symbol": 2, "code_rate": code_rate, "length_header": False}
+    assert TransportFormat.of(num_bytes, **facts).code == code
 
 
 @pytest.mark.parametrize("length_header", [True, False])
@@ -80,7 +96,7 @@ def py3gpp_code_block(bits, graph, num_coded, bits_per_symbol):
     ],
 )
 def test_crc_and_ldpc_are_those_of_py3gpp_bit_for_bit(num_bytes, bits_per_symbol, code_rate, graph):
-    form = TransportFormat.of(num_bytes, bits_per_symbol=bits_per_symbol, code_rate=code_rate)
+    form = TransportFormat.ldpc(HEADER_BITS + 8 * num_bytes, bits_per_symbol, code_rate, None)
     (payload,) = payloads_of(num_bytes, seed=num_bytes)
     sent = np.unpackbits(np.frombuffer(num_bytes.to_bytes(3, "big") + payload, np.uint8)).astype(int)
     block = np.pad(sent, (0, form.block_bits - len(sent)))
@@ -95,7 +111,7 @@ def test_crc_and_ldpc_are_those_of_py3gpp_bit_for_bit(num_bytes, bits_per_symbol
 
 def test_repetition_adds_up_what_it_repeats():
     """Each copy alone is too noisy; together they decode. A tenth of the rate is half the mother code's, 3 dB."""
-    form = TransportFormat.of(30, bits_per_symbol=2, code_rate=0.1)
+    form = TransportFormat.ldpc(HEADER_BITS + 8 * 30, 2, 0.1, None)
     coder = TransportCoder(form, bits_per_symbol=2, num_iterations=20)
     payloads = payloads_of(*[30] * 20)
     signs = 2 * coder.encode(payloads).numpy() - 1
@@ -108,7 +124,7 @@ def test_repetition_adds_up_what_it_repeats():
 
 
 def test_noise_is_never_taken_for_a_payload():
-    form = TransportFormat.of(5, bits_per_symbol=2, code_rate=0.5)
+    form = TransportFormat.ldpc(HEADER_BITS + 8 * 5, 2, 0.5, None)
     coder = TransportCoder(form, bits_per_symbol=2, num_iterations=5)
     llr = np.random.default_rng(2).standard_normal((200, form.coded_bits)).astype(np.float32)
     assert coder.decode(tf.constant(llr)).count(None) >= 199  # a CRC of 16 bits lets one in 65 536 through
@@ -128,7 +144,7 @@ def test_a_receiver_that_knows_the_size_needs_no_header():
     payloads = payloads_of(7, 0, 40, 7, 3)
     assert link(payloads, 40.0, np.arange(5)) == payloads
     ledger, with_header = (made.ledger(payload_bytes=7) for made in (link, make_link()))
-    assert with_header.overhead_bits - ledger.overhead_bits == HEADER_BITS
+    assert (ledger.overhead_bits, with_header.overhead_bits) == (11, 11 + HEADER_BITS)
     assert ledger.data_res < with_header.data_res
 
 
@@ -231,12 +247,17 @@ def test_ledger_counts_every_bit(num_bytes, bits_per_symbol, rate):
     assert 4 * bits_per_symbol * (ledger.data_res - 1) < ledger.coded_bits <= 4 * bits_per_symbol * ledger.data_res
 
 
-def test_mcs_table_climbs():
+def test_mcs_tables_climb():
     assert len(MCS) == 28
     efficiency = [bits * rate for bits, rate in MCS]
     assert efficiency == sorted(efficiency)
     assert efficiency[0] == pytest.approx(0.2344, abs=1e-4)
     assert efficiency[-1] == pytest.approx(7.4063, abs=1e-4)
+    assert len(LOW_RATE_MCS) == 29
+    efficiency = [bits * rate for bits, rate in LOW_RATE_MCS]
+    assert efficiency == sorted(efficiency)
+    assert efficiency[0] == pytest.approx(0.0586, abs=1e-4)
+    assert efficiency[-1] == pytest.approx(4.5234, abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from sionna.phy.fec.polar import Polar5GEncoder
 
 from phy.cir import CDLDraw, CDLModel
 from phy.fading import sum_paths
-from phy.transport_block import TransportCoder, TransportFormat
+from phy.polar_code import PolarCode
+from phy.transport_block import HEADER_BITS, TransportCoder, TransportFormat
 
 FOLDER = Path(__file__).parent / "golden"
 CDL, WORDS = (np.load(FOLDER / name) for name in ("cdl.npz", "words.npz"))
@@ -54,8 +55,10 @@ def test_ldpc_words_are_those_of_sionna_2(name):
 @pytest.mark.parametrize("name", POLAR)
 def test_polar_words_are_those_of_sionna_2(name):
     k, n, channel = name.split()[1:]
-    word = Polar5GEncoder(int(k), int(n), channel_type=channel)(unpacked(WORDS[f"{name} in"], int(k)))
-    np.testing.assert_array_equal(word, unpacked(WORDS[name], int(n)))
+    sent, expected = unpacked(WORDS[f"{name} in"], int(k)), unpacked(WORDS[name], int(n))
+    np.testing.assert_array_equal(Polar5GEncoder(int(k), int(n), channel_type=channel)(sent), expected)
+    if channel == "uplink":
+        np.testing.assert_array_equal(PolarCode(int(k), int(n)).encode(sent), expected)
 
 
 @pytest.mark.parametrize("name", BLOCKS)
@@ -63,9 +66,9 @@ def test_transport_blocks_are_those_of_sionna_2(name):
     """Header, CRC, segments, LDPC and repetition."""
     num_bytes, bits_per_symbol, code_rate, header = name.split()[1:]
     bits_per_symbol, payload = int(bits_per_symbol), WORDS[f"{name} in"].tobytes()
-    form = TransportFormat.of(
-        int(num_bytes), bits_per_symbol=bits_per_symbol, code_rate=float(code_rate), length_header=header == "1"
-    )
+    num_bits, size = (HEADER_BITS, None) if header == "1" else (0, len(payload))
+    form = TransportFormat.ldpc(num_bits + 8 * len(payload), bits_per_symbol, float(code_rate), size)
+    assert num_bytes == str(len(payload))
     told = (form.block_bits, form.crc_bits, form.num_blocks, form.k, form.mother_bits, form.n)
     assert told == tuple(WORDS[f"{name} form"])
     coder = TransportCoder(form, bits_per_symbol=bits_per_symbol, num_iterations=8)
