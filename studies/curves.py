@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from studies import outside
+from studies.config import expanded
 from studies.schemes.carriers import adaptive, analog, analog_images, arq, jpeg, lossless, quantized, text
 from studies.schemes.encoders.answers import answers
 from studies.schemes.encoders.captions import captions
@@ -73,8 +74,9 @@ class Curve:
 
     def build(self, workbench: "Workbench") -> Scheme:
         """Build the scheme from a run's configuration."""
-        encoder = None if self.encoder is None else self.encoder(workbench, self.weights)
-        return Scheme(encoder, self.carrier(workbench, self.weights), self.reader(workbench, self.weights))
+        weights = expanded(self.weights)
+        encoder = None if self.encoder is None else self.encoder(workbench, weights)
+        return Scheme(encoder, self.carrier(workbench, weights), self.reader(workbench, weights))
 
     @property
     def modules(self) -> tuple[str, ...]:
