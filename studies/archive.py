@@ -1,9 +1,11 @@
 """Files of a run: atomic, content-addressed points, and `results.h5`, rebuilt from them at any time.
 
 A point is one HDF5 file, named by the hash of everything that determines it. It is written in one `os.replace` after an
-fsync: a killed run leaves either the whole point or nothing. Its first 512 bytes, which readers of HDF5 skip, hold the
-SHA-256 of all others. A point is done when they agree, it opens, the hash of its key is its name, and it says that it
-is complete.
+fsync: a killed run leaves either the whole point or nothing. It is done when its SHA-256 agrees, it opens, the hash of
+its key is its name, and it says that it is complete.
+
+The first 512 bytes of every file, which readers of HDF5 skip, hold the SHA-256 of all others. It is compared before
+anything else: HDF5 may not only fail on damaged bytes, it may never come back.
 """
 
 import contextlib
@@ -146,13 +148,28 @@ def write_point(
         file.attrs["schema_version"] = POINT_VERSION
         file.attrs["key_json"] = json.dumps(key, sort_keys=True, allow_nan=False)
         file.attrs["complete"] = np.uint8(1)
-    path, content = point_path(folder, key), buffer.getvalue()[HEADER_BYTES:]
-    write_atomically(path, _header(content) + content)
+    path = point_path(folder, key)
+    write_atomically(path, _sealed(buffer))
     return path
 
 
+def _sealed(buffer: io.BytesIO) -> bytes:
+    """Return the content of an HDF5 file with its SHA-256 in the user block."""
+    content = buffer.getvalue()[HEADER_BYTES:]
+    return _header(content) + content
+
+
 def _header(content: bytes) -> bytes:
-    return f"{POINT_SCHEMA} sha256 {hashlib.sha256(content).hexdigest()}\n".encode().ljust(HEADER_BYTES, b"\0")
+    return f"tokenlink sha256 {hashlib.sha256(content).hexdigest()}\n".encode().ljust(HEADER_BYTES, b"\0")
+
+
+def _is_sealed(content: bytes) -> bool:
+    """Whether a file has a SHA-256, which has to agree; files of version 1 start with HDF5's signature."""
+    if content.startswith(HDF5_SIGNATURE):
+        return False
+    if content[:HEADER_BYTES] != _header(content[HEADER_BYTES:]):
+        raise ValueError("its content is not what its SHA-256 says")
+    return True
 
 
 def read_point(path: Path) -> Point:
@@ -165,9 +182,7 @@ def read_point(path: Path) -> Point:
     """
     try:
         content = path.read_bytes()  # no lock: any number of workers may read
-        hashed = not content.startswith(HDF5_SIGNATURE)
-        if hashed and content[:HEADER_BYTES] != _header(content[HEADER_BYTES:]):
-            raise ValueError("its content is not what its SHA-256 says")
+        hashed = _is_sealed(content)
         with h5py.File(io.BytesIO(content), "r") as file:
             version = POINT_VERSION if hashed else 1
             if file.attrs.get("schema") != POINT_SCHEMA or file.attrs.get("schema_version") != version:
@@ -272,7 +287,7 @@ def build_results(
     coordinates["question"] = questions["question"]
 
     buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
+    with h5py.File(buffer, "w", userblock_size=HEADER_BYTES) as file:
         for name, values in coordinates.items():
             _write_array(file, name, values).make_scale(name)
         for name, (dimensions, values) in variables.items():
@@ -288,8 +303,7 @@ def build_results(
         file.attrs["schema"] = RESULTS_SCHEMA
         file.attrs["schema_version"] = RESULTS_VERSION
         file.attrs["num_missing_points"] = len(points) - len(done)
-        file.attrs["content_hash"] = _results_of(file).content_hash()
-    return buffer.getvalue()
+    return _sealed(buffer)
 
 
 def _without_constant_axes(
@@ -366,14 +380,12 @@ def read_results(path: Path) -> Results:
 def parse_results(content: bytes) -> Results:
     """Read the content of a `results.h5`; raises ValueError as `read_results` does."""
     try:
+        expected = RESULTS_SCHEMA, RESULTS_VERSION if _is_sealed(content) else 1
         with h5py.File(io.BytesIO(content), "r") as file:
             results = _results_of(file)
-        expected = results.attributes.pop("content_hash", None)
-        schema = (results.attributes.get("schema"), results.attributes.get("schema_version"))
-        if schema not in ((RESULTS_SCHEMA, RESULTS_VERSION), (RESULTS_SCHEMA, 1)):
-            raise ValueError(f"it stores {schema}, this version reads {(RESULTS_SCHEMA, RESULTS_VERSION)}")
-        if expected != (None if schema[1] == 1 else results.content_hash()):
-            raise ValueError("its content is not what its SHA-256 says")
+        schema = results.attributes.get("schema"), results.attributes.get("schema_version")
+        if schema != expected:
+            raise ValueError(f"it stores {schema}, this version reads {expected}")
     except Exception as error:  # h5py raises whatever damage leads it to
         raise ValueError(str(error)) from error
     return results

@@ -34,7 +34,7 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _warn("stopped")
+        _warn("stopped; what is done is kept, and the same command resumes")
         raise typer.Exit(130) from None
     except BrokenPipeError:
         raise  # `tokenlink list | head -1`: nobody reads on

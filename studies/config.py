@@ -15,6 +15,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 MOST_SHOWN = 80  # characters of a value in a message
 LONGEST = 600  # characters of a message about a value
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's names of a key that is not known
 MOST_LINES = 20  # of a message about a configuration
 DEEPEST = 20  # levels of lists and keys within each other
 
@@ -133,8 +134,8 @@ def validate(kind: type[RecordType], tree: Mapping[str, Any]) -> RecordType:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        known = kind().plain()
         problems = error.errors()
+        known = kind().plain() if any(problem["type"] in UNKNOWN for problem in problems) else {}
         lines = [_explain(known, problem) for problem in problems[:MOST_LINES]]
         more = [f"… and {len(problems) - MOST_LINES} more"] if len(problems) > MOST_LINES else []
         raise ConfigError("\n".join(lines + more)) from error
@@ -143,6 +144,13 @@ def validate(kind: type[RecordType], tree: Mapping[str, Any]) -> RecordType:
 def shown(value: Any) -> str:
     """Write a value for a message, its end cut off where it is long."""
     return _cut(repr(value), MOST_SHOWN)
+
+
+def checked_name(name: str) -> str:
+    """Return a name that becomes a file's and stands in tables: without separators of folders, and no formula."""
+    if not re.fullmatch(r"\w[^/\\\x00-\x1f\x7f]{0,99}", name):
+        raise ValueError(f"{shown(name)} is no name: a letter or digit comes first, and no / or control character")
+    return name
 
 
 def expanded(path: str) -> str:
@@ -241,7 +249,7 @@ def _no_number(loc: tuple[str | int, ...], value: bool) -> InitErrorDetails:
 def _explain(known: Mapping[str, Any], problem: Any) -> str:
     loc = [_cut(str(part), MOST_SHOWN) for part in problem["loc"]]
     key = ".".join(loc) or "the configuration"
-    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    if problem["type"] in UNKNOWN:
         siblings: Any = known
         for part in loc[:-1]:
             siblings = siblings.get(part, {}) if isinstance(siblings, Mapping) else {}

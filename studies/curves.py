@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from studies import outside
-from studies.config import expanded
+from studies.config import checked_name, expanded
 from studies.schemes.carriers import adaptive, analog, analog_images, arq, jpeg, lossless, quantized, text
 from studies.schemes.encoders.answers import answers
 from studies.schemes.encoders.captions import captions
@@ -66,6 +66,7 @@ class Curve:
     default: bool = False
 
     def __post_init__(self):
+        checked_name(self.name)
         for part in (self.encoder, self.carrier, self.reader):
             if part is not None and not (inspect.isfunction(part) or inspect.isclass(part)):
                 raise TypeError(

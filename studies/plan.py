@@ -4,16 +4,16 @@ import json
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
 from studies.axes import AxisValue
-from studies.config import Record, content_hash, shown
+from studies.config import Record, checked_name, content_hash, shown
 
 PLAN_SCHEMA = "tokenlink-plan"
 PLAN_VERSION = 2  # plans of version 1 have no hashes; they are read
 
-# Names become names of files and cells of tables: no separator of folders, no control character, no formula.
-Name = Annotated[str, StringConstraints(pattern=r"^\w[^/\\\x00-\x1f\x7f]{0,99}$")]
+
+Name = Annotated[str, AfterValidator(checked_name)]
 Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
 

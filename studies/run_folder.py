@@ -132,7 +132,7 @@ def check(folder: Path, *, repair: bool = False) -> Check:
     repair : bool
         Whether a `results.h5` that is not what the points say is rebuilt, if no point is lost by it.
     """
-    problems, remarks = list[str](), list[str]()
+    problems, of_points, remarks = list[str](), list[str](), list[str]()
     plan, points = None, list[archive.Point | None]()
     try:
         plan = read_plan(folder)
@@ -142,8 +142,7 @@ def check(folder: Path, *, repair: bool = False) -> Check:
         problems.append(str(error))
     if plan is not None:
         points, of_points = _read_points(folder, plan)
-        problems += of_points
-        problems += _config_problems(folder, plan)
+        problems += of_points + _config_problems(folder, plan)
     planned = {f"{point.hash}.h5" for point in plan.points} if plan else set[str]()
     others = [path for path in sorted((folder / "points").glob("*.h5")) if path.name not in planned]
     num_unhashed = sum(not point.hashed for point in points if point)
@@ -152,7 +151,7 @@ def check(folder: Path, *, repair: bool = False) -> Check:
             num_unhashed += not archive.read_point(path).hashed
         except ValueError as error:
             problems.append(str(error))
-    if plan is not None and any(points) and not problems:
+    if plan is not None and any(points) and not of_points:
         problems += _results_problems(folder, plan, points, repair)
     of_events, num_unhashed_events = event_problems(folder / "events.jsonl")
     problems += of_events

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from studies import outside
 from studies.axes import AxisValue, Coordinates
-from studies.config import ConfigError, content_hash, shown
+from studies.config import ConfigError, checked_name, content_hash, shown
 from studies.engines import Engine, Job, Outcome
 from studies.study_config import StudyConfig
 
@@ -69,6 +69,9 @@ class Study(Generic[ConfigType]):
     axes: Callable[[ConfigType], Mapping[str, Sequence[AxisValue]]]
     configure: Callable[[ConfigType, Coordinates], StudyConfig] = lambda config, coordinates: config
     tiny: Mapping[str, Any]
+
+    def __post_init__(self):
+        checked_name(self.name)
 
     def folder(self, config: ConfigType) -> Path:
         """Return the run folder that a configuration gets where none is named."""

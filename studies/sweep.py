@@ -131,7 +131,7 @@ class Sweep:
         waiting = frozenset(job.id for job in encode)
         return [*encode, *(replace(job, needs=job.needs & waiting) for job in missing)]
 
-    def claim_folder(self) -> None:
+    def claim_folder(self, plan: Plan | None = None) -> None:
         """Write `config.yaml` and `plan.json`, and delete what killed runs were in the middle of writing.
 
         Raises
@@ -154,10 +154,10 @@ class Sweep:
             raise ConfigError(
                 f"{self.folder} holds a run with another configuration ({keys}). Give another --out; or {take_over}"
             )
-        plan = self.plan().written()  # before anything is written: it may refuse the configuration
+        plan = plan or self.plan()
         header = f"# tokenlink run {self.name} --config {path.name}\n"
         archive.write_atomically(path, (header + self.config.to_yaml()).encode())
-        archive.write_atomically(self.folder / "plan.json", plan)
+        archive.write_atomically(self.folder / "plan.json", plan.written())
         archive.remove_leftovers(self.folder)
 
     def plan(self) -> Plan:
@@ -248,8 +248,9 @@ class Sweep:
         on_problem: Callable[[str], Any],
     ) -> tuple[archive.Results, list[Outcome]]:
         """Run a shard, or what is left of it, and collect what is done: results, and the jobs that failed."""
+        plan = self.plan()  # before anything is written: it may refuse the configuration
         with at_work(self.folder, shared=shard[1] > 1):
-            self.claim_folder()
+            self.claim_folder(plan)
             jobs = self.pending(shard, on_problem)
             on_start(self.folder, jobs)
             failed = self.run(jobs, engine=engine, workers=workers, on_outcome=on_outcome)

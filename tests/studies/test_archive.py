@@ -88,11 +88,11 @@ def empty(path):
     path.write_bytes(b"")
 
 
-def as_version_1(path):
-    """Make of a point what versions without hashes wrote."""
+def as_version_1(path, version=1):
+    """Make of a point, or of results, what versions without hashes wrote."""
     drop_the_hash(path)
     with h5py.File(path, "a") as file:
-        file.attrs["schema_version"] = 1
+        file.attrs["schema_version"] = version
 
 
 DAMAGES = [truncate, flip_a_bit_of_the_data, swap_the_content, drop_the_hash, empty]
@@ -305,7 +305,6 @@ def test_no_points_no_results(tmp_path):
 
 def test_results_of_another_schema_are_refused(tmp_path):
     path = build(tmp_path / "results.h5", [({"scheme": "a"}, point([0, 1, 1]))])
-    with h5py.File(path, "a") as file:
-        file.attrs["schema_version"] = 99
+    as_version_1(path, 99)
     with pytest.raises(ValueError, match=r"it stores \('tokenlink-results', 99\)"):
         archive.read_results(path)

@@ -1,6 +1,8 @@
+import errno
 import functools
 import importlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -226,6 +228,18 @@ def test_what_stands_in_the_way_is_named_in_a_line_and_costs_nothing(tokenlink, 
     assert tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")[0] == 0
     assert (here / "results.h5").read_bytes() == (whole / "results.h5").read_bytes()
     assert tokenlink("check", "here")[0] == 0
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES])
+def test_a_disk_that_takes_no_more_is_named_in_a_line(tokenlink, monkeypatch, code):
+    def refuse(descriptor):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        found, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
+    assert (found, err) == (2, f"tokenlink: here/config.yaml: {os.strerror(code)}\n")
+    assert tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")[0] == 0
 
 
 @pytest.mark.parametrize("out", ["file", "file/here", "\0", "x" * 300])

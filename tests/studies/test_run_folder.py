@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -13,6 +14,7 @@ import pytest
 
 from studies import accuracy_vs_snr, archive, events, plan, run_folder
 from studies.config import ConfigError, content_hash
+from studies.curves import CURVES
 from studies.plan import Plan, read_plan
 from tests.studies.test_archive import as_version_1
 
@@ -248,11 +250,9 @@ def test_a_run_of_an_older_version_is_read_with_a_word(folder):
     for line in lines:
         del line["line_hash"]
     (folder / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    as_version_1(folder / "results.h5")
     with h5py.File(folder / "results.h5", "a") as file:
-        for name in ("plan_hash", "content_hash"):
-            del file.attrs[name]
-        file.attrs["schema_version"] = 1
-        del file["confidence"]  # a variable that came later
+        del file.attrs["plan_hash"], file["confidence"]  # which came later
     found = run_folder.check(folder)
     assert (found.problems, found.num_done) == ([], 9)
     assert "14 point(s) and codes, and the plan, are of an older version and carry no hash" in found.remarks[0]
@@ -337,11 +337,21 @@ def test_a_name_that_could_leave_the_folder_is_no_name():
     assert plan.Plan.model_validate(content).study == "s"
     for name in ("../x", "/x", "a/b", "a\\b", "", ".", "..", "a\n", "a\0b", "=1", "x" * 101):
         for change in ({"study": name, "attributes": {**content["attributes"], "study": name}}, {"schemes": [name]}):
-            with pytest.raises(ValueError, match="pattern"):
+            with pytest.raises(ValueError, match="is no name"):
                 plan.Plan.model_validate({**content, **change})
+        with pytest.raises(ValueError, match="is no name"):
+            replace(accuracy_vs_snr.STUDY, name=name)
+        with pytest.raises(ValueError, match="is no name"):
+            replace(CURVES["raw-image"], name=name)
     for bad in ("../x", "0" * 31, "0" * 33, "0" * 32 + "\n", "A" * 32, "g" * 32):
         with pytest.raises(ValueError, match="pattern"):
             plan.PlannedPoint.model_validate({"hash": bad, "scheme": "a", "coordinates": {}})
+
+
+def test_a_configuration_that_is_refused_leaves_no_folder(fakes, config, tmp_path):
+    with pytest.raises(ValueError, match="the split has 72"):
+        run(config.updated({"num_questions": 99}), tmp_path / "run")
+    assert not list(tmp_path.iterdir())
 
 
 def test_points_of_before_coordinates_stood_apart_are_placed(folder):
