@@ -3,17 +3,16 @@
 import json
 import pickle
 import shutil
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import GPT2LMHeadModel
 
 from semantic import AgentLink, model_files
-from semantic.agent_link import build_agents
+from semantic.agent_link import PRETRAINED, build_agents
+from semantic.agent_settings import SETTINGS, read_agent_settings, source_of
 from semantic.deepjscc import DeepJSCC
 from semantic.loading import load_model
 from semantic.model_files import ModelFileError
@@ -22,7 +21,6 @@ from semantic.token_choice import TokenChoice
 from tests.semantic.models import HIDDEN
 from tests.semantic.test_token_choice import choice
 
-ROOT = Path(__file__).resolve().parents[2]
 READ = ("adapter_config.json", "adapter_model.safetensors", "agents.json", "code.safetensors")
 
 
@@ -304,8 +302,8 @@ def test_an_image_code_is_looked_at(tmp_path):
         ({"strides": [[2]]}, "strides.0: List should have at least 2 items"),
         ({"depth": 3}, "depth: Extra inputs are not permitted"),
     ):
-        path.write_text(json.dumps({**whole, **values}))
-        rehash(tmp_path)
+        changed = {key: value for key, value in {**whole, **values}.items() if key != "sha256"}
+        model_files.write_settings(path, changed, whole["sha256"])
         with pytest.raises(ModelFileError, match=message):
             DeepJSCC.from_pretrained(tmp_path)
     path.write_text(json.dumps(whole))
@@ -354,15 +352,24 @@ def test_the_error_tells_its_path_even_behind_a_process(tmp_path):
     assert (error.path, str(error)) == (tmp_path / "a.json", f"{tmp_path / 'a.json'} is missing")
 
 
-def test_the_command_runs(folder):
-    done = subprocess.run(
-        [sys.executable, "-m", "semantic.rehash", str(folder / "agents")], cwd=ROOT, capture_output=True, text=True
-    )
-    assert (done.stdout, done.stderr, done.returncode) == (f"{folder / 'agents'}\n", "", 0)
-
-
 def test_a_model_of_another_class_is_refused(folder):
-    from transformers import GPT2LMHeadModel
-
     with pytest.raises(ModelFileError, match="task"):
         load_model(GPT2LMHeadModel, folder / "task")
+
+
+def test_every_shipped_folder_is_what_its_hashes_say():
+    """Fails after weights were exchanged; `python -m semantic.rehash` says that this was meant."""
+    folders = sorted(path.parent for path in PRETRAINED.glob(f"*/{SETTINGS}"))
+    assert len(folders) > 10
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for folder in folders:
+            settings = read_agent_settings(folder)
+            for address in (settings.sensor, settings.task_agent):
+                assert address.sha256
+                source_of(folder, address)
+            beside = {path.name for path in folder.iterdir() if path.suffix in (".json", ".safetensors")}
+            assert beside == set(settings.sha256)
+            model_files.check_hash(
+                folder / SETTINGS, model_files.read_settings(folder / SETTINGS), *beside - {SETTINGS}
+            )
