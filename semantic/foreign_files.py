@@ -19,7 +19,8 @@ _SHORT.maxstring = _SHORT.maxother = 80
 
 def short(value: object) -> str:
     """Return a value's representation in few characters, however long or deep it is."""
-    return _SHORT.repr(value)
+    text = _SHORT.repr(value)  # of few items on each of few levels, which still adds up
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def whole_characters(text: str) -> str:

@@ -377,6 +377,14 @@ def test_half_a_surrogate_pair_is_refused_with_the_questions_number(folder):
         ClevrDataset(folder, split="val")
 
 
+def test_a_message_shows_little_of_a_large_value(folder):
+    questions = read(folder)
+    questions[1]["answer"] = [[{"a": 300 * "long "} for _ in range(9)] for _ in range(9)]
+    write(folder, questions)
+    with pytest.raises(ValueError, match=r"question 1 of the val split: answer.*got \[\[.{90,96}\.\.\.$"):
+        ClevrDataset(folder, split="val")
+
+
 def test_records_of_another_kind_are_refused_with_their_number(folder):
     for record in (None, 3, "text", [], {}, {"image_index": "3"}):
         write(folder, [*read(folder)[:1], record])
