@@ -24,7 +24,7 @@ STAGES = {  # the module of each stage's `main`
     "agents": "semantic.endpoints.agents",
     "deepjscc": "semantic.deepjscc_training",
 }
-OVER_THE_LINK = ("agents", "deepjscc", "adaptive")
+OVER_THE_LINK = ("agents", "deepjscc", "mean", "adaptive")
 
 
 def train_adaptive(
@@ -74,6 +74,47 @@ def train_adaptive(
             chosen = choice.num_tokens(at, f"this is a question about {kind} .")
             print(f"  {at:g} dB: {', '.join(f'{value:.3f}' for value in row)}: {chosen}")
     print(choice.save(out))
+
+
+def train_mean(out: Path, data: Path, init: list[Path], channel: Any, num_questions: int = 6000) -> None:
+    """Take the mean of agents that were trained on from one start.
+
+    Parameters
+    ----------
+    out : Path
+        Folder for the mean and its card.
+    data : Path
+        Folder of the data set: split `train` gives the code's moments, `val` the card's accuracies.
+    init : list of Path
+        Folders of the agents, or names of shipped ones.
+    channel : callable
+        Link that the mean is measured over; it is not trained.
+    num_questions : int
+        Questions to measure the moments on.
+    """
+    options = {name: value for name, value in locals().items() if name != "channel"}
+    import random
+
+    import torch
+
+    from semantic import AgentLink
+    from semantic.agent_mean import measure_code, take_mean
+    from semantic.agent_training import evaluate
+    from semantic.training import write_card
+    from semantic.turns import turns_about
+
+    agents, *others = (AgentLink.from_pretrained(folder) for folder in init)
+    take_mean(agents, others)
+    measure_code(agents, dataset(data, "train"), num_questions)
+    agents.save_pretrained(out, dtype=torch.float16)
+    agents = AgentLink.from_pretrained(out)  # as it was rounded
+    held_out = turns_about(agents, dataset(data, "val"))
+    results = {
+        f"accuracy at {at:g} dB": evaluate(agents, channel, held_out, random.Random(0), at)
+        for at in (20.0, 5.0, 0.0, -5.0, -10.0)
+    }
+    write_card(out, title="The mean of agents from one start", stage="mean", options=options, results=results)
+    print("val", results)
 
 
 def train_quantizer(out: Path, data: Path, split: str = "train", num_questions: int = 6000) -> None:
@@ -150,6 +191,7 @@ def train_losses() -> None:
 
 
 MEASUREMENTS: dict[str, Callable[..., None]] = {  # stages that are put together here, from both sides of the link
+    "mean": train_mean,
     "adaptive": train_adaptive,
     "quantizer": train_quantizer,
     "prior": train_prior,
@@ -200,12 +242,19 @@ def as_command(function: Callable[..., None], **defaults: Any) -> Callable[..., 
     def command(**options: Any) -> None:
         if "channel" in signature.parameters:
             options["channel"] = link_channel(options["channel"])
-        function(**{name: Path(expanded(str(o))) if isinstance(o, Path) else o for name, o in options.items()})
+        function(**{name: with_home(option) for name, option in options.items()})
 
     command.__doc__ = docstring.partition("\n\n")[0]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return command
+
+
+def with_home(option: Any) -> Any:
+    """Return an option, ``~`` expanded in paths."""
+    if isinstance(option, list):
+        return [with_home(part) for part in option]
+    return Path(expanded(str(option))) if isinstance(option, Path) else option
 
 
 def _parameter_lines(docstring: str) -> dict[str, str]:

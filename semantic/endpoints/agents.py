@@ -81,7 +81,7 @@ def main(
     nested : bool
         Train a code whose first tokens suffice.
     """
-    options = {k: v for k, v in locals().items() if k not in ("channel", "min_snr_db", "max_snr_db")}  # of the card
+    options = {name: value for name, value in locals().items() if name != "channel"}
     torch.manual_seed(seed)
     agents = build_agents(
         sensor, task, num_tokens=num_tokens, width=None if uncompressed else width, r=r, nested=nested
