@@ -104,7 +104,7 @@ def test_the_stage_writes_the_mean_its_moments_and_its_card(pair, data, tmp_path
     card = (tmp_path / "mean" / "README.md").read_text()
     assert "tokenlink train mean --out mean --data" in card
     assert "--init 0 --init 1 --num-questions 20" in card
-    assert "accuracy at -10 dB" in card
+    assert "accuracy at -5 dB" in card
 
 
 def test_a_card_repeats_an_option_that_was_given_several_times(tmp_path):
