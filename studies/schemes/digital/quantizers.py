@@ -46,21 +46,12 @@ class TransformQuantizer:
         used = variance > NO_VARIANCE * variance.max()
         pooled = ((flat - mean) @ basis[:, used] / np.sqrt(variance[used])).ravel()
         pooled = pooled[:: max(1, len(pooled) // _LEVEL_SAMPLES)]
-        levels = [np.zeros(1), *(lloyd_max(pooled, 2**bits) for bits in range(1, MAX_BITS + 1))]
-        quantised = [level[np.searchsorted((level[1:] + level[:-1]) / 2, pooled)] for level in levels]
         return {
             "mean": mean.reshape(training.shape[1:]),
             "variance": variance,
             "basis": basis,
-            "distortion": np.mean((pooled - np.stack(quantised)) ** 2, axis=1),  # by number of bits
-            **{f"levels_{bits}": level for bits, level in enumerate(levels) if bits},
+            **{f"levels_{bits}": lloyd_max(pooled, 2**bits) for bits in range(1, MAX_BITS + 1)},
         }
-
-    @staticmethod
-    def error(tables: dict[str, np.ndarray], num_bytes: int) -> float:
-        """Return the share of the codes' variance that a payload of this size leaves out, as it was in training."""
-        variance = tables["variance"]
-        return float(variance @ tables["distortion"][allocate_bits(variance, 8 * num_bytes)] / variance.sum())
 
     def __init__(self, tables: dict[str, np.ndarray], num_bytes: int):
         self._shape, self.num_bytes = tables["mean"].shape, num_bytes
@@ -109,20 +100,7 @@ class VectorQuantizer:
         """Return codebooks, [num_tokens, num_codewords, width], for codes like these, [num_examples, …, width]."""
         by_position = np.moveaxis(training, 1, 0).astype(np.float64)
         sizes = range(min(MAX_INDEX_BITS, int(np.log2(len(training)))) + 1)
-        books = [np.stack([k_means(vectors, 2**bits) for vectors in by_position]) for bits in sizes]
-        error = [
-            sum(np.sum((x - part[nearest(x, part)]) ** 2) for x, part in zip(by_position, book, strict=True))
-            for book in books
-        ]
-        return {
-            "distortion": np.divide(error, error[0]),
-            **{f"codebooks_{bits}": book for bits, book in enumerate(books)},
-        }
-
-    @staticmethod
-    def error(tables: dict[str, np.ndarray], num_bytes: int) -> float:
-        """Return the share of the codes' variance that a payload of this size leaves out, as it was in training."""
-        return float(tables["distortion"][_index_bits(tables, num_bytes)])
+        return {f"codebooks_{bits}": np.stack([k_means(vectors, 2**bits) for vectors in by_position]) for bits in sizes}
 
     def __init__(self, tables: dict[str, np.ndarray], num_bytes: int):
         num_tokens, self.num_bytes = len(tables["codebooks_0"]), num_bytes
@@ -143,7 +121,8 @@ class VectorQuantizer:
 
 def _index_bits(tables: dict[str, np.ndarray], num_bytes: int) -> int:
     """Return the bits of a payload that each token's index gets."""
-    return min(8 * num_bytes // len(tables["codebooks_0"]), len(tables["distortion"]) - 1)
+    largest = max(int(name.removeprefix("codebooks_")) for name in tables if name.startswith("codebooks_"))
+    return min(8 * num_bytes // len(tables["codebooks_0"]), largest)
 
 
 def allocate_bits(variance: np.ndarray, num_bits: int) -> np.ndarray:
