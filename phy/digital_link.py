@@ -5,6 +5,7 @@ import weakref
 
 import numpy as np
 import tensorflow as tf
+from sionna.phy.fec.scrambling import TB5GScrambler
 from sionna.phy.mapping import Demapper, Mapper
 
 from phy.channel import CACHE_BYTES, Channel, Fades
@@ -36,7 +37,7 @@ LOW_RATE_MCS = (
 
 
 class DigitalLink:
-    """5G's channel codes and QAM, one stream per antenna that the receiver can tell apart, linear MMSE, soft bits.
+    """5G's channel codes, scrambling and QAM, one stream per antenna that the receiver can tell apart, linear MMSE.
 
     Short payloads take a polar code with a CRC of 6 or 11 bits and list decoding, longer ones LDPC: see
     `TransportFormat`.
@@ -224,6 +225,7 @@ class BitTransmission:
         self.grid = grid = ResourceGrid(config, -(-self._num_symbols // self._num_streams))
         self._complex = tf.complex64 if config.precision == "single" else tf.complex128
         self._scale = self._num_streams**-0.5
+        self._scrambling = TB5GScrambler()(tf.zeros([1, num_bits]))[0]
         self._map = Mapper("qam", bits_per_symbol, precision=config.precision)
         self._demap = Demapper("app", "qam", bits_per_symbol, precision=config.precision)
         self.sounding = Sounding(config=config, channel=channel, grid=grid)
@@ -258,12 +260,13 @@ class BitTransmission:
         no = no[:, None]
         fades = fades.cast(self._complex)
         fades, sending = fades._replace(h=fades.h[:, : self._num_streams]), slice(0, self._num_streams)
+        bits = tf.abs(bits - self._scrambling)  # or streams would be alike where the bits repeat
         x = self.transmit(self.map_bits(bits))  # [num_streams, batch, num_res]
         y = self._receiver(self.channel(x, fades, no), fades.phase, no)  # [num_rx_ant, batch, num_res]
         y, (h_hat, err_var) = self.sounding.combine(y), self.estimate(fades, no)
         err_var = err_var[..., sending, :, :]
         reals, variance = self._recovery(y, h_hat[:, :, sending], err_var, self._noise_error * no)
-        return self.read_bits(reals, variance)
+        return self.read_bits(reals, variance) * (1 - 2 * self._scrambling)
 
     def map_bits(self, bits):
         """Put QAM symbols on antennas first, then on resource elements."""

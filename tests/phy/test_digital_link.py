@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from py3gpp import nrCRCEncode, nrRateMatchLDPC
+from py3gpp import nrCRCEncode, nrPRBS, nrRateMatchLDPC
 from py3gpp.nrDLSCHInfo import getCBSInfo, getZarray
 from py3gpp.nrLDPCEncode import _encode_thangaraj, _load_basegraph
 from scipy.optimize import brentq
@@ -279,6 +279,27 @@ def test_higher_modulations_carry_more(bits_per_symbol):
     payloads = payloads_of(60, 60)
     assert link(payloads, 35.0, [0, 1]) == payloads
     assert link.ledger(payload_bytes=60).data_res < make_link().ledger(payload_bytes=60).data_res
+
+
+def test_a_payload_of_zeros_is_as_safe_as_any_other():
+    """Its word is all zeros; without scrambling its streams would be alike, and the receiver could not part them."""
+    link, numbers = make_link(2, 602 / 1024, False, data_res=20), np.arange(200)
+    zeros, random = (link([payload] * 200, -3.0, numbers).count(None) for payload in (bytes(5), payloads_of(5)[0]))
+    assert 5 < random < 195
+    assert fisher_exact([[zeros, 200 - zeros], [random, 200 - random]]).pvalue > 1e-3
+
+
+def test_scrambling_is_that_of_py3gpp(monkeypatch):
+    config = LinkConfig(channel="awgn", num_tx_ant=1, num_rx_ant=1, pilots="none", estimator="perfect")
+    transmission, sent = BitTransmission(config, DigitalLink(config).channel, num_bits=200, bits_per_symbol=2), []
+    monkeypatch.setattr(
+        transmission, "map_bits", lambda bits: sent.append(bits) or BitTransmission.map_bits(transmission, bits)
+    )
+    fades = tf.nest.map_structure(tf.constant, transmission.channel.fades(np.arange(1), transmission.grid))
+    bits = np.random.default_rng(0).integers(2, size=(1, 200))
+    soft = transmission.call(tf.constant(bits, tf.float32), tf.constant([1e-3]), fades)
+    np.testing.assert_array_equal(sent[0], bits ^ nrPRBS(2**15 + 1, 200).astype(int))
+    np.testing.assert_array_equal(soft.numpy() > 0, bits > 0)
 
 
 def test_too_much_noise_is_a_declared_loss():
