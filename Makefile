@@ -17,7 +17,7 @@ study: .venv/runtime
 	$(BIN)/tokenlink run accuracy-vs-snr $(ARGS)
 
 test: check
-	$(PYTEST) -m "not gpu and not weights" $(ARGS)
+	$(PYTEST) -m "not gpu and not weights and not thousands" $(ARGS)
 
 quick: .venv/dev
 	$(BIN)/ruff check

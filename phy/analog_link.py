@@ -188,14 +188,14 @@ class Transmission:
 
     Attributes
     ----------
-    map_tokens, transmit, send, receive, combine, estimate, recover : callable
-        The boxes. `estimate` sees the channel as the codes do, from the phase mask of the grid to the beams that
-        `combine` forms.
+    map_tokens, transmit, send, receive, estimate, whiten, recover : callable
+        The boxes. `estimate` sees the channel as the codes do: it includes the phase mask of the grid.
     """
 
     def __init__(self, config: LinkConfig, channel: Channel, grid: TokenGrid, prior: CodePrior | None):
         self.grid = grid
-        self.sounding = Sounding(config=config, channel=channel, grid=grid.resources, turn=grid.mask)
+        plain = config.recovery in ("ls", "complex-ls")
+        self.sounding = Sounding(config=config, channel=channel, grid=grid.resources, turn=grid.mask, plain=plain)
         recovery = build_recovery(config, grid, prior)
         is_large = grid.num_res >= LARGE_GRID and isinstance(recovery, LinearRecovery)
         compiled = _compiled if is_large else _as_it_is
@@ -203,8 +203,8 @@ class Transmission:
         self.transmit = Transmitter(config)
         self.send = compiled(channel)
         self.receive = Receiver(config, grid.resources.data_symbols)
-        self.combine = self.sounding.combine
         self.estimate = in_one_row(compiled(self.sounding))
+        self.whiten = compiled(self.sounding.whiten) if self.sounding.weighs_beams else self.sounding.whiten
         self.recover = compiled(recovery)
 
         self._complex = tf.complex64 if config.precision == "single" else tf.complex128
@@ -240,9 +240,9 @@ class Transmission:
         fades = fades.cast(self._complex)
         x = self.transmit(self.map_tokens(codes))  # [num_tx_ant, batch, num_res]
         y = self.receive(self.send(x, fades, no), fades.phase, no)  # [num_rx_ant, batch, num_res]
-        y = self.combine(y)
         h_hat, err_var = self.estimate(fades, no)  # [batch, num_rx_ant, num_tx_ant, num_res]
-        reals, variance = self.recover(y, h_hat, err_var, self._noise_error * no)  # [reals_per_re, batch, num_res]
+        no = self._noise_error * no
+        reals, variance = self.recover(*self.whiten(y, h_hat, err_var, no), no)  # [reals_per_re, batch, num_res]
         return self.read_tokens(reals, variance)
 
     def read_tokens(self, reals, variance):

@@ -55,6 +55,7 @@ class CDLModel:
         tx = _End(ut if uplink else bs, model._tx_orientation, self._wavenumber)
         rx = _End(bs if uplink else ut, model._rx_orientation, self._wavenumber)
         self._antennas = (rx.num_polarisations, rx.num_positions, tx.num_polarisations, tx.num_positions)
+        self._slants = rx.polarisations if rx.num_polarisations == 2 else np.eye(1)
         self.delays = model.delays.numpy().astype(np.float64)
         self._set_rays(tx, rx)
         self._set_line_of_sight(tx, rx)
@@ -140,9 +141,9 @@ class CDLModel:
     def spatial(self):
         r"""Correlation of the antennas at both ends by paths, over random pairs of angles and random phases.
 
-        The receive antennas' correlation is a product of one of their polarisations and one of their positions, apart
-        from the line of sight, and so are the beams. With receive and transmit correlations R and T of the positions in
-        path p, and with C of the polarisations,
+        The beams are eigenvectors of the receive positions' correlation, for the vertical and the horizontal component,
+        which have random phases of their own. With receive and transmit correlations R and T of the positions in path
+        p, and with C of the polarisations,
 
         .. math:: \operatorname{E}[h_{ca,di} h_{c'b,d'j}^*] = C_{cd,c'd'} R_{ab} T_{ij}
 
@@ -162,21 +163,16 @@ class CDLModel:
         sight = np.zeros((rx_pos, rx_pol, num_tx_ant), np.complex128)
         if self._specular is not None:
             sight = self._specular.numpy().astype(np.complex128).reshape(sight.shape)
-        of_positions = _eigenvectors(
-            np.einsum("cdcd,pii,pab->ab", polarised, transmit, receive) + np.einsum("aci,bci->ab", sight, sight.conj())
-        )
-        of_polarisations = _eigenvectors(
-            np.einsum("cdkd,pii,paa->ck", polarised, transmit, receive) + np.einsum("aci,aki->ck", sight, sight.conj())
-        )
+        scattered = np.einsum("cdcd,pii,pab->ab", polarised, transmit, receive)
+        _, of_positions = np.linalg.eigh(scattered + np.einsum("aci,bci->ab", sight, sight.conj()))
         seen = np.einsum("am,pab,bm->pm", of_positions.conj(), receive, of_positions).real
-        own = np.einsum("cn,cdkl,kn->ndl", of_polarisations.conj(), polarised, of_polarisations)
+        own = np.einsum("cn,cdkl,kn->ndl", self._slants, polarised, self._slants)
         covariances = np.einsum("ndl,pm,pij->nmpdilj", own, seen, transmit)
         covariances = covariances.reshape(num_rx_ant, num_paths, num_tx_ant, num_tx_ant)
-        amplitudes = np.einsum("am,cn,aci->nmi", of_positions.conj(), of_polarisations.conj(), sight)
+        amplitudes = np.einsum("am,cn,aci->nmi", of_positions.conj(), self._slants, sight)
         amplitudes = amplitudes.reshape(num_rx_ant, num_tx_ant)
         covariances[:, 0] += amplitudes[:, :, None] * amplitudes[:, None].conj()
-        beams = np.kron(of_polarisations, of_positions)
-        return SpatialPaths(beams, self.delays, covariances / self.mean_gain)
+        return SpatialPaths(np.kron(self._slants, of_positions), self.delays, covariances / self.mean_gain)
 
     def _turning(self, lag):
         """Correlation in time of each ray, [..., rays]."""
@@ -285,12 +281,6 @@ class SpatialPaths(NamedTuple):
     beams: np.ndarray
     delays: np.ndarray
     covariances: np.ndarray
-
-
-def _eigenvectors(correlation):
-    """Eigenvectors in columns, the strongest first; rounding errors shall not turn uncorrelated antennas."""
-    noise = 1e-9 * np.abs(correlation).max()
-    return np.linalg.eigh(np.where(np.abs(correlation) > noise, correlation, 0))[1][:, ::-1]
 
 
 class TDLModel:

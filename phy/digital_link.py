@@ -228,7 +228,7 @@ class BitTransmission:
         self._scrambling = TB5GScrambler()(tf.zeros([1, num_bits]))[0]
         self._map = Mapper("qam", bits_per_symbol, precision=config.precision)
         self._demap = Demapper("app", "qam", bits_per_symbol, precision=config.precision)
-        self.sounding = Sounding(config=config, channel=channel, grid=grid)
+        self.sounding = Sounding(config=config, channel=channel, grid=grid, num_streams=self._num_streams)
         self.estimate = in_one_row(self.sounding)
         reals = 2 * self._num_streams
         self._recovery = LinearRecovery(
@@ -259,13 +259,14 @@ class BitTransmission:
         """Send coded bits [batch, num_bits] at noise variances [batch]; return the log-likelihood ratios of ones."""
         no = no[:, None]
         fades = fades.cast(self._complex)
-        fades, sending = fades._replace(h=fades.h[:, : self._num_streams]), slice(0, self._num_streams)
+        fades = fades._replace(h=fades.h[:, : self._num_streams])
         bits = tf.abs(bits - self._scrambling)  # or streams would be alike where the bits repeat
         x = self.transmit(self.map_bits(bits))  # [num_streams, batch, num_res]
         y = self._receiver(self.channel(x, fades, no), fades.phase, no)  # [num_rx_ant, batch, num_res]
-        y, (h_hat, err_var) = self.sounding.combine(y), self.estimate(fades, no)
-        err_var = err_var[..., sending, :, :]
-        reals, variance = self._recovery(y, h_hat[:, :, sending], err_var, self._noise_error * no)
+        h_hat, err_var = self.estimate(fades, no)
+        no = self._noise_error * no
+        received = self.sounding.whiten(y, h_hat, err_var, no)
+        reals, variance = self._recovery(*received, no)
         return self.read_bits(reals, variance) * (1 - 2 * self._scrambling)
 
     def map_bits(self, bits):

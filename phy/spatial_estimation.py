@@ -1,8 +1,9 @@
-"""The linear MMSE channel estimate that knows how antennas are correlated."""
+"""Channel estimates that know how antennas are correlated, and what that correlation says of those that do not."""
 
 import numpy as np
 import tensorflow as tf
 
+from phy.complex_numbers import to_complex
 from phy.estimation import Modes, inverse_pilots, power_of, real_product, turned
 
 LEAST_MODE = 1e-9  # of the strongest mode: nothing weaker can be seen, and its power is part of the declared error
@@ -73,7 +74,7 @@ class SpatialLMMSEEstimator:
         -------
         h_hat : tf.Tensor, [batch, num_rx_ant, num_tx_ant, num_res], complex
             Channel from the antennas to the beams; whole OFDM symbols stay apart, see `LSEstimator`.
-        err_var : tf.Tensor, [num_rx_ant, num_tx_ant, batch, num_res], real
+        err_var : tf.Tensor, [batch, num_rx_ant, num_tx_ant, num_res], real
         """
         num_beams, batch, tones = y_pilot.shape[0], tf.shape(y_pilot)[1], y_pilot.shape[2] // self._num_pilot_symbols
         time_values, time_analysis, time_synthesis = self._times
@@ -88,8 +89,8 @@ class SpatialLMMSEEstimator:
         error = tf.maximum(self._power - time_synthesis**2 @ weight @ self._spread, 0)
         num_symbols = len(time_synthesis)
         error = tf.reshape(error, [batch, num_beams, num_symbols, self._num_tx_ant, tones])
-        error = tf.transpose(error, [1, 3, 0, 2, 4])
-        error = tf.reshape(error, [num_beams, self._num_tx_ant, batch, num_symbols * tones])
+        error = tf.transpose(error, [0, 1, 3, 2, 4])
+        error = tf.reshape(error, [batch, num_beams, self._num_tx_ant, num_symbols * tones])
         return turned(h_hat, self._turn, self._num_res), error[..., : self._num_res]
 
 
@@ -112,3 +113,54 @@ def _beam_modes(covariances, steering, antenna, sounded):
     values, vectors = values[kept][::-1], vectors[:, kept][:, ::-1]
     analysis = (at_pilots @ vectors / np.sqrt(values)).conj().T
     return Modes(values, analysis, at_targets.reshape(-1, vectors.shape[0]) @ vectors * np.sqrt(values))
+
+
+class SpatialFilter:
+    r"""What estimates of single antenna pairs say of the channel, given how the antennas are correlated.
+
+    An estimate is :math:`\hat h = \alpha h + w` with white w of variance :math:`\omega`. With an error of variance
+    :math:`\sigma^2`, least squares has :math:`\alpha = 1` and :math:`\omega = \sigma^2`, linear MMSE has :math:`\alpha
+    = 1 - \sigma^2` and :math:`\omega = \alpha \sigma^2`. In a beam, with the transmit antennas' covariance :math:`V
+    \Lambda V^H`,
+
+    .. math:: \operatorname{E}[h | \hat h] = V \frac{\alpha \Lambda}{\alpha^2 \Lambda + \omega} V^H \hat h
+
+    and the error has the covariance :math:`V \Lambda \omega / (\alpha^2 \Lambda + \omega) V^H`.
+
+    Parameters
+    ----------
+    spatial : SpatialPaths
+    num_streams : int or None
+        Number of antennas that send, the first ones; None for all.
+    noisy_channel : bool
+        Whether estimates are those of least squares.
+    dtype : tf.DType, complex
+    """
+
+    def __init__(self, spatial, *, num_streams, noisy_channel, dtype):
+        covariances = spatial.covariances.sum(1)[:, :num_streams, :num_streams]
+        values, vectors = np.linalg.eigh(covariances)
+        self._values = tf.constant(np.maximum(values, 0)[:, :, None], dtype.real_dtype)  # [beams, tx, 1]
+        self._vectors, self._noisy_channel = tf.constant(vectors, dtype), noisy_channel
+
+    def __call__(self, h_hat, err_var):
+        """Filter estimates.
+
+        Parameters
+        ----------
+        h_hat : tf.Tensor, [batch, num_rx_ant, num_tx_ant, num_res], complex
+            In beams, of the antennas that send, without phases of the data.
+        err_var : tf.Tensor, [num_tx_ant, batch, num_res], real
+
+        Returns
+        -------
+        h_hat : same shape
+        err_var : tf.Tensor, [batch, num_rx_ant, num_tx_ant, num_res]
+            Variances along the eigenvectors; their sum is that of the antennas.
+        """
+        error = tf.reduce_mean(err_var, 0)[:, None, None]
+        alpha, noise = (1.0, error) if self._noisy_channel else (1 - error, error * (1 - error))
+        total = alpha**2 * self._values + noise + 1e-30
+        modes = tf.einsum("bak,nbar->nbkr", tf.math.conj(self._vectors), h_hat)
+        h_hat = tf.einsum("bak,nbkr->nbar", self._vectors, to_complex(alpha * self._values / total) * modes)
+        return h_hat, self._values * noise / total

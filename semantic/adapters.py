@@ -4,16 +4,35 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Annotated, Literal, cast
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from pydantic import BaseModel, Field, TypeAdapter
+from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel
 
+from semantic.loading import read_tensors
+from semantic.model_files import ModelFileError, check_settings, read_settings
+
 TARGETS = r".*language_model.*\.(k_proj|v_proj)"  # the vision tower has projections of the same names
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+class LoraSettings(BaseModel, strict=True, extra="allow"):
+    """The keys of adapter_config.json that what a LoRA computes depends on; peft checks no types."""
+
+    peft_type: Literal["LORA"]
+    r: Annotated[int, Field(ge=1, le=65536)]
+    lora_alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    target_modules: str | list[str]
+    lora_dropout: Annotated[float, Field(ge=0, le=1)] = 0.0
+    use_rslora: bool = False
+    use_dora: bool = False
+    rank_pattern: dict[str, Annotated[int, Field(ge=1)]] | None = None
+    alpha_pattern: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None = None
+    megatron_config: None = None  # peft imports the module that stands beside it
 
 
 def add_lora(model: PreTrainedModel, r: int = 16, lora_alpha: int = 32) -> list[nn.Parameter]:
@@ -93,19 +112,18 @@ def load_lora(model: PreTrainedModel, folder: Path) -> None:
 
     Raises
     ------
-    ValueError
-        If names or shapes of the file's tensors do not fit the model.
+    ModelFileError
+        If one of the files is damaged, or names or shapes of its tensors do not fit the model.
     """
     model.requires_grad_(False)
-    model.add_adapter(LoraConfig.from_pretrained(str(folder)))
-    stored = load_file(folder / WEIGHTS)
-    given = {name: list(tensor.shape) for name, tensor in stored.items()}
-    needed = {name: list(tensor.shape) for name, tensor in get_peft_model_state_dict(model).items()}
-    wrong = [name for name in {**needed, **given} if needed.get(name) != given.get(name)]
-    if wrong:
-        raise ValueError(
-            f"{folder / WEIGHTS} does not fit the sensor: the shape of {wrong[0]} is {given.get(wrong[0])} in the file "
-            f"and {needed.get(wrong[0])} in the model; it belongs to another base model"
-        )
-    set_peft_model_state_dict(model, stored)
+    path = folder / CONFIG
+    check_settings(path, read_settings(path), TypeAdapter(LoraSettings))
+    try:
+        model.add_adapter(LoraConfig.from_pretrained(str(folder)))
+    except Exception as error:  # peft checks little before it uses it
+        raise ModelFileError(path, f"describes no LoRA of the sensor: {type(error).__name__}: {error}") from error
+    needed = get_peft_model_state_dict(model)
+    set_peft_model_state_dict(
+        model, read_tensors(folder / WEIGHTS, needed, "the sensor", hint="; it belongs to another base model")
+    )
     model.requires_grad_(False)

@@ -1,7 +1,6 @@
 """Sensor agent, code, channel and task agent in the order of the paper's figure."""
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,21 +8,22 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
-from semantic.adapters import WEIGHTS, add_lora, load_lora, save_lora
+from semantic.adapters import add_lora, load_lora, save_lora
+from semantic.agent_settings import CODE, MODELS, SETTINGS, read_agent_settings, source_of, write_agent_settings
 from semantic.jtcc import JTCC, Code, build_code
 from semantic.llm_obfuscation import LLMObfuscator
-from semantic.loading import without_progress_bar
+from semantic.loading import load_model, load_part, read_tensors, shapes_of, without_progress_bar
+from semantic.model_files import HASHES, ModelFileError, hash_folder
 from semantic.obfuscation import obfuscate
 from semantic.sensor_agent import ImageLike, SensorAgent
 from semantic.task_agent import TaskAgent
 
 Channel = Callable[..., tuple[Tensor, Tensor | None]]  # channel(codes, snr_db=…, realisation=…)
 PRETRAINED = Path(__file__).parent / "pretrained"
-SETTINGS, CODE = "agents.json", "code.safetensors"
 
 
 class AgentLink(nn.Module):
@@ -66,7 +66,7 @@ class AgentLink(nn.Module):
             raise ValueError(f"hidden sizes differ: {sizes}; sensor, code and task agent need one token length")
         self.sensor, self.code, self.task_agent, self.channel = sensor, code, task_agent, channel
         self.obfuscate, self.seed = obfuscate, seed
-        self._origin: dict[str, dict[str, str | None]] = {}
+        self._origin: dict[str, dict[str, Any]] = {}
         self.eval()
 
     @property
@@ -95,6 +95,11 @@ class AgentLink(nn.Module):
         if isinstance(self.obfuscate, LLMObfuscator):
             return self.obfuscate.describe(questions)  # in batches
         return [self.obfuscate(question) for question in questions]
+
+    def check(self, questions: Sequence[str], numbers: Sequence[int] | None = None) -> None:
+        """Refuse questions that one of the agents cannot read; `numbers` are those in messages, by default from 0."""
+        self.task_agent.check(questions, self.num_tokens, numbers)
+        self.sensor.check(questions, self.sensor.max_new_tokens, numbers)
 
     def first(self, codes: Float[Tensor, "batch tokens width"], num_tokens: int) -> Float[Tensor, "batch first width"]:
         """Return the codes of the first tokens, at the power at which they are sent alone."""
@@ -138,11 +143,14 @@ class AgentLink(nn.Module):
         ------
         RuntimeError
             If no channel is set.
+        ValueError
+            If a question is no text, or longer than a model's positions.
         """
         if self.channel is None:
             raise RuntimeError(
                 "no channel is set; assign one first: agents.channel = TokenChannel(AnalogLink(LinkConfig()))"
             )
+        self.task_agent.check(questions, num_tokens or self.num_tokens)
         codes = self.encode(images, questions, num_tokens)
         with torch.no_grad():
             codes_hat, error_var = self.channel(codes, snr_db=snr_db, realisation=realisation)
@@ -171,27 +179,36 @@ class AgentLink(nn.Module):
         ------
         FileNotFoundError
             If there is no such folder or shipped pair.
+        ModelFileError
+            If a file is missing, damaged, exchanged or foreign. A folder without hashes, as from before there were
+            any, is loaded with a warning.
         """
         folder = shipped_folder(name_or_folder)
-        settings = json.loads((folder / SETTINGS).read_text())
-        source, kwargs = _resolve(folder, settings["sensor"])
-        model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **kwargs)
+        settings = read_agent_settings(folder)
+        code, state = _load_code(folder, settings.code.model_dump(exclude_none=True), settings.num_tokens)
+        source, options = source_of(folder, settings.sensor)
+        model = load_model(AutoModelForImageTextToText, source, dtype=dtype, **options)
         load_lora(model, folder)
-        processor = AutoProcessor.from_pretrained(source, backend="pil", **kwargs)
-        sensor = SensorAgent(model, processor, num_tokens=settings["num_tokens"], prompt=settings["sensor"]["prompt"])
-        source, kwargs = _resolve(folder, settings["task_agent"])
-        task_agent = TaskAgent(
-            AutoModelForCausalLM.from_pretrained(source, dtype=dtype, **kwargs),
-            AutoTokenizer.from_pretrained(source, **kwargs),
-            prompt=settings["task_agent"]["prompt"],
-        )
-        code = build_code(settings["code"])
-        state = load_file(folder / CODE)
-        with torch.no_grad():
-            sensor.slots.copy_(state.pop("slots"))
+        processor = load_part(AutoProcessor, source, backend="pil", **options)
+        source, options = source_of(folder, settings.task_agent)
+        task_model = load_model(AutoModelForCausalLM, source, dtype=dtype, **options)
+        tokenizer = load_part(AutoTokenizer, source, **options)
+        try:
+            sensor = SensorAgent(model, processor, num_tokens=settings.num_tokens, prompt=settings.sensor.prompt)
+            task_agent = TaskAgent(task_model, tokenizer, prompt=settings.task_agent.prompt)
+            slots = state.pop("slots")
+            agents = cls(sensor, code, task_agent, seed=settings.seed)
+            with torch.no_grad():
+                sensor.slots.copy_(slots)
+        except (
+            AttributeError,
+            RuntimeError,
+            ValueError,
+        ) as error:  # models, prompts, shapes that do not fit each other
+            raise ModelFileError(folder, f"holds no agents that fit each other: {error}") from error
         code.load_state_dict(state)
-        agents = cls(sensor, code, task_agent, seed=settings.get("seed"))
-        agents._origin = {name: _from_anywhere(folder, settings[name]) for name in ("sensor", "task_agent")}
+        addresses = {name: getattr(settings, name).model_dump(exclude_none=True) for name in MODELS}
+        agents._origin = {name: _from_anywhere(folder, entry) for name, entry in addresses.items()}
         return agents
 
     def save_pretrained(
@@ -217,16 +234,14 @@ class AgentLink(nn.Module):
         ValueError
             If a model's address is neither given nor known.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
-        origin: dict[str, dict[str, str | None]] = {}
+        origin: dict[str, dict[str, Any]] = {}
         for name, given, prompt in (
             ("sensor", sensor, self.sensor.prompt),
             ("task_agent", task_agent, self.task_agent.prompt),
         ):
-            entry = {"model": given} if given else dict(self._origin.get(name, {}))
-            if "model" in entry and Path(str(entry["model"])).is_absolute():  # loaded from there
-                entry["model"] = os.path.relpath(str(entry["model"]), folder.resolve())
+            entry = {"model": _expanded(given)} if given else dict(self._origin.get(name, {}))
             origin[name] = {**entry, "prompt": prompt}
             if "model" not in entry:
                 raise ValueError(
@@ -240,8 +255,7 @@ class AgentLink(nn.Module):
         }
         save_file(state, folder / CODE)
         settings = {"num_tokens": self.num_tokens, "seed": self.seed, "code": self.code.settings(), **origin}
-        (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
-        assert (folder / WEIGHTS).exists()
+        write_agent_settings(folder, settings)
 
 
 @without_progress_bar()
@@ -276,12 +290,11 @@ def build_agents(
     """
     if nested and width is None:
         raise ValueError("only a compressed code can be nested; give a width, or leave nested out")
-    model = AutoModelForImageTextToText.from_pretrained(sensor, dtype=torch.float32)
+    sensor, task_agent = _expanded(sensor), _expanded(task_agent)
+    model = load_model(AutoModelForImageTextToText, sensor)
     add_lora(model, r=r, lora_alpha=2 * r)
-    agent = SensorAgent(model, AutoProcessor.from_pretrained(sensor, backend="pil"), num_tokens=num_tokens)
-    receiver = TaskAgent(
-        AutoModelForCausalLM.from_pretrained(task_agent, dtype=torch.float32), AutoTokenizer.from_pretrained(task_agent)
-    )
+    agent = SensorAgent(model, load_part(AutoProcessor, sensor, backend="pil"), num_tokens=num_tokens)
+    receiver = TaskAgent(load_model(AutoModelForCausalLM, task_agent), load_part(AutoTokenizer, task_agent))
     hidden = agent.hidden_size
     settings = (
         {"kind": "uncompressed", "hidden_size": hidden, "num_tokens": num_tokens}
@@ -296,21 +309,21 @@ def build_agents(
     )
     agents = AgentLink(agent, build_code(settings), receiver)
     agents._origin = {
-        name: _from_anywhere(Path(), {"model": str(model)})
+        name: _with_hashes(_from_anywhere(Path(), {"model": str(model)}))
         for name, model in (("sensor", sensor), ("task_agent", task_agent))
     }
     return agents
 
 
 def shipped_folder(name_or_folder: str | Path) -> Path:
-    """Return the folder of agents: the given one, or the shipped pair of this name.
+    """Return the folder of agents: the given one, ``~`` expanded, or the shipped pair of this name.
 
     Raises
     ------
     FileNotFoundError
         If neither exists.
     """
-    for folder in (Path(name_or_folder), PRETRAINED / str(name_or_folder)):
+    for folder in (Path(name_or_folder).expanduser(), PRETRAINED / str(name_or_folder)):
         if (folder / SETTINGS).exists():
             return folder
     shipped = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob(f"*/{SETTINGS}")))
@@ -329,20 +342,28 @@ def hash_of(parts: dict[str, nn.Module]) -> str:
     return digest.hexdigest()
 
 
-def _from_anywhere(folder: Path, entry: dict[str, str | None]) -> dict[str, str | None]:
+def _load_code(folder: Path, settings: dict[str, Any], num_tokens: int) -> tuple[Code, dict[str, Tensor]]:
+    """Build a code, and read its weights and the slots; refuse what does not fit before it takes memory."""
+    try:
+        needed = shapes_of(lambda: build_code(settings))
+    except (TypeError, ValueError) as error:
+        raise ModelFileError(folder / SETTINGS, f"describes no code: {error}") from error
+    slots = torch.empty(num_tokens, settings["hidden_size"], device="meta")
+    state = read_tensors(folder / CODE, {**needed, "slots": slots}, f"the code of {SETTINGS}")
+    return build_code(settings), state
+
+
+def _expanded(address: str | Path) -> str:
+    """Return the address of a model, ``~`` expanded if it is a path."""
+    return os.path.expanduser(address)
+
+
+def _from_anywhere(folder: Path, entry: dict[str, Any]) -> dict[str, Any]:
     """Return a model's address without reference to the folder that names it, if it is a folder itself."""
     local = folder / str(entry["model"])
     return {**entry, "model": str(local.resolve())} if local.exists() else entry
 
 
-def _resolve(folder: Path, entry: dict[str, str | None]) -> tuple[str, dict[str, Any]]:
-    """Return the address to load a model from: a path relative to the folder if it exists, else hub id and revision."""
-    name = str(entry["model"])
-    if (folder / name).exists():
-        return str(folder / name), {"local_files_only": True}
-    if name.startswith((".", "/")):
-        raise FileNotFoundError(
-            f"{folder / SETTINGS} names the model {name}, which is not there; move the folders together"
-        )
-    revision = entry.get("revision")
-    return name, {"revision": revision} if revision else {}
+def _with_hashes(entry: dict[str, Any]) -> dict[str, Any]:
+    """Add the hashes of a model's files, as they are now that it is loaded, if it is a folder."""
+    return {**entry, HASHES: hash_folder(Path(entry["model"]))} if Path(entry["model"]).is_dir() else entry

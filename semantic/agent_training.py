@@ -95,7 +95,7 @@ def train(
     def step(share: float) -> tuple[Tensor, Metrics]:
         agents.train()
         examples = turns.draw(batch, rng)
-        snr = torch.empty(batch).uniform_(*snr_db)
+        snr = torch.empty(batch, dtype=torch.float32).uniform_(*snr_db)
         first = TRAINING_REALISATIONS + rng.randrange(NUM_FADES // batch) * batch
         sent = rng.randint(1, agents.num_tokens) if nested else agents.num_tokens
         tokens_hat = receive(agents, channel, examples, snr, torch.arange(first, first + batch), sent)
@@ -192,7 +192,7 @@ def evaluate(
     start = TRAINING_REALISATIONS + NUM_FADES
     for examples in held_out.each(rng):
         count = len(examples.descriptions)
-        snr, numbers = torch.full((count,), snr_db), torch.arange(start, start + count)
+        snr, numbers = torch.full((count,), snr_db, dtype=torch.float32), torch.arange(start, start + count)
         tokens_hat = receive(agents, channel, examples, snr, numbers, sent or agents.num_tokens)
         num_answers = float(examples.packed.answers.sum())
         right += answer_from_tokens(agents.task_agent, tokens_hat, examples.packed)[1].item() * num_answers

@@ -49,10 +49,11 @@ class CodeMoments(nn.Module):
         super().__init__()
         self.size = size
         is_small = size <= MAX_SIZE
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("factor", torch.zeros(size, min(RANK, size) if is_small else 0))
-        self.register_buffer("variance", torch.ones(size))
-        self.register_buffer("covariance", torch.eye(size) if is_small else None, persistent=False)
+        f32 = torch.float32  # whatever torch's default is
+        self.register_buffer("mean", torch.zeros(size, dtype=f32))
+        self.register_buffer("factor", torch.zeros(size, min(RANK, size) if is_small else 0, dtype=f32))
+        self.register_buffer("variance", torch.ones(size, dtype=f32))
+        self.register_buffer("covariance", torch.eye(size, dtype=f32) if is_small else None, persistent=False)
         self.num_observed = 0
 
     @torch.no_grad()
@@ -103,11 +104,50 @@ class CodeMoments(nn.Module):
         off = codes_hat - mean
         weight = 1 / (variance + error_var)
         weighted = weight[..., None] * factor  # [batch, numbers, rank]
-        inner = torch.eye(factor.shape[1], device=factor.device) + factor.T @ weighted
+        inner = torch.eye(factor.shape[1], dtype=factor.dtype, device=factor.device) + factor.T @ weighted
         lower = torch.linalg.cholesky(inner)
         seen = torch.cholesky_solve((weighted.mT @ off[..., None]), lower)
         white = weight * off - (weighted @ seen)[..., 0]
         return mean + (white @ factor) @ factor.T + variance * white
+
+    @property
+    def prior_variance(self) -> Float[Tensor, " numbers"]:
+        """Variance of each number of the codes."""
+        return self.factor.square().sum(1) + self.variance
+
+    def dense(self) -> Float[Tensor, "numbers numbers"]:
+        """Return the covariance, in double precision."""
+        factor = self.factor.double()
+        return factor @ factor.T + self.variance.double().diag()
+
+    def observation(
+        self, codes_hat: Float[Tensor, "batch numbers"], error_var: Float[Tensor, "batch numbers"]
+    ) -> tuple[Float[Tensor, "batch numbers"], Float[Tensor, "batch numbers"]]:
+        r"""Turn a posterior into codes with independent errors, from which `estimate` leads back to it.
+
+        A recovery that knows the codes' covariance returns their posterior mean z. Its errors depend on each other, and
+        to take z for received codes would count the covariance twice. With the prior variance p and the posterior
+        variance q of a number, and with :math:`v = q p / (p - q)`,
+
+        .. math:: y = z + V (F F^T + D)^{-1} (z - \mu)
+
+        has z as its linear MMSE estimate.
+
+        Parameters
+        ----------
+        codes_hat, error_var : [batch, numbers]
+            Posterior mean and variance.
+
+        Returns
+        -------
+        codes_hat, error_var : [batch, numbers]
+        """
+        prior = self.prior_variance
+        known = (1 - error_var / prior).clamp(1e-4, 1)  # share of the variance
+        var = error_var / known
+        off = (codes_hat - self.mean).double()
+        pulled = torch.linalg.solve(self.dense(), off.T).T
+        return (codes_hat + var * pulled).to(codes_hat.dtype), var
 
 
 class Running:

@@ -3,22 +3,53 @@
 It knows no task and learns to reproduce the image.
 """
 
-import json
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from pydantic import BaseModel, Field, TypeAdapter
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from semantic.agent_link import PRETRAINED, hash_of
 from semantic.code_moments import MOMENTUM, log_deviation
+from semantic.loading import read_tensors, shapes_of
+from semantic.model_files import (
+    HASHES,
+    Hashes,
+    ModelFileError,
+    check_hash,
+    check_settings,
+    hash_file,
+    read_settings,
+    write_settings,
+)
 
 SETTINGS, WEIGHTS = "deepjscc.json", "deepjscc.safetensors"
+Conv2d = functools.partial(nn.Conv2d, dtype=torch.float32)  # whatever torch's default is
+ConvTranspose2d = functools.partial(nn.ConvTranspose2d, dtype=torch.float32)
+PReLU = functools.partial(nn.PReLU, dtype=torch.float32)
+Size = Annotated[int, Field(ge=1, le=4096)]
+Factor = Annotated[int, Field(ge=1, le=16)]
+
+
+class DeepJSCCSettings(BaseModel, frozen=True, strict=True, extra="forbid"):
+    """Content of deepjscc.json."""
+
+    image_size: Annotated[list[Size], Field(min_length=2, max_length=2)]
+    strides: Annotated[
+        list[Annotated[list[Factor], Field(min_length=2, max_length=2)]], Field(min_length=1, max_length=8)
+    ]
+    width: Size
+    hidden: Size = 96
+    num_blocks: Annotated[int, Field(ge=0, le=64)] = 3
+    told_errors: bool = False
+    sha256: Hashes | None = None
 
 
 class DeepJSCC(nn.Module):
@@ -91,19 +122,19 @@ class DeepJSCC(nn.Module):
         for stride, outer, inner in zip(self.strides, sizes, sizes[1:], strict=False):
             kernel = (max(5, 2 * stride[0] - 1), max(5, 2 * stride[1] - 1))
             padding, rest = (kernel[0] // 2, kernel[1] // 2), (stride[0] - 1, stride[1] - 1)
-            down += [nn.Conv2d(outer, inner, kernel, stride, padding), nn.PReLU(inner)]
-            up = [nn.PReLU(inner), nn.ConvTranspose2d(inner, outer, kernel, stride, padding, rest), *up]
+            down += [Conv2d(outer, inner, kernel, stride, padding), PReLU(inner)]
+            up = [PReLU(inner), ConvTranspose2d(inner, outer, kernel, stride, padding, rest), *up]
         self.down, self.up = nn.Sequential(*down), nn.Sequential(*up)
-        self.encode_position = nn.Parameter(torch.zeros(hidden, *self.grid))
-        self.decode_position = nn.Parameter(torch.zeros(hidden, *self.grid))
+        self.encode_position = nn.Parameter(torch.zeros(hidden, *self.grid, dtype=torch.float32))
+        self.decode_position = nn.Parameter(torch.zeros(hidden, *self.grid, dtype=torch.float32))
         self.encode_blocks = nn.Sequential(*(ResidualBlock(hidden) for _ in range(num_blocks)))
         self.decode_blocks = nn.Sequential(*(ResidualBlock(hidden) for _ in range(num_blocks)))
-        self.encode_out = nn.Conv2d(hidden, width, 1)
-        self.decode_in = nn.Conv2d(width, hidden, 3, padding=1)
-        self.decode_deviation = nn.Conv2d(width, hidden, 3, padding=1, bias=False) if told_errors else None
+        self.encode_out = Conv2d(hidden, width, 1)
+        self.decode_in = Conv2d(width, hidden, 3, padding=1)
+        self.decode_deviation = Conv2d(width, hidden, 3, padding=1, bias=False) if told_errors else None
         if self.decode_deviation is not None:
             nn.init.zeros_(self.decode_deviation.weight)
-        self.register_buffer("power", torch.ones(()))
+        self.register_buffer("power", torch.ones((), dtype=torch.float32))
 
     @property
     def num_tokens(self) -> int:
@@ -179,8 +210,10 @@ class DeepJSCC(nn.Module):
         ------
         FileNotFoundError
             If neither exists.
+        ModelFileError
+            If a file is missing, damaged or exchanged.
         """
-        folder = Path(name_or_folder)
+        folder = Path(name_or_folder).expanduser()
         if not (folder / SETTINGS).exists():
             folder = PRETRAINED / str(name_or_folder)
         if not (folder / SETTINGS).exists():
@@ -189,17 +222,26 @@ class DeepJSCC(nn.Module):
                 f"{name_or_folder} is neither a folder with {SETTINGS} nor a shipped network; "
                 f"shipped are: {shipped or 'none'}"
             )
-        network = cls(**json.loads((folder / SETTINGS).read_text()))
-        network.load_state_dict(load_file(folder / WEIGHTS))  # which casts to float32
+        content = read_settings(folder / SETTINGS)
+        settings = check_settings(folder / SETTINGS, content, TypeAdapter(DeepJSCCSettings))
+        check_hash(folder / SETTINGS, content, WEIGHTS)
+        build = functools.partial(cls, **settings.model_dump(exclude={HASHES}))
+        try:
+            needed = shapes_of(build)
+        except (ArithmeticError, RuntimeError, ValueError) as error:
+            raise ModelFileError(folder / SETTINGS, f"describes no image code: {error}") from error
+        state = read_tensors(folder / WEIGHTS, needed, f"the network of {SETTINGS}")
+        network = build()
+        network.load_state_dict(state)  # which casts to float32
         return network.eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write settings and weights, in float16, the power in float32, to a folder."""
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: tensor.detach().half().contiguous() for name, tensor in self.state_dict().items()}
         save_file({**state, "power": self.power}, folder / WEIGHTS)
-        (folder / SETTINGS).write_text(json.dumps(self.settings(), indent=2) + "\n")
+        write_settings(folder / SETTINGS, self.settings(), {WEIGHTS: hash_file(folder / WEIGHTS)})
 
 
 class ResidualBlock(nn.Module):
@@ -207,8 +249,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first, self.activation = nn.Conv2d(channels, channels, 3, padding=1), nn.PReLU(channels)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.first, self.activation = Conv2d(channels, channels, 3, padding=1), PReLU(channels)
+        self.second = Conv2d(channels, channels, 3, padding=1)
         nn.init.zeros_(self.second.weight)
         nn.init.zeros_(self.second.bias)  # pyright: ignore[reportArgumentType]
 

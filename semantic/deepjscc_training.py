@@ -4,13 +4,12 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from semantic.agent_link import Channel
 from semantic.agent_training import NUM_FADES, TRAINING_REALISATIONS
+from semantic.data.images import read_image
 from semantic.deepjscc import DeepJSCC, to_images, to_tensor
 from semantic.image_quality import psnr, ssim
 from semantic.training import Metrics, fit, write_card
@@ -95,7 +94,7 @@ def main(
         first = TRAINING_REALISATIONS + rng.randrange(NUM_FADES // batch) * batch
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             codes = network.encode(images)
-        snr = torch.empty(batch).uniform_(min_snr_db, max_snr_db)
+        snr = torch.empty(batch, dtype=torch.float32).uniform_(min_snr_db, max_snr_db)
         codes_hat, error_var = channel(codes, snr_db=snr, realisation=torch.arange(first, first + batch))
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             shown = network.decode(codes_hat, error_var)
@@ -139,7 +138,7 @@ def evaluate(network: DeepJSCC, paths: Sequence[Path], channel: Channel) -> dict
 
 def image_paths(data: Path, split: str) -> list[Path]:
     """Return the images of a split in the order of their names."""
-    folder = Path(data) / "images" / split
+    folder = Path(data).expanduser() / "images" / split
     paths = sorted(path for path in folder.glob("*") if path.suffix in (".jpg", ".png"))
     if not paths:
         raise FileNotFoundError(
@@ -150,8 +149,4 @@ def image_paths(data: Path, split: str) -> list[Path]:
 
 def load(paths: Sequence[Path]) -> Tensor:
     """Read images: [batch, 3, height, width], values between 0 and 1."""
-    images = []
-    for path in paths:
-        with Image.open(path) as image:
-            images.append(np.asarray(image.convert("RGB")))
-    return to_tensor(images)
+    return to_tensor([read_image(path) for path in paths])

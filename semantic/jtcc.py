@@ -4,6 +4,7 @@ Both codes have unit mean power per element by a constant that is learned from t
 cannot know a scale taken from the example or its batch.
 """
 
+import functools
 from typing import Any
 
 import torch
@@ -53,15 +54,17 @@ class JTCC(nn.Module):
         self.hidden_size, self.width = hidden_size, width
         self.num_tokens, self.nested_tokens = num_tokens, nested_tokens
         inner = 2 * width
-        self.encode_linear, self.encode_in = nn.Linear(hidden_size, width), nn.Linear(hidden_size, inner)
-        self.encode_out = nn.Linear(inner, width, bias=False)
-        self.decode_linear, self.decode_in = nn.Linear(width, hidden_size), nn.Linear(width, inner)
-        self.decode_out = nn.Linear(inner, hidden_size, bias=False)
-        self.register_buffer("power", torch.ones(() if nested_tokens is None else nested_tokens))
+        linear = functools.partial(nn.Linear, dtype=torch.float32)  # whatever torch's default is
+        self.encode_linear, self.encode_in = linear(hidden_size, width), linear(hidden_size, inner)
+        self.encode_out = linear(inner, width, bias=False)
+        self.decode_linear, self.decode_in = linear(width, hidden_size), linear(width, inner)
+        self.decode_out = linear(inner, hidden_size, bias=False)
+        powers = () if nested_tokens is None else (nested_tokens,)
+        self.register_buffer("power", torch.ones(powers, dtype=torch.float32))
         self.moments = self.decode_deviation = None
         if num_tokens is not None:
             self.moments = CodeMoments(num_tokens * width)
-            self.decode_deviation = nn.Linear(width, inner, bias=False)
+            self.decode_deviation = linear(width, inner, bias=False)
             nn.init.zeros_(self.decode_deviation.weight)
 
     def settings(self) -> dict[str, Any]:
@@ -168,8 +171,8 @@ class TokenScaler(nn.Module):
         self.hidden_size = self.width = hidden_size
         self.num_tokens = num_tokens
         self.moments = None if num_tokens is None else CodeMoments(num_tokens * hidden_size)
-        self.register_buffer("mean", torch.zeros(hidden_size))
-        self.register_buffer("variance", torch.ones(hidden_size))
+        self.register_buffer("mean", torch.zeros(hidden_size, dtype=torch.float32))
+        self.register_buffer("variance", torch.ones(hidden_size, dtype=torch.float32))
 
     def settings(self) -> dict[str, Any]:
         """Return the settings from which `build_code` builds this code again."""

@@ -13,8 +13,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from semantic.obfuscation import obfuscate
-from semantic.task_agent import with_padding
+from semantic.task_agent import generate_ids, greedy, with_padding
 from semantic.tasks import PLURALS, SYNONYMS
+from semantic.texts import as_plain_text, check_lengths, check_template
 
 PROMPT = (
     "Describe in one short sentence what kind of question the following is, for somebody who must not learn what it "
@@ -88,8 +89,7 @@ class LLMObfuscator:
         batch_size: int = 16,
         fallback: Callable[[str], str] = obfuscate,
     ) -> None:
-        if "{question}" not in prompt:
-            raise ValueError(f"prompt must contain {{question}}, got {prompt!r}")
+        check_template(prompt, "question")
         if not tokenizer.chat_template:
             raise ValueError("the tokenizer has no chat template; take a model that was trained to chat, or set one")
         self.model, self.tokenizer = model.eval(), with_padding(tokenizer)
@@ -103,10 +103,13 @@ class LLMObfuscator:
 
     def describe(self, questions: Sequence[str]) -> list[str]:
         """Describe questions vaguely, in batches; the model sees each different question once."""
+        number = {question: index for index, question in reversed(list(enumerate(questions)))}
+        plain = dict(zip(questions, as_plain_text(questions, self.tokenizer), strict=True))
         new = [question for question in dict.fromkeys(questions) if question not in self._known]
         for start in range(0, len(new), self.batch_size):
             part = new[start : start + self.batch_size]
-            for question, text in zip(part, self._write(part), strict=True):
+            texts = self._write([plain[question] for question in part], [number[question] for question in part])
+            for question, text in zip(part, texts, strict=True):
                 self._known[question] = self._guarded(question, text)
         return [self._known[question] for question in questions]
 
@@ -117,7 +120,7 @@ class LLMObfuscator:
         return self.fallback(question)
 
     @torch.no_grad()
-    def _write(self, questions: Sequence[str]) -> list[str]:
+    def _write(self, questions: Sequence[str], numbers: Sequence[int]) -> list[str]:
         """Return the first line of the model's answer to each request."""
         chats = [[{"role": "user", "content": self.prompt.format(question=question)}] for question in questions]
         inputs: Any = self.tokenizer.apply_chat_template(
@@ -129,13 +132,8 @@ class LLMObfuscator:
             tokenizer_kwargs={"padding_side": "left"},
         )
         inputs = inputs.to(self.model.device)
-        generative: Any = self.model  # not every PreTrainedModel generates
-        ids = generative.generate(
-            **inputs,
-            max_new_tokens=self.max_new_tokens,
-            do_sample=False,
-            pad_token_id=self.tokenizer.pad_token_id,
-        )
+        check_lengths(inputs["attention_mask"].sum(1).tolist(), self.model, self.max_new_tokens, numbers=numbers)
+        ids = generate_ids(self.model, greedy(self.model, self.tokenizer, self.max_new_tokens), **inputs)
         written = ids[:, inputs["input_ids"].shape[1] :]
         texts = self.tokenizer.batch_decode(written, skip_special_tokens=True)
         return [text.strip().partition("\n")[0].strip() for text in texts]

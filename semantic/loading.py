@@ -1,10 +1,17 @@
-"""Loading without a word: the terminal belongs to the program that loads."""
+"""Loading models: without a word, for the terminal belongs to the program that loads, and without what does not fit."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
+import torch
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
+from safetensors.torch import load_file
+from torch import Tensor, nn
 from transformers.utils import logging
+
+from semantic.model_files import ModelFileError
 
 
 @contextmanager
@@ -21,3 +28,77 @@ def without_progress_bar() -> Iterator[None]:
         logging.enable_progress_bar()
         if not downloads_shown:
             disable_progress_bars()
+
+
+def load_model(kind: Any, source: str | Path, *, dtype: torch.dtype = torch.float32, **options: Any) -> Any:
+    """Load a model of transformers, from safetensors alone, without code of its authors.
+
+    Parameters
+    ----------
+    kind : class with `from_pretrained`
+    source : str or Path
+        Folder or hub id.
+    dtype : torch.dtype
+    **options
+        Further arguments of `from_pretrained`.
+
+    Raises
+    ------
+    ModelFileError
+        If it cannot be loaded, or the weights lack a name, or have one too many: transformers would go on with random
+        numbers.
+    """
+    model, report = load_part(kind, source, dtype=dtype, use_safetensors=True, output_loading_info=True, **options)
+    for what in ("missing_keys", "unexpected_keys"):
+        if names := sorted(map(str, report[what])):
+            has = "lack" if what == "missing_keys" else "have, beside those of the model,"
+            raise ModelFileError(
+                source, f"does not hold the weights of a {type(model).__name__}: they {has} {_few(names)}"
+            )
+    return model
+
+
+def load_part(kind: Any, source: str | Path, **options: Any) -> Any:
+    """Load a model, processor or tokenizer of transformers; any failure becomes a `ModelFileError`."""
+    try:
+        return kind.from_pretrained(source, trust_remote_code=False, **options)
+    except Exception as error:  # a dozen libraries read these files, each with exceptions of its own
+        reason = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+        raise ModelFileError(source, f"cannot be loaded by {kind.__name__}: {reason}") from error
+
+
+def read_tensors(path: Path, needed: Mapping[str, Tensor], what: str, hint: str = "") -> dict[str, Tensor]:
+    """Read a safetensors file that has the names and shapes of given tensors, all numbers finite; dtypes as stored.
+
+    Raises
+    ------
+    ModelFileError
+        If it is missing, damaged, or does not fit.
+    """
+    if not path.is_file():
+        raise ModelFileError(path, "is missing")
+    try:
+        stored = load_file(path)
+    except Exception as error:  # SafetensorError is no ValueError; OSError, KeyError of unknown dtypes come as well
+        raise ModelFileError(path, f"is no safetensors file, or is damaged: {error}") from error
+    for name in {**needed, **stored}:
+        here, there = (list(part[name].shape) if name in part else None for part in (stored, needed))
+        if here != there:
+            raise ModelFileError(
+                path, f"does not fit {what}: the shape of {name} is {here} in the file and {there} in the model{hint}"
+            )
+        if not stored[name].is_floating_point():
+            raise ModelFileError(path, f"holds {stored[name].dtype} in {name}, weights are real numbers")
+        if not stored[name].isfinite().all():
+            raise ModelFileError(path, f"holds NaN or infinite values in {name}")
+    return stored
+
+
+def shapes_of(build: Callable[[], nn.Module]) -> dict[str, Tensor]:
+    """Return the names and shapes of what a function builds, without memory for the numbers."""
+    with torch.device("meta"):
+        return build().state_dict()
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,8 +1,6 @@
 """The sensor agent: an image-text model that expresses images in machine-language tokens."""
 
-import functools
 from collections.abc import Callable, Iterable, Sequence
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,7 +12,9 @@ from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
 from semantic.adapters import without_lora
-from semantic.task_agent import generate, input_embeddings, with_padding
+from semantic.evaluation_mode import evaluate, without_checkpoints
+from semantic.task_agent import all_embeddings, generate, input_embeddings, with_padding
+from semantic.texts import as_plain_text, check_lengths, check_template
 
 ImageLike = Image.Image | np.ndarray
 Finish = Callable[[Tensor, Tensor, Cache | None], Iterable[Any]]  # inputs_embeds, attention_mask, past_key_values
@@ -101,19 +101,22 @@ class SensorAgent(nn.Module):
         super().__init__()
         if num_tokens < 1:
             raise ValueError(f"num_tokens must be at least 1, got {num_tokens}")
-        if "{text}" not in prompt or processor.image_token not in prompt:
-            raise ValueError(f"prompt must contain {{text}} and {processor.image_token}, got {prompt!r}")
+        check_template(prompt, "text", processor.image_token)
         self.model, self.processor = model.eval(), processor
         with_padding(processor.tokenizer)
         self.num_tokens, self.prompt, self.max_new_tokens = num_tokens, prompt, max_new_tokens
         self.cache_bytes = cache_bytes
-        embeddings = input_embeddings(model).weight.detach().float()
-        self.slots = nn.Parameter(embeddings.mean(0) + embeddings.std() * torch.randn(num_tokens, embeddings.shape[1]))
+        embeddings = all_embeddings(model)
+        noise = torch.randn(num_tokens, embeddings.shape[1], dtype=torch.float32)
+        self.slots = nn.Parameter(embeddings.mean(0) + embeddings.std() * noise.to(embeddings.device))
 
     def train(self, mode: bool = True) -> "SensorAgent":
-        """Keep the pretrained model in evaluation mode (no dropout); LoRA and slots are trained nevertheless."""
+        """Keep the pretrained model in evaluation mode (no dropout); LoRA and slots are trained nevertheless.
+
+        Layers that are told to checkpoint their activations do so in training.
+        """
         super().train(mode)
-        self.model.eval()
+        evaluate(self.model, checkpoint=mode)
         return self
 
     @property
@@ -148,9 +151,38 @@ class SensorAgent(nn.Module):
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[Int[Tensor, "batch length"], Int[Tensor, "batch length"]]:
         """Return (input_ids, attention_mask) of prompts, left-padded, with one image token."""
-        prompts = [self.prompt.format(text=text) for text in texts]
+        plain = as_plain_text(texts, self.processor.tokenizer, "text", [self.processor.image_token])
+        prompts = [self.prompt.format(text=text) for text in plain]
         inputs = self.processor.tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left")
+        images = (inputs["input_ids"] == self.processor.image_token_id).sum(1)
+        if (images != 1).any():
+            number = int((images != 1).nonzero()[0])
+            raise ValueError(
+                f"text {number} makes a prompt of {int(images[number])} image tokens instead of one; take out of it "
+                f"what the tokenizer reads as {self.processor.image_token}"
+            )
         return inputs["input_ids"].to(self.model.device), inputs["attention_mask"].to(self.model.device)
+
+    def check(self, texts: Sequence[str], room: int, numbers: Sequence[int] | None = None) -> None:
+        """Refuse texts whose prompts cannot be read with an image, before anything is computed.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        room : int
+            Positions behind the prompt: the slots, or the longest answer.
+        numbers : sequence of int, optional
+            Numbers of the texts in the message, by default from 0.
+
+        Raises
+        ------
+        ValueError
+            If one is no text, or longer than the model's positions.
+        """
+        if len(texts):
+            num_patches = getattr(self.model.config, "image_seq_length", None) or 1
+            lengths = self._tokenize(texts)[1].sum(1) + num_patches - 1
+            check_lengths(lengths.tolist(), self.model, room, "text", numbers)
 
     def _with_patches(self, input_ids: Tensor, attention_mask: Tensor, num_patches: int) -> tuple[Tensor, Tensor]:
         """Repeat the image token of each prompt for every patch."""
@@ -182,11 +214,13 @@ class SensorAgent(nn.Module):
         """Express images, given vague descriptions in words; equal pairs are computed once."""
         if len(images) != len(descriptions):
             raise ValueError(f"{len(images)} images came with {len(descriptions)} descriptions; one each is needed")
+        self.check(descriptions, self.num_tokens)
         images = list(images)
         keys = [(id(image), description) for image, description in zip(images, descriptions, strict=True)]
         pairs = dict(zip(keys, images, strict=True))
         features = self.image_tokens(list(pairs.values()))
-        expressed = self._read(features, [description for _, description in pairs], batch_size, self._at_slots)
+        with without_checkpoints(self.model):
+            expressed = self._read(features, [description for _, description in pairs], batch_size, self._at_slots)
         tokens = dict(zip(pairs, expressed, strict=True))
         return torch.stack([tokens[key] for key in keys])
 
@@ -195,7 +229,8 @@ class SensorAgent(nn.Module):
         """Answer detailed questions about noiseless images greedily, by the model without LoRA."""
         if len(images) != len(questions):
             raise ValueError(f"{len(images)} images came with {len(questions)} questions; one each is needed")
-        with without_lora(self.model):
+        self.check(questions, self.max_new_tokens)
+        with without_lora(self.model), without_checkpoints(self.model):
             return self._read(self.image_tokens(images), questions, batch_size, self._continue)
 
     # --- how prompts are read ----------------------------------------------------------------------------------------
@@ -263,7 +298,8 @@ class SensorAgent(nn.Module):
         causal = all(getattr(part, "is_causal", True) for part in (decoder.config, *decoder.modules()))
         if not causal or hasattr(self.model.base_model, "get_rope_index"):  # the latter lays patches out in a plane
             return 0
-        probe = input_embeddings(self.model).weight[None, :1]
+        embed = input_embeddings(self.model)
+        probe = embed(torch.zeros(1, 1, dtype=torch.long, device=embed.weight.device))
         output = self._decode(probe, torch.ones(1, 1, dtype=torch.long, device=probe.device), use_cache=True)
         cache = getattr(output, "past_key_values", None)
         layers: list[Any] = cache.layers if isinstance(cache, Cache) else []
@@ -301,16 +337,11 @@ class SensorAgent(nn.Module):
         self, inputs_embeds: Tensor, attention_mask: Tensor, past_key_values: Cache | None = None
     ) -> list[str]:
         """Continue prompts greedily."""
-        model: Any = self.model
-        if past_key_values is not None:
-            start = {"past_key_values": past_key_values, "use_cache": True}
-            model = SimpleNamespace(
-                generate=functools.partial(model.generate, **start), generation_config=model.generation_config
-            )
+        start = {} if past_key_values is None else {"past_key_values": past_key_values, "use_cache": True}
         # Transformers wants embeddings of all positions, and drops as many as the cache holds.
         missing = attention_mask.shape[1] - inputs_embeds.shape[1]
         embeds = nn.functional.pad(inputs_embeds, (0, 0, missing, 0))
-        return generate(model, self.processor.tokenizer, embeds, attention_mask, self.max_new_tokens)
+        return generate(self.model, self.processor.tokenizer, embeds, attention_mask, self.max_new_tokens, **start)
 
 
 def _common_start(input_ids: Tensor, lengths: Tensor) -> Int[Tensor, " length"]:

@@ -6,9 +6,11 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from semantic.evaluation_mode import evaluate, without_checkpoints
 from semantic.tasks import normalize_answer
+from semantic.texts import as_plain_text, check_lengths, check_template
 
 
 class Answer(str):
@@ -58,16 +60,16 @@ class TaskAgent(nn.Module):
         max_new_tokens: int = 8,
     ) -> None:
         super().__init__()
-        if "{question}" not in prompt:
-            raise ValueError(f"prompt must contain {{question}}, got {prompt!r}")
+        check_template(prompt, "question")
         self.model = model.requires_grad_(False).eval()
         self.tokenizer, self.prompt, self.max_new_tokens = with_padding(tokenizer), prompt, max_new_tokens
-        scale = input_embeddings(model).weight.detach().float().std()
-        self.register_buffer("embedding_scale", scale, persistent=False)
+        self.register_buffer("embedding_scale", all_embeddings(model).std(), persistent=False)
 
     def train(self, mode: bool = True) -> "TaskAgent":
-        """Stay in evaluation mode: the task agent never changes."""
-        return super().train(False)
+        """Stay in evaluation mode: the task agent never changes. In training its layers may checkpoint."""
+        super().train(False)
+        evaluate(self.model, checkpoint=mode)
+        return self
 
     @property
     def hidden_size(self) -> int:
@@ -77,7 +79,8 @@ class TaskAgent(nn.Module):
     def prefix(self, tokens_hat: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens hidden"]:
         """Normalise received tokens to the scale of the model's own input embeddings.
 
-        Each token gets mean 0 and the standard deviation of the embedding matrix, which undoes noise on its scale.
+        Each token gets mean 0 and the standard deviation of all embeddings as the model gets them, which undoes noise
+        on its scale.
         """
         dtype = input_embeddings(self.model).weight.dtype
         return (normalize_tokens(tokens_hat.float()) * self.embedding_scale).to(dtype)
@@ -109,6 +112,31 @@ class TaskAgent(nn.Module):
         mask = torch.where(in_prefix, 1, attention_mask.gather(1, from_text))
         return torch.where(in_prefix[..., None], received, text), mask
 
+    def check(self, questions: Sequence[str], num_tokens: int = 0, numbers: Sequence[int] | None = None) -> None:
+        """Refuse questions that cannot be answered behind a prefix, before anything is computed.
+
+        Parameters
+        ----------
+        questions : sequence of str
+        num_tokens : int
+            Length of the prefix.
+        numbers : sequence of int, optional
+            Numbers of the questions in the message, by default from 0.
+
+        Raises
+        ------
+        ValueError
+            If one holds no text, or is longer than the model's positions.
+        """
+        if len(questions):
+            ids = self.tokenizer(self.prompts(questions))["input_ids"]
+            room = num_tokens + self.max_new_tokens
+            check_lengths([len(row) for row in cast(list, ids)], self.model, room, numbers=numbers)
+
+    def prompts(self, questions: Sequence[str]) -> list[str]:
+        """Return what the model reads of questions; markup in a question is text."""
+        return [self.prompt.format(question=text) for text in as_plain_text(questions, self.tokenizer)]
+
     @torch.no_grad()
     def answer(
         self,
@@ -130,12 +158,18 @@ class TaskAgent(nn.Module):
         -------
         list of Answer, which is a str
             Normalised answers, each with the model's confidence.
+
+        Raises
+        ------
+        ValueError
+            If questions and prefixes differ in number, or if a question is no text or too long.
         """
         if prefix is not None and len(prefix) != len(questions):
             raise ValueError(f"{len(questions)} questions came with {len(prefix)} prefixes; one each is needed")
-        answers: list[str] = []
+        self.check(questions, 0 if prefix is None else prefix.shape[1])
+        prompts, answers = self.prompts(questions), list[str]()
         for start in range(0, len(questions), batch_size):
-            part = [self.prompt.format(question=q) for q in questions[start : start + batch_size]]
+            part = prompts[start : start + batch_size]
             inputs = self.tokenizer(part, return_tensors="pt", padding=True, padding_side="left").to(self.model.device)
             tokens = None if prefix is None else prefix[start : start + batch_size].to(self.model.device)
             embeds, mask = self.with_prefix(inputs["input_ids"], inputs["attention_mask"], tokens)
@@ -153,11 +187,43 @@ def input_embeddings(model: PreTrainedModel) -> nn.Embedding:
     return cast(nn.Embedding, model.get_input_embeddings())
 
 
+def all_embeddings(model: PreTrainedModel) -> Float[Tensor, "words hidden"]:
+    """Return the embedding of every word as a model's layer returns it, float32; it may scale what it holds."""
+    embed = input_embeddings(model)
+    with torch.no_grad():
+        return embed(torch.arange(embed.num_embeddings, device=embed.weight.device)).float()
+
+
 def with_padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """Let a tokenizer without a padding token, such as LLaMA-2's, pad with its end token; padding is masked anyway."""
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> GenerationConfig:
+    """Return the settings of greedy decoding; of the checkpoint's own only the words that end an answer count."""
+    own: Any = model.generation_config
+    ends = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        bos_token_id=own.bos_token_id,
+        eos_token_id=ends,
+        pad_token_id=with_padding(tokenizer).pad_token_id,
+    )
+
+
+def generate_ids(model: PreTrainedModel, settings: GenerationConfig, **inputs: Any) -> Any:
+    """Generate by these settings alone: transformers fills in the checkpoint's own wherever they say nothing."""
+    generative: Any = model  # not every PreTrainedModel generates
+    own, generative.generation_config = generative.generation_config, settings
+    try:
+        with without_checkpoints(model):
+            return generative.generate(generation_config=settings, **inputs)
+    finally:
+        generative.generation_config = own
 
 
 def generate(
@@ -166,22 +232,17 @@ def generate(
     inputs_embeds: Tensor,
     attention_mask: Tensor,
     max_new_tokens: int,
+    **start: Any,
 ) -> list[str]:
-    """Generate greedily behind left-padded embeddings; return normalised texts."""
-    generative: Any = model  # not every PreTrainedModel generates
-    output = generative.generate(
-        inputs_embeds=inputs_embeds,
-        attention_mask=attention_mask,
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        pad_token_id=with_padding(tokenizer).pad_token_id,
-        output_logits=True,
-        return_dict_in_generate=True,
-    )
+    """Generate greedily behind left-padded embeddings, and whatever else it starts from; return normalised texts."""
+    settings = greedy(model, tokenizer, max_new_tokens)
+    settings.output_logits = settings.return_dict_in_generate = True
+    output = generate_ids(model, settings, inputs_embeds=inputs_embeds, attention_mask=attention_mask, **start)
     ids = output.sequences
     best = torch.stack([step.float().log_softmax(-1).amax(-1) for step in output.logits], dim=1)  # of greedy words
-    ends = torch.isin(ids, torch.as_tensor(generative.generation_config.eos_token_id, device=ids.device)).int()
-    written = ends.cumsum(1) - ends == 0  # up to the first end, this included
+    ends = [] if settings.eos_token_id is None else settings.eos_token_id
+    ended = torch.isin(ids, torch.as_tensor(ends, dtype=torch.long, device=ids.device)).int()
+    written = ended.cumsum(1) - ended == 0  # up to the first end, this included
     confidence = (best * written).sum(1).exp().tolist()
     texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
     return [Answer(normalize_answer(text), sure) for text, sure in zip(texts, confidence, strict=True)]

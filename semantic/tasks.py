@@ -114,6 +114,67 @@ def _apply(function: str, args: list[Any], side: str | None, objects: Sequence[M
     raise ValueError(f"unknown program function {function!r}; known are CLEVR's own")
 
 
+_SETS, _NUMBERS = ("set", "set"), ("number", "number")
+SIGNATURES: dict[str, tuple[tuple[str, ...], str]] = {
+    "scene": ((), "set"),
+    "unique": (("set",), "object"),
+    "relate": (("object",), "set"),
+    "count": (("set",), "number"),
+    "exist": (("set",), "truth"),
+    "intersect": (_SETS, "set"),
+    "union": (_SETS, "set"),
+    "equal_integer": (_NUMBERS, "truth"),
+    "less_than": (_NUMBERS, "truth"),
+    "greater_than": (_NUMBERS, "truth"),
+    **{f"filter_{attribute}": (("set",), "set") for attribute in ATTRIBUTES},
+    **{f"same_{attribute}": (("object",), "set") for attribute in ATTRIBUTES},
+    **{f"query_{attribute}": (("object",), attribute) for attribute in ATTRIBUTES},
+    **{f"equal_{attribute}": ((attribute, attribute), "truth") for attribute in ATTRIBUTES},
+}  # kinds of each function's inputs and of its value
+VALUES: dict[str, tuple[str, ...]] = {
+    "relate": DIRECTIONS,
+    **{f"filter_{attribute}": values for attribute, values in ATTRIBUTES.items()},
+}  # of functions that take one
+
+
+def check_program(program: Sequence[Node]) -> str:
+    """Return the kind of a program's answer: "truth", "number", or an attribute.
+
+    Raises
+    ------
+    ValueError
+        If it could not be executed on any scene, or ends in no answer.
+    """
+    kinds: list[str] = []
+    for index, node in enumerate(program):
+        function, inputs, given = node["function"], node["inputs"], node["value_inputs"]
+        if function not in SIGNATURES:
+            raise ValueError(f"node {index} of the program has the unknown function {function!r:.80}")
+        needed, kind = SIGNATURES[function]
+        if any(not 0 <= k < index for k in inputs):
+            raise ValueError(
+                f"node {index} of the program, {function}, takes inputs {inputs}, which do not come before it"
+            )
+        found = tuple(kinds[k] for k in inputs)
+        if found != needed:
+            raise ValueError(f"node {index} of the program, {function}, takes {needed or 'no input'}, got {found}")
+        values = VALUES.get(function)
+        if len(given) != (values is not None) or (values and given[0] not in values):
+            among = f"one of {', '.join(values)}" if values else "no value"
+            raise ValueError(f"node {index} of the program, {function}, takes {among}, got {given!r:.80}")
+        kinds.append(kind)
+    if not kinds or kinds[-1] in ("set", "object"):
+        raise ValueError(f"the program ends in {kinds[-1] if kinds else 'nothing'}, which is no answer")
+    return kinds[-1]
+
+
+def answers_to(kind: str, answer: str) -> bool:
+    """Return whether an answer is of a kind, as `check_program` returns it."""
+    if kind == "truth":
+        return answer in ("yes", "no")
+    return answer in ATTRIBUTES[kind] if kind in ATTRIBUTES else answer.isdecimal()
+
+
 def family(program: Sequence[Node]) -> str:
     """Name the question family of a program by its functions alone, which works for CLEVR's files too."""
     functions = [node.get("function") or node["type"] for node in program]

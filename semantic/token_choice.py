@@ -10,12 +10,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import ConfigDict, Field, TypeAdapter
 from torch import Tensor
 
 from semantic.agent_link import AgentLink, Channel, shipped_folder
+from semantic.agent_settings import SETTINGS
 from semantic.data.dataset import Dataset
+from semantic.model_files import ModelFileError, add_hash, check_hash, check_settings, read_settings
 from semantic.tasks import normalize_answer
 
 FILE = "num_tokens.json"
@@ -24,6 +28,9 @@ MIN_QUESTIONS = 200  # of a kind with a row of its own; with fewer, luck decides
 _DIGITS = 9  # decimals; smaller differences are rounding errors
 _ATTRIBUTE = re.compile(r"\b(?:color|shape|size|material)\b")
 _KIND = re.compile(r"this is a question about (.*) \.")
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -44,10 +51,12 @@ class TokenChoice:
         Hash of the agents that were measured.
     """
 
-    snr_db: list[float]
-    accuracy: dict[str, list[list[float]]]
-    num_questions: dict[str, int]
-    price: float
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")  # what files are checked by
+
+    snr_db: Annotated[list[Finite], Field(min_length=1)]
+    accuracy: dict[str, Annotated[list[list[Share]], Field(min_length=1)]]
+    num_questions: dict[str, Annotated[int, Field(ge=0)]]
+    price: Annotated[Finite, Field(ge=0)]
     model_hash: str
 
     def num_tokens(self, snr_db: float, description: str, *, budget: float | None = None) -> int:
@@ -93,8 +102,9 @@ class TokenChoice:
 
     def save(self, folder: Path) -> Path:
         """Write the table next to the agents' weights."""
-        path = Path(folder) / FILE
+        path = Path(folder).expanduser() / FILE
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        add_hash(path.with_name(SETTINGS), FILE)
         return path
 
     @classmethod
@@ -105,20 +115,38 @@ class TokenChoice:
         ------
         FileNotFoundError
             If the agents have no table.
-        ValueError
-            If it was measured with other weights, or by another version.
+        ModelFileError
+            If it is damaged, was measured with other weights, or by another version.
         """
-        path = shipped_folder(name_or_folder) / FILE
+        folder = shipped_folder(name_or_folder)
+        path = folder / FILE
         remedy = f"`tokenlink train adaptive --out {name_or_folder} --data SCENES` measures it"
         if not path.exists():
             raise FileNotFoundError(f"{name_or_folder} has no {FILE}, which says how many tokens to send; {remedy}")
-        content = json.loads(path.read_text())
+        content = read_settings(path)
         if content.keys() != {field.name for field in fields(cls)}:
-            raise ValueError(f"{FILE} of {name_or_folder} comes from another version; {remedy} anew")
-        choice = cls(**content)
-        if choice.model_hash != agents.model_hash:
-            raise ValueError(f"{FILE} of {name_or_folder} was measured with other weights; {remedy} anew")
+            raise ModelFileError(path, f"comes from another version; {remedy} anew")
+        if content["model_hash"] != agents.model_hash:
+            raise ModelFileError(path, f"was measured with other weights; {remedy} anew")
+        check_hash(folder / SETTINGS, read_settings(folder / SETTINGS), FILE)
+        choice = check_settings(path, content, TypeAdapter(cls))
+        if problem := choice._problem(agents.num_tokens):
+            raise ModelFileError(path, f"is no table of these agents: {problem}; {remedy} anew")
         return choice
+
+    def _problem(self, num_tokens: int) -> str:
+        """Say in what the parts of a table do not fit each other or the number of tokens; empty if they do."""
+        if sorted(set(self.snr_db)) != self.snr_db:
+            return f"snr_db is not rising: {self.snr_db}"
+        if self.accuracy.keys() != self.num_questions.keys() or ANY not in self.accuracy:
+            return f"accuracy and num_questions need the same kinds, {ANY!r} among them"
+        for kind, rows in self.accuracy.items():
+            if [len(row) for row in rows] != [num_tokens] * len(self.snr_db):
+                return f"the accuracies of {kind!r} are not {len(self.snr_db)} rows of {num_tokens} numbers"
+        rows_of_their_own = sum(n for k, n in self.num_questions.items() if k != ANY and n >= MIN_QUESTIONS)
+        if self.num_questions[ANY] < max(1, rows_of_their_own):
+            return f"{ANY!r} has {self.num_questions[ANY]} questions, its kinds have more"
+        return ""
 
 
 def _best(accuracy: dict[str, list[float]], price: float) -> dict[str, int]:

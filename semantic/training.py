@@ -17,6 +17,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from semantic.loading import without_progress_bar
+from semantic.model_files import ModelFileError
 
 Metrics = dict[str, float]
 FLOAT32_ATTENTION = "sdpa_float32"
@@ -256,17 +257,22 @@ class Checkpoint:
 
         Raises
         ------
-        ValueError
-            If the file is of another run.
+        ModelFileError
+            If the file is damaged, or of another run.
         """
         if not self.path.exists():
             return 0, 0.0
-        content = torch.load(self.path, weights_only=True)
-        shapes = [list(p.shape) for p in content["parameters"]]
-        if content["run"] != run or shapes != [list(p.shape) for p in self._parameters]:
-            raise ValueError(
-                f"{self.path} is the checkpoint of another training ({content['run']}, this one is {run}); delete it, "
-                "or train into another folder"
+        try:
+            content = torch.load(self.path, weights_only=True)
+            shapes = [list(p.shape) for p in content["parameters"]]
+            of_this_run = content["run"] == run
+        except Exception as error:  # of zip, of pickle, of torch: whatever half a file looks like
+            raise ModelFileError(self.path, f"is no whole checkpoint: {error}; delete it, and start anew") from error
+        if not of_this_run or shapes != [list(p.shape) for p in self._parameters]:
+            raise ModelFileError(
+                self.path,
+                f"is the checkpoint of another training ({content['run']}, this one is {run}); delete it, or train "
+                "into another folder",
             )
         with torch.no_grad():
             for parameter, value in zip(self._parameters, content["parameters"], strict=True):

@@ -5,17 +5,16 @@ spread is that of the last stage, a lower bound of what training leaves to chanc
 """
 
 from functools import partial
-from typing import Annotated
 
 from studies import agents_axis
 from studies.study import Study
-from studies.study_config import Distinct, SnrAxis
+from studies.study_config import SnrAxis
 
 
 class Config(agents_axis.PairsConfig, frozen=True):
     """What can be set: `tokenlink run accuracy-vs-seed -s KEY=VALUE`, or a YAML file with the same keys."""
 
-    pairs: Annotated[tuple[str, ...], Distinct] = ("clevr-mini-seed-0", "clevr-mini-seed-1", "clevr-mini-seed-2")
+    pairs: agents_axis.Pairs = ("clevr-mini-seed-0", "clevr-mini-seed-1", "clevr-mini-seed-2")
     snr_db: SnrAxis = (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 
 

@@ -5,18 +5,17 @@ point for the same number on average, drawn at the mean that is sent. The CSV ha
 """
 
 from functools import partial
-from typing import Annotated
 
 from studies import agents_axis
 from studies.study import Study
-from studies.study_config import Curves, Distinct
+from studies.study_config import Curves
 
 
 class Config(agents_axis.PairsConfig, frozen=True):
     """What can be set: `tokenlink run accuracy-vs-tokens -s KEY=VALUE`, or a YAML file with the same keys."""
 
     schemes: Curves = ("machine-tokens", "machine-tokens-adaptive", "raw-image", "question-only")
-    pairs: Annotated[tuple[str, ...], Distinct] = (
+    pairs: agents_axis.Pairs = (
         "clevr-mini-1",
         "clevr-mini-2",
         "clevr-mini-3",

@@ -5,17 +5,16 @@ resource elements, and half of the energy; the CSV has what each takes on the ai
 """
 
 from functools import partial
-from typing import Annotated
 
 from studies import agents_axis
 from studies.study import Study
-from studies.study_config import Distinct, SnrAxis
+from studies.study_config import SnrAxis
 
 
 class Config(agents_axis.PairsConfig, frozen=True):
     """What can be set: `tokenlink run accuracy-vs-width -s KEY=VALUE`, or a YAML file with the same keys."""
 
-    pairs: Annotated[tuple[str, ...], Distinct] = (
+    pairs: agents_axis.Pairs = (
         "clevr-mini-width-8",
         "clevr-mini-width-16",
         "clevr-mini-width-32",

@@ -7,8 +7,10 @@ from pydantic import Field
 
 from studies.axes import AxisValue, Coordinates
 from studies.config import ConfigError
-from studies.study_config import Curves, Distinct, SnrAxis, StudyConfig, without_folder
+from studies.study_config import Curves, Distinct, Place, SnrAxis, StudyConfig, without_folder
 from studies.workbench import load_agents
+
+Pairs = Annotated[tuple[Place, ...], Distinct]
 
 
 class PairsConfig(StudyConfig, frozen=True):
@@ -17,9 +19,7 @@ class PairsConfig(StudyConfig, frozen=True):
     `models.machine_tokens` is the pair of the lines that do not depend on the axis.
     """
 
-    pairs: Annotated[tuple[str, ...], Distinct] = Field(
-        default=(), description="weights, a shipped name or a folder for each value of the axis"
-    )
+    pairs: Pairs = Field(default=(), description="weights, a shipped name or a folder for each value of the axis")
     schemes: Curves = ("machine-tokens", "raw-image", "question-only")
     snr_db: SnrAxis = (0.0, 15.0)
 

@@ -1,16 +1,21 @@
 """Files of a run: atomic, content-addressed points, and `results.h5`, rebuilt from them at any time.
 
 A point is one HDF5 file, named by the hash of everything that determines it. It is written in one `os.replace` after an
-fsync: a killed run leaves either the whole point or nothing. It is done when it opens, its hash matches its
-name, and it says that it is complete.
+fsync: a killed run leaves either the whole point or nothing. It is done when its SHA-256 agrees, it opens, the hash of
+its key is its name, and it says that it is complete.
+
+The first 512 bytes of every file, which readers of HDF5 skip, hold the SHA-256 of all others. It is compared before
+anything else: HDF5 may not only fail on damaged bytes, it may never come back.
 """
 
+import contextlib
+import hashlib
 import io
 import json
 import os
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +30,9 @@ from studies.statistics import wilson_interval
 
 POINT_SCHEMA = "tokenlink-point"
 RESULTS_SCHEMA = "tokenlink-results"
-SCHEMA_VERSION = 1
+POINT_VERSION = RESULTS_VERSION = 2  # files of version 1 have no SHA-256; they are read
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+HEADER_BYTES = 512  # HDF5's user block
 MISSING = 255  # in `correct`: this point has not been computed yet
 QUESTION_COLUMNS = ("question", "image_index", "family", "realisation")  # the same in every point of a run
 
@@ -59,37 +66,59 @@ SCALARS = ("code_nmse", "code_nmse_declared", "loss_rate", "undetected_rate", "p
 
 @dataclass(frozen=True)
 class Point:
-    """One file of `points/` or `codes/`: what determines it, and what came out."""
+    """One file of `points/` or `codes/`: what determines it, and what came out; `hashed` unless of an older version."""
 
     key: dict[str, Any]
     arrays: dict[str, np.ndarray]
     scalars: dict[str, float]
+    hashed: bool = True
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that after any crash it is there as a whole, or as it was before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file so that after any crash it is there as a whole, or as it was before.
+
+    A file that holds the content already is left alone: nothing has to be writable where nothing changes.
+
+    Raises
+    ------
+    OSError
+        Naming `path`, whichever step failed.
+    """
+    if _holds(path, content):
+        return
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the new name itself
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def _holds(path: Path, content: bytes) -> bool:
     try:
-        os.fsync(folder)  # the new name itself
-    finally:
-        os.close(folder)
+        return path.stat().st_size == len(content) and path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def remove_leftovers(folder: Path, older_than_s: float = 3600) -> None:
     """Delete what killed runs were writing; younger files may belong to another shard that is still at work."""
     for path in folder.rglob(".*.tmp"):
-        if time.time() - path.stat().st_mtime > older_than_s:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # renamed by its writer in this moment
+            if time.time() - path.stat().st_mtime > older_than_s:
+                path.unlink()
 
 
 def point_path(folder: Path, key: Mapping[str, Any]) -> Path:
@@ -110,18 +139,37 @@ def write_point(
     scalars : by name
     """
     buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
+    with h5py.File(buffer, "w", userblock_size=HEADER_BYTES) as file:
         for name, array in arrays.items():
             _write_array(file, name, np.asarray(array))
         for name, scalar in (scalars or {}).items():
             file.create_dataset(name, data=np.float64(scalar))
         file.attrs["schema"] = POINT_SCHEMA
-        file.attrs["schema_version"] = SCHEMA_VERSION
+        file.attrs["schema_version"] = POINT_VERSION
         file.attrs["key_json"] = json.dumps(key, sort_keys=True, allow_nan=False)
         file.attrs["complete"] = np.uint8(1)
     path = point_path(folder, key)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, _sealed(buffer))
     return path
+
+
+def _sealed(buffer: io.BytesIO) -> bytes:
+    """Return the content of an HDF5 file with its SHA-256 in the user block."""
+    content = buffer.getvalue()[HEADER_BYTES:]
+    return _header(content) + content
+
+
+def _header(content: bytes) -> bytes:
+    return f"tokenlink sha256 {hashlib.sha256(content).hexdigest()}\n".encode().ljust(HEADER_BYTES, b"\0")
+
+
+def _is_sealed(content: bytes) -> bool:
+    """Whether a file has a SHA-256, which has to agree; files of version 1 start with HDF5's signature."""
+    if content.startswith(HDF5_SIGNATURE):
+        return False
+    if content[:HEADER_BYTES] != _header(content[HEADER_BYTES:]):
+        raise ValueError("its content is not what its SHA-256 says")
+    return True
 
 
 def read_point(path: Path) -> Point:
@@ -133,29 +181,34 @@ def read_point(path: Path) -> Point:
         If it is not: it does not open, is not complete, or its content is not what its name says.
     """
     try:
-        with h5py.File(io.BytesIO(path.read_bytes()), "r") as file:  # no lock: any number of workers may read
-            if file.attrs.get("schema") != POINT_SCHEMA or file.attrs.get("schema_version") != SCHEMA_VERSION:
-                raise ValueError(f"its schema is not {POINT_SCHEMA} version {SCHEMA_VERSION}")
+        content = path.read_bytes()  # no lock: any number of workers may read
+        hashed = _is_sealed(content)
+        with h5py.File(io.BytesIO(content), "r") as file:
+            version = POINT_VERSION if hashed else 1
+            if file.attrs.get("schema") != POINT_SCHEMA or file.attrs.get("schema_version") != version:
+                raise ValueError(f"its schema is not {POINT_SCHEMA} version {version}")
             if file.attrs.get("complete") != 1:
                 raise ValueError("it is not complete")
             key = json.loads(str(file.attrs["key_json"]))
             if content_hash(key) != path.stem:
                 raise ValueError("its name is not the hash of its key")
-            content = {name: _read_array(dataset) for name, dataset in file.items()}
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
-        raise ValueError(f"point {path.name} cannot be used: {error}. Delete it; the next run repeats it.") from error
-    arrays = {name: value for name, value in content.items() if value.ndim}
-    return Point(key, arrays, {name: float(value) for name, value in content.items() if not value.ndim})
+            found = {name: _read_array(dataset) for name, dataset in file.items()}
+        arrays = {name: value for name, value in found.items() if value.ndim}
+        scalars = {name: float(value) for name, value in found.items() if not value.ndim}
+    except Exception as error:  # h5py raises whatever damage leads it to
+        raise ValueError(f"point {path.name} cannot be used: {error}; the next run computes it again") from error
+    return Point(key, arrays, scalars, hashed)
 
 
-def is_done(folder: Path, key: Mapping[str, Any]) -> bool:
-    """Whether the point determined by `key` is there, whole and readable."""
+def is_done(folder: Path, key: Mapping[str, Any], on_problem: Callable[[str], Any] = lambda problem: None) -> bool:
+    """Whether the point determined by `key` is there and can be used; `on_problem` hears why one cannot."""
     path = point_path(folder, key)
     if not path.exists():
         return False
     try:
         read_point(path)
-    except ValueError:
+    except ValueError as error:
+        on_problem(str(error))
         return False
     return True
 
@@ -171,7 +224,8 @@ def build_results(
     Parameters
     ----------
     points : each with its coordinates (`scheme` and some of `axes`); a coordinate left out means "the same along that
-        axis". A point that is None has not been computed yet: it is `MISSING` in `correct`, NaN elsewhere.
+        axis". A point that is None has not been computed yet: it is `MISSING` in `correct`, which xarray takes for NaN,
+        and NaN elsewhere.
     schemes, axes : the coordinates in order
     attributes : of the file
 
@@ -184,10 +238,13 @@ def build_results(
     if not done:
         raise ValueError("no point is done yet; run the study first")
     questions = {name: done[0].arrays[name] for name in QUESTION_COLUMNS}
-    for point in done:
+    for coordinates, point in points:
         for name, values in questions.items():
-            if not np.array_equal(point.arrays[name], values):
-                raise ValueError(f"points disagree about {name!r}; they belong to different runs")
+            if point is not None and not np.array_equal(point.arrays[name], values):
+                raise ValueError(
+                    f"points disagree about {name!r}, the first and that of {dict(coordinates)}; they belong to "
+                    "different runs"
+                )
 
     shape = (len(schemes), *(len(values) for values in axes.values()))
     correct = np.full((*shape, len(questions["question"])), MISSING, dtype=np.uint8)
@@ -230,7 +287,7 @@ def build_results(
     coordinates["question"] = questions["question"]
 
     buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
+    with h5py.File(buffer, "w", userblock_size=HEADER_BYTES) as file:
         for name, values in coordinates.items():
             _write_array(file, name, values).make_scale(name)
         for name, (dimensions, values) in variables.items():
@@ -240,12 +297,13 @@ def build_results(
         for name, dataset in file.items():
             if name in MEANINGS:
                 dataset.attrs["long_name"] = MEANINGS[name]
-        file.attrs["schema"] = RESULTS_SCHEMA
-        file.attrs["schema_version"] = SCHEMA_VERSION
-        file.attrs["num_missing_points"] = len(points) - len(done)
+        file["correct"].attrs["_FillValue"] = np.uint8(MISSING)  # xarray masks it
         for name, value in attributes.items():
             file.attrs[name] = value
-    return buffer.getvalue()
+        file.attrs["schema"] = RESULTS_SCHEMA
+        file.attrs["schema_version"] = RESULTS_VERSION
+        file.attrs["num_missing_points"] = len(points) - len(done)
+    return _sealed(buffer)
 
 
 def _without_constant_axes(
@@ -287,6 +345,16 @@ class Results:
         shape = [len(along) if axis in dimensions else 1 for axis, along in self.axes.items()]
         return np.broadcast_to(values.reshape(shape), [len(along) for along in self.axes.values()])
 
+    def content_hash(self) -> str:
+        """Return the SHA-256 of everything in it."""
+        digest = hashlib.sha256(json.dumps([self.attributes, self.dimensions], sort_keys=True, default=str).encode())
+        for name, array in sorted({**self.coordinates, **self.variables}.items()):
+            text = array.dtype.kind == "U"
+            values = json.dumps(array.tolist()).encode() if text else np.ascontiguousarray(array).tobytes()
+            kind = "text" if text else array.dtype.str
+            digest.update(f"{name}\0{kind}\0{array.shape}\0{len(values)}\0".encode() + values)
+        return digest.hexdigest()
+
     @property
     def schemes(self) -> list[str]:
         """The schemes, in the order of the figure's legend."""
@@ -299,37 +367,42 @@ def read_results(path: Path) -> Results:
     Raises
     ------
     ValueError
-        If it is something else, or of another version.
+        If it is something else, or damaged, or of another version.
+    FileNotFoundError
+        If it is not there.
     """
     try:
         return parse_results(path.read_bytes())
-    except OSError as error:
-        raise ValueError(
-            f"{path.name} cannot be read: {error}. `tokenlink plot` rebuilds it from the points."
-        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}. `tokenlink plot` rebuilds it from the points.") from error
 
 
 def parse_results(content: bytes) -> Results:
-    """Read the content of a `results.h5`; raises as `read_results` does, OSError for anything that is no HDF5."""
-    with h5py.File(io.BytesIO(content), "r") as file:
-        attributes = {
-            name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()
-        }
-        schema = (attributes.get("schema"), attributes.get("schema_version"))
-        if schema != (RESULTS_SCHEMA, SCHEMA_VERSION):
-            raise ValueError(f"it stores {schema}, this version reads {(RESULTS_SCHEMA, SCHEMA_VERSION)}")
-        scales = {name for name, dataset in file.items() if dataset.is_scale}
-        arrays = {name: _read_array(dataset) for name, dataset in file.items()}
-        dimensions = {
-            name: tuple(dim[0].name.lstrip("/") for dim in dataset.dims)
-            for name, dataset in file.items()
-            if not dataset.is_scale
-        }
+    """Read the content of a `results.h5`; raises ValueError as `read_results` does."""
+    try:
+        expected = RESULTS_SCHEMA, RESULTS_VERSION if _is_sealed(content) else 1
+        with h5py.File(io.BytesIO(content), "r") as file:
+            results = _results_of(file)
+        schema = results.attributes.get("schema"), results.attributes.get("schema_version")
+        if schema != expected:
+            raise ValueError(f"it stores {schema}, this version reads {expected}")
+    except Exception as error:  # h5py raises whatever damage leads it to
+        raise ValueError(str(error)) from error
+    return results
+
+
+def _results_of(file: h5py.File) -> Results:
+    scales = {name for name, dataset in file.items() if dataset.is_scale}
+    arrays = {name: _read_array(dataset) for name, dataset in file.items()}
     return Results(
         {name: value for name, value in arrays.items() if name in scales},
         {name: value for name, value in arrays.items() if name not in scales},
-        attributes,
-        dimensions,
+        {name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()},
+        {
+            name: tuple(dim[0].name.lstrip("/") for dim in dataset.dims)
+            for name, dataset in file.items()
+            if not dataset.is_scale
+        },
     )
 
 

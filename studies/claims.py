@@ -1,9 +1,10 @@
 """The paper's six claims, each judged by a rule on the numbers of a run.
 
 All differences are paired, question by question over the same fades; their intervals are 95 % bootstraps over images. A
-rule says "reproduced", "not reproduced", or under which conditions a claim holds; where a scheme or a study is missing
-it says "not measured". A claim that the shipped weights cannot test is "withdrawn", with the reason; its numbers are
-still shown.
+rule says "reproduced", "not reproduced", or under which conditions a claim holds. It says "undecided" where the
+interval that it asks for contains both answers, and where there are too few questions for an interval to be trusted.
+Where a scheme or a study is missing it says "not measured". A claim that the shipped weights cannot test is
+"withdrawn", with the reason; its numbers are still shown.
 """
 
 import itertools
@@ -19,12 +20,14 @@ from studies.archive import MISSING, Results, write_atomically
 from studies.statistics import cluster_bootstrap, mcnemar
 
 REPRODUCED, CONDITIONAL = "reproduced", "reproduced under these conditions"
-NOT_REPRODUCED, NOT_MEASURED, WITHDRAWN = "not reproduced", "not measured", "withdrawn"
+NOT_REPRODUCED, UNDECIDED = "not reproduced", "undecided"
+NOT_MEASURED, WITHDRAWN = "not measured", "withdrawn"
 HIGH_DB, LOW_DB = 15.0, -5.0  # "high SNR" is the highest of a run, and at least this; "low" is this
 FROM_DB = 0.0  # from where on a digital scheme is expected to work at all
 CLOSE = 0.03  # accuracy within which two schemes are close
 ABRUPT = 0.05  # accuracy whose loss is substantial
 KEPT = 0.5  # share of the gain over the blind line that a robust scheme keeps, and one that collapses does not
+FEW = 300  # questions below which outcomes that never differed may differ in more than one of a hundred: 3 / 300
 FAR = 4.0  # times as many resource elements is far more
 
 
@@ -34,12 +37,21 @@ class NotMeasured(ValueError):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A paired mean, such as a difference of accuracies, with its interval."""
+    """A paired mean over questions, such as a difference of accuracies, with its interval."""
 
     what: str
     mean: float
     low: float
     high: float
+    num_questions: int
+
+    def above(self, bound: float = 0.0) -> bool | None:
+        """Whether it is above a bound; None if its interval contains both answers."""
+        return True if self.low > bound else False if self.high <= bound else None
+
+    def below(self, bound: float = 0.0) -> bool | None:
+        """Whether it is below a bound; None if its interval contains both answers."""
+        return True if self.high < bound else False if self.low >= bound else None
 
     def __str__(self) -> str:
         return f"{self.what}: {100 * self.mean:+.1f} [{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
@@ -119,7 +131,7 @@ class Outcomes:
     def estimate(self, what: str, values: np.ndarray) -> Estimate:
         """Return the mean of paired values with its interval."""
         low, high = cluster_bootstrap(values, self.results.variables["image_index"])
-        return Estimate(what, float(values.mean()), low, high)
+        return Estimate(what, float(values.mean()), low, high, len(values))
 
     def difference(self, first: str, second: str, snr_db: float) -> Estimate:
         """Return the accuracy of the first scheme less that of the second."""
@@ -142,7 +154,7 @@ def above_raw_image(snr: Outcomes, tokens: Outcomes) -> Verdict:
     """Claim 1."""
     at = snr.high
     overall = snr.difference("machine-tokens", "raw-image", at)
-    if overall.low > 0:
+    if overall.above():
         return Verdict(REPRODUCED, numbers=[overall])
     first, second = (snr.correct(name, snr_db=at) for name in ("machine-tokens", "raw-image"))
     families = snr.results.variables["family"]
@@ -155,7 +167,7 @@ def above_raw_image(snr: Outcomes, tokens: Outcomes) -> Verdict:
             better.append(name)
     if better:
         return Verdict(CONDITIONAL, f"in the families {', '.join(better)} only", [overall])
-    return Verdict(NOT_REPRODUCED, numbers=[overall])
+    return Verdict(UNDECIDED if overall.above() is None else NOT_REPRODUCED, numbers=[overall])
 
 
 def deepjscc_collapses(snr: Outcomes, tokens: Outcomes) -> Verdict:
@@ -167,24 +179,33 @@ def deepjscc_collapses(snr: Outcomes, tokens: Outcomes) -> Verdict:
         raise NotMeasured(f"accuracy-vs-snr has no snr_db of {LOW_DB:g}")
     kept = {at: snr.kept("deepjscc", at) for at in low}
     numbers += list(kept.values())
-    if any(gain.low > 0 for gain in above):
-        return Verdict(NOT_REPRODUCED, numbers=[gain for gain in above if gain.low > 0])
-    collapsed = [at for at, gain in kept.items() if gain.high < 0]
+    if any(gain.above() for gain in above):
+        return Verdict(NOT_REPRODUCED, numbers=[gain for gain in above if gain.above()])
+    if all(gain.below() is False for gain in kept.values()):
+        return Verdict(NOT_REPRODUCED, numbers=numbers)
+    if open_at := [at for at, gain in zip(snr.axis("snr_db"), above, strict=True) if gain.above() is None]:
+        return Verdict(UNDECIDED, f"whether it is above the raw image at {_listed(open_at)} dB", numbers)
+    collapsed = [at for at, gain in kept.items() if gain.below()]
     if LOW_DB in collapsed:
         return Verdict(REPRODUCED, numbers=numbers)
+    if kept[LOW_DB].below() is None:
+        return Verdict(UNDECIDED, f"whether it collapses at {LOW_DB:g} dB", numbers)
     if collapsed:
         return Verdict(CONDITIONAL, f"it collapses below {LOW_DB:g} dB only: at {_listed(collapsed)} dB", numbers)
-    return Verdict(NOT_REPRODUCED, numbers=numbers)
+    return Verdict(UNDECIDED, f"whether it collapses below {LOW_DB:g} dB", numbers)
 
 
 def captions_poor(snr: Outcomes, tokens: Outcomes) -> Verdict:
     """Claim 3."""
     differences = {at: snr.difference("caption", "machine-tokens", at) for at in snr.axis("snr_db") if at >= FROM_DB}
-    below = [at for at, difference in differences.items() if difference.high < 0]
-    verdict = REPRODUCED if len(below) == len(differences) else CONDITIONAL if below else NOT_REPRODUCED
-    return Verdict(
-        verdict, f"at {_listed(below)} dB only" if verdict == CONDITIONAL else "", list(differences.values())
-    )
+    below = [at for at, difference in differences.items() if difference.below()]
+    open_at = [at for at, difference in differences.items() if difference.below() is None]
+    numbers = list(differences.values())
+    if len(below) == len(differences):
+        return Verdict(REPRODUCED, numbers=numbers)
+    if below:
+        return Verdict(CONDITIONAL, f"at {_listed(below)} dB{_undecided(open_at) or ' only'}", numbers)
+    return Verdict(UNDECIDED if open_at else NOT_REPRODUCED, numbers=numbers)
 
 
 def close_and_robust(snr: Outcomes, tokens: Outcomes) -> Verdict:
@@ -194,27 +215,34 @@ def close_and_robust(snr: Outcomes, tokens: Outcomes) -> Verdict:
     if LOW_DB not in kept:
         raise NotMeasured(f"accuracy-vs-snr has no snr_db of {LOW_DB:g}")
     numbers = [close, snr.difference("machine-tokens", "machine-tokens-uncompressed", LOW_DB), kept[LOW_DB]]
-    if close.low < -CLOSE:
+    robust = [at for at, gain in kept.items() if gain.above()]
+    open_at = [at for at, gain in kept.items() if gain.above() is None]
+    if close.above(-CLOSE) is False or not (robust or open_at):
         return Verdict(NOT_REPRODUCED, numbers=numbers)
-    if kept[LOW_DB].low > 0:
+    if close.above(-CLOSE) is None:
+        return Verdict(UNDECIDED, f"whether it is close at {snr.high:g} dB", numbers)
+    if LOW_DB in robust:
         return Verdict(REPRODUCED, numbers=numbers)
-    robust = [at for at, gain in kept.items() if gain.low > 0]
     if robust:
-        return Verdict(CONDITIONAL, f"robust from {min(robust):g} dB on", numbers)
-    return Verdict(NOT_REPRODUCED, numbers=numbers)
+        return Verdict(CONDITIONAL, f"robust from {min(robust):g} dB on{_undecided(open_at)}", numbers)
+    return Verdict(UNDECIDED, f"whether it is robust at {_listed(open_at)} dB", numbers)
 
 
 def knee(snr: Outcomes, tokens: Outcomes) -> Verdict:
     """Claim 5."""
     numbers, high, low = tokens.axis("num_tokens"), tokens.high, min(tokens.axis("snr_db"))
+    if len(numbers) < 3:
+        raise NotMeasured(f"accuracy-vs-tokens has {len(numbers)} numbers of tokens; a knee needs three")
 
     def gain(more: float, fewer: float, at: float) -> Estimate:
         first, second = (tokens.correct("machine-tokens", num_tokens=n, snr_db=at) for n in (more, fewer))
         return tokens.estimate(f"{more:g} - {fewer:g} tokens, {at:g} dB", first - second)
 
     beyond = {n: [gain(more, n, high) for more in numbers if more > n] for n in numbers}
-    index = next(i for i, n in enumerate(numbers) if not any(more.low > 0 for more in beyond[n]))
+    index = next(i for i, n in enumerate(numbers) if not any(more.above() for more in beyond[n]))
     at_knee = numbers[index]
+    if any(more.above() is None for more in beyond[at_knee]):
+        return Verdict(UNDECIDED, f"whether more than {at_knee:g} tokens are better", beyond[at_knee])
     if index in (0, len(numbers) - 1):
         steps = [gain(more, fewer, high) for fewer, more in itertools.pairwise(numbers)]
         reason = "no number of tokens is better than the first" if index == 0 else "accuracy still rises at the last"
@@ -222,11 +250,14 @@ def knee(snr: Outcomes, tokens: Outcomes) -> Verdict:
     below = gain(at_knee, numbers[index - 1], high)
     robustness = gain(numbers[-1], at_knee, low)
     estimates = [below, *beyond[at_knee], robustness]
-    if below.mean < ABRUPT:
+    if below.below(ABRUPT):
         return Verdict(NOT_REPRODUCED, f"the loss below {at_knee:g} tokens is not abrupt", estimates)
-    if robustness.low > 0:
+    if below.below(ABRUPT) is None:
+        return Verdict(UNDECIDED, f"whether the loss below {at_knee:g} tokens is abrupt", estimates)
+    if robustness.above():
         return Verdict(REPRODUCED, f"the knee is at {at_knee:g} tokens", estimates)
-    return Verdict(CONDITIONAL, f"a knee at {at_knee:g} tokens, but no robustness beyond it", estimates)
+    rest = "robustness beyond it is undecided" if robustness.above() is None else "but no robustness beyond it"
+    return Verdict(CONDITIONAL, f"a knee at {at_knee:g} tokens, {rest}", estimates)
 
 
 def overhead_far_below(snr: Outcomes, tokens: Outcomes) -> Verdict:
@@ -264,8 +295,8 @@ RULES: Sequence[tuple[str, str, Callable[[Outcomes, Outcomes], Verdict]]] = (
     ),
     (
         "DeepJSCC (benchmark 2) is never above the raw image and collapses at low SNR",
-        f"at no SNR is the interval of deepjscc - raw-image above 0, and at {LOW_DB:g} dB it keeps less than {KEPT:g} "
-        "of the gain over question-only that it has at the highest SNR; under conditions: only at a lower SNR",
+        f"at every SNR the interval of deepjscc - raw-image is at most 0, and at {LOW_DB:g} dB deepjscc keeps less "
+        f"than {KEPT:g} of its gain over question-only at the highest SNR; under conditions: only at a lower SNR",
         deepjscc_collapses,
     ),
     (
@@ -284,8 +315,8 @@ RULES: Sequence[tuple[str, str, Callable[[Outcomes, Outcomes], Verdict]]] = (
     (
         "accuracy has a knee in the number of tokens; beyond it there is only robustness",
         "the knee is the smallest number that no larger one beats (interval above 0) at the highest SNR; it is neither "
-        f"the first nor the last, and the number below it loses {100 * ABRUPT:g} points or more; the largest number is "
-        "better at the lowest SNR (interval above 0); under conditions: all but the last",
+        f"the first nor the last, and the interval of what the number below it loses is at {100 * ABRUPT:g} points or "
+        "more; the largest number is better at the lowest SNR (interval above 0); under conditions: all but the last",
         knee,
     ),
     (
@@ -321,6 +352,9 @@ def judge(snr: Results | None, tokens: Results | None) -> list[Claim]:
             judgement = apply(*outcomes)
         except NotMeasured as reason:
             judgement = Verdict(NOT_MEASURED, str(reason))
+        few = min((estimate.num_questions for estimate in judgement.numbers), default=FEW)
+        if few < FEW:
+            judgement = Verdict(UNDECIDED, f"{few} questions are too few, {FEW} are needed", judgement.numbers)
         if number in UNTESTABLE and judgement.verdict != NOT_MEASURED:
             measured = f" (measured: {judgement.conditions})" if judgement.conditions else ""
             judgement = Verdict(WITHDRAWN, UNTESTABLE[number] + measured, judgement.numbers)
@@ -342,6 +376,10 @@ def write(folder: Path, claims: Sequence[Claim], origin: Mapping[str, Any]) -> l
     write_atomically(paths[0], json.dumps(content, indent=1).encode())
     write_atomically(paths[1], ("\n".join(lines) + "\n").encode())
     return paths
+
+
+def _undecided(values: Sequence[float]) -> str:
+    return f"; undecided at {_listed(values)} dB" if values else ""
 
 
 def _listed(values: Sequence[float]) -> str:

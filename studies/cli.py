@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperGroup
 
-from studies.config import ConfigError, resolve
+from studies.config import ConfigError, expanded, resolve, shown
 from studies.engines import StudyError, num_cores, parse_shard, prepare_process
 
 if TYPE_CHECKING:
@@ -25,8 +26,37 @@ if TYPE_CHECKING:
 BENCHMARKS = {
     name: f"studies.benchmarks.{name}" for name in ("phy", "estimation", "recovery", "bridge", "soak", "sensing")
 }
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn errors a user can mend into one clear message; anything else keeps its traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _warn("stopped; what is done is kept, and the same command resumes")
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        raise  # `tokenlink list | head -1`: nobody reads on
+    except (ValueError, OSError, StudyError) as error:
+        if os.environ.get("TOKENLINK_TRACEBACK"):
+            raise
+        _warn(_one_line(error) if isinstance(error, OSError) else str(error))
+        raise typer.Exit(1 if isinstance(error, StudyError) else 2) from error
+
+
+class Commands(TyperGroup):
+    """Commands of which none ends in a traceback over something that a user can mend."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        with refusals():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
     name="tokenlink",
+    cls=Commands,
     help="Two agents that talk in machine-language tokens over a simulated 3GPP link.",
     epilog="With TOKENLINK_TRACEBACK=1 in the environment, errors show where they come from.",
     no_args_is_help=True,
@@ -37,19 +67,12 @@ app = typer.Typer(
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
 
 
-@contextmanager
-def refusals() -> Iterator[None]:
-    """Turn errors a user can mend into one clear message; anything else keeps its traceback."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo("tokenlink: stopped; what is done is kept, and the same command resumes", err=True)
-        raise typer.Exit(130) from None
-    except (ValueError, FileNotFoundError, StudyError) as error:
-        if os.environ.get("TOKENLINK_TRACEBACK"):
-            raise
-        typer.echo(f"tokenlink: {error}", err=True)
-        raise typer.Exit(1 if isinstance(error, StudyError) else 2) from error
+def place(text: str) -> Path:
+    """Return the path that a user gives."""
+    return Path(expanded(text))
+
+
+FOLDER = typer.Argument(help="run folder", parser=place, metavar="FOLDER")
 
 
 @app.command()
@@ -57,10 +80,15 @@ def run(
     study: Annotated[
         str, typer.Argument(help="which study; `tokenlink list` names them. One of your own: MODULE:ATTRIBUTE")
     ],
-    config: Annotated[Path | None, typer.Option(help="YAML file with some of the keys")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file with some of the keys", parser=place, metavar="FILE")
+    ] = None,
     assign: Annotated[list[str] | None, typer.Option("-s", help="set one key, e.g. -s link.num_rx_ant=8")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="run folder; default: runs/ and a name made from the configuration")
+        Path | None,
+        typer.Option(
+            help="run folder; default: runs/ and a name made from the configuration", parser=place, metavar="FOLDER"
+        ),
     ] = None,
     engine: Annotated[str, typer.Option(help="process or inline")] = "process",
     workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one per core, at most 8")] = None,
@@ -72,30 +100,27 @@ def run(
     ] = False,
 ) -> None:
     """Run a study, or what is left of it: table, figure and results.h5. The same command again resumes it."""
-    with refusals():
-        if engine not in ("inline", "process"):
-            more = (
-                " Ray is not built yet: start --engine process with --shard i/N on each machine."
-                if engine == "ray"
-                else ""
-            )
-            raise ConfigError(f"--engine {engine!r} is neither 'process' nor 'inline'.{more}")
-        part = parse_shard(shard)
-        chosen = _study(study)
-        resolved = resolve(chosen.Config, file=config, layers=[chosen.tiny] if tiny else [], assignments=assign or [])
-        if print_config:
-            typer.echo(resolved.to_yaml(), nl=False)
-            return
-        prepare_process(resolved.num_threads, ["bridge"])
-        if dry_run:
-            _show_plan(chosen.plan(resolved, out), part)
-            return
-        count = 1 if engine == "inline" else workers or min(8, num_cores())
-        with _progress(count) as hooks:
-            finished = chosen.main(resolved, out=out, engine=engine, workers=count, shard=part, **hooks)
-        _show_results(finished.results, finished.folder)
+    if engine not in ("inline", "process"):
+        more = (
+            " Ray is not built yet: start --engine process with --shard i/N on each machine." if engine == "ray" else ""
+        )
+        raise ConfigError(f"--engine {shown(engine)} is neither 'process' nor 'inline'.{more}")
+    part = parse_shard(shard)
+    chosen = _study(study)
+    resolved = resolve(chosen.Config, file=config, layers=[chosen.tiny] if tiny else [], assignments=assign or [])
+    if print_config:
+        typer.echo(resolved.to_yaml(), nl=False)
+        return
+    prepare_process(resolved.num_threads, ["bridge"])
+    if dry_run:
+        _show_plan(chosen.plan(resolved, out), part)
+        return
+    count = 1 if engine == "inline" else workers or min(8, num_cores())
+    with _stopping(out or chosen.folder(resolved)), _progress(count) as hooks:
+        finished = chosen.main(resolved, out=out, engine=engine, workers=count, shard=part, **hooks)
+    _show_results(finished.results, finished.folder)
     if finished.failed:
-        typer.echo(f"tokenlink: {len(finished.failed)} job(s) failed; the same command repeats only these", err=True)
+        _warn(f"{len(finished.failed)} job(s) failed; the same command repeats only these")
         raise typer.Exit(1)
 
 
@@ -105,78 +130,82 @@ def list_studies() -> None:
     from studies import study
     from studies.curves import CURVES
 
-    with refusals():
-        table = Table(title="Studies: tokenlink run NAME", title_justify="left", box=None, show_header=False)
-        for name in study.STUDIES:
-            paragraph = importlib.import_module(study.STUDIES[name]).__doc__ or ""
-            table.add_row(f"  {name}", Text(paragraph.partition("\n")[0]))
-        console.print(table)
-        table = Table(
-            title="Curves: -s schemes='[NAME, …]'; those with * run by default",
-            title_justify="left",
-            box=None,
-            show_header=False,
-        )
-        for curve in CURVES.values():
-            table.add_row(f"{'*' if curve.default else ' '} {curve.name}", Text(curve.about))
-        console.print(table)
+    table = Table(title="Studies: tokenlink run NAME", title_justify="left", box=None, show_header=False)
+    for name in study.STUDIES:
+        paragraph = importlib.import_module(study.STUDIES[name]).__doc__ or ""
+        table.add_row(f"  {name}", Text(paragraph.partition("\n")[0]))
+    console.print(table)
+    table = Table(
+        title="Curves: -s schemes='[NAME, …]'; those with * run by default",
+        title_justify="left",
+        box=None,
+        show_header=False,
+    )
+    for curve in CURVES.values():
+        table.add_row(f"{'*' if curve.default else ' '} {curve.name}", Text(curve.about))
+    console.print(table)
 
 
 @app.command()
-def plot(folder: Annotated[Path, typer.Argument(help="run folder")]) -> None:
+def plot(folder: Annotated[Path, FOLDER]) -> None:
     """Rebuild results.h5, figure and tables of a run folder from its points."""
     from studies import plots, risk, run_folder
 
-    with refusals():
-        results = run_folder.collect(folder)
-        plots.draw_accuracy(results, folder=folder / "figures", name=str(results.attributes["study"]))
-        risk.draw_risk(results, folder=folder / "figures")
-        _show_results(results, folder)
+    results = run_folder.collect(folder, on_problem=_warn)
+    plots.draw_accuracy(results, folder=folder / "figures", name=str(results.attributes["study"]))
+    risk.draw_risk(results, folder=folder / "figures")
+    _show_results(results, folder)
 
 
 @app.command()
 def report(
     folders: Annotated[
-        list[Path], typer.Argument(help="run folders of accuracy-vs-snr, accuracy-vs-tokens, -width and -seed")
+        list[Path],
+        typer.Argument(
+            help="run folders of accuracy-vs-snr, accuracy-vs-tokens, -width and -seed; files go to the first",
+            parser=place,
+            metavar="FOLDER...",
+        ),
     ],
 ) -> None:
     """Compare the schemes of run folders, and judge the paper's claims: tables, comparison.csv, claims.json and .md."""
     from studies import archive, claims, run_folder, tables
 
-    with refusals():
-        runs: dict[str, Any] = {}
-        for folder in folders:
-            results = run_folder.collect(folder)
-            name = str(results.attributes["study"])
-            if name in runs:
-                raise ConfigError(f"{folder} holds another run of {name}; give one folder of each study")
-            runs[name] = results
-        judged = claims.judge(runs.get("accuracy-vs-snr"), runs.get("accuracy-vs-tokens"))
-        origin = {name: f"configuration {results.attributes['config_hash']}" for name, results in runs.items()}
-        paths = claims.write(folders[0], judged, origin)
-        if snr := runs.get("accuracy-vs-snr"):
-            for make in (tables.compared_table, tables.mcnemar_table):
-                console.print(make(snr))
-            paths.append(folders[0] / "comparison.csv")
-            archive.write_atomically(paths[-1], tables.comparison_csv(snr).encode())
-        for name in ("accuracy-vs-tokens", "accuracy-vs-width"):
-            if name in runs:
-                console.print(tables.uses_table(runs[name]))
-        if seeds := runs.get("accuracy-vs-seed"):
-            console.print(tables.spread_table(seeds))
-        console.print(tables.claims_table(judged))
-        _say(", ".join(map(str, paths)))
+    runs: dict[str, Any] = {}
+    for folder in folders:
+        results = run_folder.collect(folder, on_problem=_warn)
+        name = str(results.attributes["study"])
+        if name in runs:
+            raise ConfigError(f"{folder} holds another run of {name}; give one folder of each study")
+        runs[name] = results
+    judged = claims.judge(runs.get("accuracy-vs-snr"), runs.get("accuracy-vs-tokens"))
+    origin = {name: f"configuration {results.attributes['config_hash']}" for name, results in runs.items()}
+    paths = claims.write(folders[0], judged, origin)
+    if snr := runs.get("accuracy-vs-snr"):
+        for make in (tables.compared_table, tables.mcnemar_table):
+            console.print(make(snr))
+        paths.append(folders[0] / "comparison.csv")
+        archive.write_atomically(paths[-1], tables.comparison_csv(snr).encode())
+    for name in ("accuracy-vs-tokens", "accuracy-vs-width"):
+        if name in runs:
+            console.print(tables.uses_table(runs[name]))
+    if seeds := runs.get("accuracy-vs-seed"):
+        console.print(tables.spread_table(seeds))
+    console.print(tables.claims_table(judged))
+    _say(", ".join(map(str, paths)))
 
 
 @app.command()
-def check(folder: Annotated[Path, typer.Argument(help="run folder")]) -> None:
-    """Read every point of a run folder again: whole, unchanged, and what results.h5 says."""
+def check(
+    folder: Annotated[Path, FOLDER],
+    repair: Annotated[bool, typer.Option("--repair", help="rebuild results.h5 where the points say otherwise")] = False,
+) -> None:
+    """Read every file of a run folder again: whole, unchanged, and of one run. Writes nothing without --repair."""
     from studies import run_folder
 
-    with refusals():
-        state = run_folder.check(folder)
-    for line in state.problems:
-        typer.echo(f"tokenlink: {line}", err=True)
+    state = run_folder.check(folder, repair=repair)
+    for line in (*state.problems, *state.remarks):
+        _warn(line)
     _say(f"{state.num_done} of {state.num_points} points done, {len(state.problems)} problem(s)")
     if state.problems or state.num_done < state.num_points:
         raise typer.Exit(1)
@@ -184,20 +213,19 @@ def check(folder: Annotated[Path, typer.Argument(help="run folder")]) -> None:
 
 @app.command()
 def compare(
-    first: Annotated[Path, typer.Argument(help="run folder, or its results.h5")],
-    second: Annotated[Path, typer.Argument(help="another one")],
+    first: Annotated[Path, typer.Argument(help="run folder, or its results.h5", parser=place, metavar="FOLDER")],
+    second: Annotated[Path, typer.Argument(help="another one", parser=place, metavar="FOLDER")],
 ) -> None:
     """Compare two runs variable by variable, bit by bit; the exit status is 1 if anything differs."""
     from studies import tables
     from studies.compare import compare as compare_results
     from studies.compare import load
 
-    with refusals():
-        differences = compare_results(load(first), load(second))
-        console.print(tables.difference_table(differences))
-        for difference in differences:
-            for remark in difference.remarks:
-                _say(f"{difference.name}: {remark}")
+    differences = compare_results(load(first), load(second))
+    console.print(tables.difference_table(differences))
+    for difference in differences:
+        for remark in difference.remarks:
+            _say(f"{difference.name}: {remark}")
     num_different = sum(not difference.equal for difference in differences)
     _say(f"{num_different} of {len(differences)} variables differ" if num_different else "everything is equal")
     if num_different:
@@ -213,8 +241,7 @@ def train(context: typer.Context) -> None:
     """Train a stage, or measure a table that ships; `tokenlink train --help` names them."""
     from studies.training import build_app
 
-    with refusals():
-        build_app()(context.args or ["--help"], prog_name="tokenlink train", standalone_mode=False)
+    build_app()(context.args or ["--help"], prog_name="tokenlink train", standalone_mode=False)
 
 
 @app.command(context_settings=HANDED_ON)
@@ -223,17 +250,19 @@ def scenes(context: typer.Context) -> None:
     from semantic.data.scenes import main
     from studies.training import as_command
 
-    with refusals():
-        only = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        only.command()(as_command(main))
-        only(context.args or ["--help"], prog_name="tokenlink scenes", standalone_mode=False)
+    only = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    only.command()(as_command(main, workers=num_cores()))
+    only(context.args or ["--help"], prog_name="tokenlink scenes", standalone_mode=False)
 
 
 @app.command()
 def probe(
-    data: Annotated[Path | None, typer.Option(help="folder in CLEVR's layout; default: the shipped split")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="folder in CLEVR's layout; default: the shipped split", parser=place, metavar="FOLDER"),
+    ] = None,
     split: Annotated[str, typer.Option(help="split to read from the folder")] = "val",
-    out: Annotated[Path | None, typer.Option(help="JSON file for the figures")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the figures", parser=place, metavar="FILE")] = None,
 ) -> None:
     """Measure how much of a question can be guessed from the vague description that the sensor gets."""
     from semantic.data import shipped_split
@@ -241,12 +270,11 @@ def probe(
     from semantic.obfuscation import obfuscate
     from studies import archive, obfuscation_leak
 
-    with refusals():
-        dataset = shipped_split() if data is None else ClevrDataset(data.expanduser(), split)
-        leaks = obfuscation_leak.probe(dataset.questions, obfuscate)
-        console.print(obfuscation_leak.table(leaks))
-        if out is not None:
-            archive.write_atomically(out, json.dumps([asdict(leak) for leak in leaks], indent=1).encode())
+    dataset = shipped_split() if data is None else ClevrDataset(data, split)
+    leaks = obfuscation_leak.probe(dataset.questions, obfuscate)
+    console.print(obfuscation_leak.table(leaks))
+    if out is not None:
+        archive.write_atomically(out, json.dumps([asdict(leak) for leak in leaks], indent=1).encode())
 
 
 @app.command()
@@ -280,20 +308,22 @@ def bench(
     rounds: Annotated[
         int, typer.Option(min=1, help="measurements of which the median is taken; soak: rounds of 1000 steps")
     ] = 5,
-    out: Annotated[Path | None, typer.Option(help="JSON file for the figures; default: bench-WHAT.json")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="JSON file for the figures; default: bench-WHAT.json", parser=place, metavar="FILE"),
+    ] = None,
 ) -> None:
     """Measure, side by side with other libraries where there are any, in one process and on one thread."""
     from studies.benchmarks.clock import write_json
 
-    with refusals():
-        if what not in BENCHMARKS:
-            raise ConfigError(f"there is no benchmark {what!r}; there is: {', '.join(BENCHMARKS)}")
-        try:
-            prepare_process(1, ["phy.startup", BENCHMARKS[what]])  # TensorFlow starts without a word
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"this needs {error.name}, which comes with the extra 'dev' of this package") from error
-        benchmark = importlib.import_module(BENCHMARKS[what])
-        report = benchmark.measure(rounds=rounds, on_case=lambda name: typer.echo(f"{name} …", err=True))
+    if what not in BENCHMARKS:
+        raise ConfigError(f"there is no benchmark {shown(what)}; there is: {', '.join(BENCHMARKS)}")
+    try:
+        prepare_process(1, ["phy.startup", BENCHMARKS[what]])  # TensorFlow starts without a word
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"this needs {error.name}, which comes with the extra 'dev' of this package") from error
+    benchmark = importlib.import_module(BENCHMARKS[what])
+    report = benchmark.measure(rounds=rounds, on_case=lambda name: typer.echo(f"{name} …", err=True))
     for table in benchmark.tables(report):
         console.print(table)
     path = out or Path(f"bench-{what}.json")
@@ -301,7 +331,7 @@ def bench(
     _say(str(path))
     missed = benchmark.shortfalls(report)
     for line in missed:
-        typer.echo(f"tokenlink: {line}", err=True)
+        _warn(line)
     if missed:
         raise typer.Exit(1)
 
@@ -329,6 +359,25 @@ def _study(name: str) -> "Study[Any]":
 def _say(text: str) -> None:
     """Print a line as it is: paths are no markup, and are not broken."""
     console.print(text, markup=False, soft_wrap=True)
+
+
+def _one_line(error: OSError) -> str:
+    """Write path and reason; errors that were raised with a sentence keep it."""
+    return str(error) if error.filename is None or error.strerror is None else f"{error.filename}: {error.strerror}"
+
+
+def _warn(text: str) -> None:
+    typer.echo(f"tokenlink: {text}", err=True)
+
+
+@contextmanager
+def _stopping(folder: Path) -> Iterator[None]:
+    """Say, when Ctrl-C stops a run, where it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _warn(f"stopped; what is done is kept in {folder}, and the same command resumes")
+        raise typer.Exit(130) from None
 
 
 def _show_plan(plan: Any, part: tuple[int, int]) -> None:
@@ -382,7 +431,10 @@ def _progress(workers: int) -> Iterator[dict[str, Any]]:
                 state = f"failed: {outcome.error}" if outcome.error else f"{outcome.seconds:.1f} s{rest}"
                 bar.console.print(f"{outcome.job.label}: {state}", soft_wrap=True, markup=False, highlight=False)
 
-        yield {"on_start": on_start, "on_outcome": on_outcome}
+        def on_problem(problem: str) -> None:
+            bar.console.print(f"tokenlink: {problem}", soft_wrap=True, markup=False, highlight=False)
+
+        yield {"on_start": on_start, "on_outcome": on_outcome, "on_problem": on_problem}
 
 
 if __name__ == "__main__":

@@ -3,12 +3,21 @@
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+MOST_SHOWN = 80  # characters of a value in a message
+LONGEST = 600  # characters of a message about a value
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # pydantic's names of a key that is not known
+MOST_LINES = 20  # of a message about a configuration
+DEEPEST = 20  # levels of lists and keys within each other
 
 
 class ConfigError(ValueError):
@@ -16,7 +25,19 @@ class ConfigError(ValueError):
 
 
 class Record(BaseModel, frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False):
-    """What every part of a study's configuration is: frozen, every key known, every default checked."""
+    """What every part of a study's configuration is: frozen, every key known, every default checked.
+
+    True and false are no numbers, and numbers are neither true nor false: pydantic alone would take `num_rx_ant=true`
+    for one antenna.
+    """
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_true_and_false_apart(cls, given: Any, handler: Callable[[Any], Self]) -> Self:
+        record = handler(given)
+        if isinstance(given, Mapping) and (taken := list(_taken_for_another(given, record.plain()))):
+            raise ValidationError.from_exception_data(cls.__name__, taken)
+        return record
 
     def plain(self) -> dict[str, Any]:
         """Return the configuration as nested dicts, lists, numbers and strings, ready for YAML and JSON."""
@@ -24,7 +45,7 @@ class Record(BaseModel, frozen=True, extra="forbid", validate_default=True, allo
 
     def to_yaml(self) -> str:
         """Return the configuration as the YAML that `--config` reads."""
-        return yaml.safe_dump(self.plain(), sort_keys=False, allow_unicode=True)
+        return yaml.dump(self.plain(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
     def updated(self, changes: Mapping[str, Any]) -> Self:
         """Return a copy with nested `changes`, validated as a whole."""
@@ -74,8 +95,8 @@ def resolve(
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds keys and values at its top level."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = parse_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as a configuration: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(
@@ -88,12 +109,12 @@ def parse_assignment(assignment: str) -> dict[str, Any]:
     """Turn ``"link.num_rx_ant=8"`` into ``{"link": {"num_rx_ant": 8}}``."""
     key, equals, value = assignment.partition("=")
     parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise ConfigError(f"-s {assignment!r} is no assignment; write -s link.num_rx_ant=8")
+    if not equals or not all(parts) or len(parts) > DEEPEST:
+        raise ConfigError(f"-s {shown(assignment)} is no assignment; write -s link.num_rx_ant=8")
     try:
-        tree: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"-s {assignment!r}: the value is no YAML: {error}") from error
+        tree: Any = parse_yaml(value)
+    except ValueError as error:
+        raise ConfigError(f"-s {shown(assignment)}: the value is no YAML: {error}") from error
     for part in reversed(parts):
         tree = {part: tree}
     return tree
@@ -113,18 +134,133 @@ def validate(kind: type[RecordType], tree: Mapping[str, Any]) -> RecordType:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        known = kind().plain()
-        raise ConfigError("\n".join(_explain(known, problem) for problem in error.errors())) from error
+        problems = error.errors()
+        known = kind().plain() if any(problem["type"] in UNKNOWN for problem in problems) else {}
+        lines = [_explain(known, problem) for problem in problems[:MOST_LINES]]
+        more = [f"… and {len(problems) - MOST_LINES} more"] if len(problems) > MOST_LINES else []
+        raise ConfigError("\n".join(lines + more)) from error
+
+
+def shown(value: Any) -> str:
+    """Write a value for a message, its end cut off where it is long."""
+    return _cut(repr(value), MOST_SHOWN)
+
+
+def checked_name(name: str) -> str:
+    """Return a name that becomes a file's and stands in tables: without separators of folders, and no formula."""
+    if not re.fullmatch(r"\w[^/\\\x00-\x1f\x7f]{0,99}", name):
+        raise ValueError(f"{shown(name)} is no name: a letter or digit comes first, and no / or control character")
+    return name
+
+
+def expanded(path: str) -> str:
+    """Return a path or a name with ~ in place of a home folder written out; every path of a user goes through here."""
+    return os.path.expanduser(path)
+
+
+# --- YAML ----------------------------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without what loses or changes a value on its way: a key given twice, aliases, tags, numbers of base 60.
+
+    Scalars are those of YAML 1.2 (true, false, null, decimal numbers); everything else is a string.
+    """
+
+    yaml_implicit_resolvers: dict = {}  # noqa: RUF012 -- PyYAML's own way; filled below
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()
+        if getattr(event, "anchor", None) is not None:
+            self._refuse(event, f"{event.anchor!r} is an anchor or alias (& or *); write the value out")
+        if getattr(event, "tag", None) is not None:
+            self._refuse(event, f"{event.tag!r} is a tag (!); write the value alone")
+        self.depth += 1
+        if self.depth > DEEPEST:
+            self._refuse(event, f"there are more than {DEEPEST} levels within each other")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                self._refuse(key_node, f"the key {shown(key)} is no string")
+            if key in keys:
+                self._refuse(key_node, f"the key {shown(key)} stands there twice; leave one out")
+            keys.add(key)
+        return super().construct_mapping(node, deep)
+
+    @staticmethod
+    def _refuse(node: Any, problem: str) -> None:
+        raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+class _Dumper(yaml.SafeDumper):
+    """The writer that `_Loader` reads: it quotes a string that would be read as a number."""
+
+
+_FLOAT = re.compile(
+    r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan"
+)
+for _tag, _pattern, _first in (
+    ("null", re.compile("~|null|"), ["~", "n", ""]),
+    ("bool", re.compile("true|false"), ["t", "f"]),
+    ("int", re.compile("[-+]?(0|[1-9][0-9]*)"), list("-+0123456789")),
+    ("float", _FLOAT, list("-+.0123456789")),
+):
+    for _kind in (_Loader, _Dumper):
+        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern.pattern})$"), _first)
+
+
+def parse_yaml(text: str) -> Any:
+    """Read YAML as `_Loader` takes it; anything else is a ValueError."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
+# --- messages ------------------------------------------------------------------------------------------------------
+
+
+def _taken_for_another(given: Any, taken: Any, loc: tuple[str | int, ...] = ()) -> Iterator[InitErrorDetails]:
+    """Name the values of which one side is true or false and the other is a number."""
+    if isinstance(given, Mapping) and isinstance(taken, Mapping):
+        for key in given:
+            yield from _taken_for_another(given[key], taken.get(key), (*loc, key))
+    elif isinstance(given, (list, tuple)) and isinstance(taken, list):
+        for index, value in enumerate(given):  # in any order: an axis is sorted
+            if isinstance(value, bool) and not any(isinstance(other, bool) for other in taken):
+                yield _no_number((*loc, index), value)
+    elif isinstance(given, bool) and isinstance(taken, (int, float)) and not isinstance(taken, bool):
+        yield _no_number(loc, given)
+    elif isinstance(taken, bool) and isinstance(given, (int, float)) and not isinstance(given, bool):
+        yield InitErrorDetails(type=PydanticCustomError("boolean", "write true or false"), loc=loc, input=given)
+
+
+def _no_number(loc: tuple[str | int, ...], value: bool) -> InitErrorDetails:
+    return InitErrorDetails(type=PydanticCustomError("number", "a number is needed"), loc=loc, input=value)
 
 
 def _explain(known: Mapping[str, Any], problem: Any) -> str:
-    loc = [str(part) for part in problem["loc"]]
+    loc = [_cut(str(part), MOST_SHOWN) for part in problem["loc"]]
     key = ".".join(loc) or "the configuration"
-    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+    if problem["type"] in UNKNOWN:
         siblings: Any = known
         for part in loc[:-1]:
             siblings = siblings.get(part, {}) if isinstance(siblings, Mapping) else {}
         close = difflib.get_close_matches(loc[-1], siblings, n=1)
         hint = f"did you mean {'.'.join([*loc[:-1], close[0]])!r}?" if close else f"known here: {', '.join(siblings)}"
         return f"unknown key {key!r}; {hint}"
-    return f"{key}: {problem['msg'].removeprefix('Value error, ')} (got {problem['input']!r})"
+    value, message = problem["input"], _cut(problem["msg"].removeprefix("Value error, "), LONGEST)
+    if problem["type"] in ("tuple_type", "list_type") and type(value) in (str, int, float):
+        message = f"a list is needed; write {key}='[{_cut(str(value), MOST_SHOWN)}]'"
+    return f"{key}: {message} (got {shown(value)})"
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 2]} …"

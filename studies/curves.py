@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from studies import outside
+from studies.config import checked_name, expanded
 from studies.schemes.carriers import adaptive, analog, analog_images, arq, jpeg, lossless, quantized, text
 from studies.schemes.encoders.answers import answers
 from studies.schemes.encoders.captions import captions
@@ -65,6 +66,7 @@ class Curve:
     default: bool = False
 
     def __post_init__(self):
+        checked_name(self.name)
         for part in (self.encoder, self.carrier, self.reader):
             if part is not None and not (inspect.isfunction(part) or inspect.isclass(part)):
                 raise TypeError(
@@ -73,8 +75,9 @@ class Curve:
 
     def build(self, workbench: "Workbench") -> Scheme:
         """Build the scheme from a run's configuration."""
-        encoder = None if self.encoder is None else self.encoder(workbench, self.weights)
-        return Scheme(encoder, self.carrier(workbench, self.weights), self.reader(workbench, self.weights))
+        weights = expanded(self.weights)
+        encoder = None if self.encoder is None else self.encoder(workbench, weights)
+        return Scheme(encoder, self.carrier(workbench, weights), self.reader(workbench, weights))
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -144,6 +147,24 @@ _ROWS = (
         label="control: another image's tokens",
         line={"color": GREY, "marker": "x", "linestyle": "-"},
         default=True,
+    ),
+    Curve(
+        name="gaussian-codes",
+        encoder=tokens,
+        carrier=analog.gaussian_codes,
+        reader=prefix,
+        about="control: noise with the mean and covariance of real codes in their place",
+        label="control: Gaussian codes",
+        line={"color": GREY, "marker": "+", "linestyle": "--"},
+    ),
+    Curve(
+        name="rotated-codes",
+        encoder=tokens,
+        carrier=analog.rotated_codes,
+        reader=prefix,
+        about="control: one's own codes, all turned alike about their mean: the same distances, other directions",
+        label="control: rotated codes",
+        line={"color": GREY, "marker": "1", "linestyle": ":"},
     ),
     Curve(
         name="machine-tokens-adaptive",

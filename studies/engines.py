@@ -1,18 +1,23 @@
 """Running many jobs, each once: in this process or in spawned workers, with what one failure costs kept to that job."""
 
+import ctypes
 import importlib
 import multiprocessing
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from pathlib import Path
 from traceback import format_exception
 from typing import Any, Literal
 
 from pebble import ProcessPool
+
+from studies.config import shown
 
 Engine = Literal["inline", "process"]
 THREAD_VARIABLES = (
@@ -22,6 +27,10 @@ THREAD_VARIABLES = (
     "TF_NUM_INTRAOP_THREADS",
     "TF_NUM_INTEROP_THREADS",
 )
+
+
+NO_QUOTA = 2**20
+PR_SET_PDEATHSIG = 1  # of Linux' prctl
 
 
 class StudyError(RuntimeError):
@@ -61,8 +70,34 @@ class Outcome:
 
 
 def num_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process may use: those it is bound to, within its container's quota."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(bound, int(cpu_quota())))
+
+
+def cpu_quota(own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
+    """Return the processor time that Linux' control groups (version 2) grant, in cores; a large number without a limit.
+
+    Parameters
+    ----------
+    own : Path
+        File that names the group of this process. The groups around it have limits too.
+    root : Path
+        Where the groups' files are.
+    """
+    quota = float(NO_QUOTA)
+    try:
+        groups = [line[3:] for line in own.read_text().splitlines() if line.startswith("0::")]
+        names = [Path(name.strip("/")) for name in groups[:1]]
+    except OSError:
+        return quota  # another system
+    for folder in (folder for name in names for folder in (name, *name.parents)):
+        try:
+            granted, period = (root / folder / "cpu.max").read_text().split()
+            quota = min(quota, quota if granted == "max" else int(granted) / int(period))
+        except (OSError, ValueError, ZeroDivisionError):
+            continue  # the root has no such file
+    return quota
 
 
 def limit_threads(num_threads: int) -> None:
@@ -83,6 +118,15 @@ def prepare_process(num_threads: int, preload: Sequence[str] = ()) -> None:
     limit_threads(num_threads)
     for module in preload:
         importlib.import_module(module)
+
+
+def prepare_worker(parent: int, num_threads: int, preload: Sequence[str] = ()) -> None:
+    """Prepare a spawned process, which ends when `parent` does; where there is no prctl it ends with its job."""
+    if prctl := getattr(ctypes.CDLL(None), "prctl", None):
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it was gone before it could be watched
+            os.kill(os.getpid(), signal.SIGKILL)
+    prepare_process(num_threads, preload)
 
 
 def run_jobs(
@@ -135,7 +179,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     number, total = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= number <= total:
-        raise ValueError(f"--shard {text!r} is no shard; write i/N with i from 1 to N, such as 2/3")
+        raise ValueError(f"--shard {shown(text)} is no shard; write i/N with i from 1 to N, such as 2/3")
     return number, total
 
 
@@ -171,8 +215,8 @@ def _run_in_processes(
     pool = ProcessPool(
         max_workers=workers,
         context=multiprocessing.get_context("spawn"),
-        initializer=prepare_process,
-        initargs=preparation,
+        initializer=prepare_worker,
+        initargs=(os.getpid(), *preparation),
     )
     waiting, done, failed = list(jobs), set[str](), set[str]()
     running: dict[Future[Any], tuple[Job, float]] = {}

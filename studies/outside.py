@@ -5,6 +5,8 @@ import os
 import sys
 from typing import TypeVar
 
+from studies.config import shown
+
 Kind = TypeVar("Kind")
 
 
@@ -21,8 +23,8 @@ def load(name: str, kind: type[Kind]) -> Kind:
         sys.path.append(os.getcwd())  # spawned workers get the same path
     try:
         value = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{name!r} cannot be imported: {error}; write MODULE:ATTRIBUTE") from error
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{shown(name)} cannot be imported: {error}; write MODULE:ATTRIBUTE") from error
     if not isinstance(value, kind):
-        raise ValueError(f"{name!r} is {type(value).__name__}, not {kind.__module__}.{kind.__qualname__}")
+        raise ValueError(f"{shown(name)} is {type(value).__name__}, not {kind.__module__}.{kind.__qualname__}")
     return value

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from studies import outside
 from studies.axes import AxisValue, Coordinates
-from studies.config import ConfigError, content_hash
+from studies.config import ConfigError, checked_name, content_hash, shown
 from studies.engines import Engine, Job, Outcome
 from studies.study_config import StudyConfig
 
@@ -70,6 +70,13 @@ class Study(Generic[ConfigType]):
     configure: Callable[[ConfigType, Coordinates], StudyConfig] = lambda config, coordinates: config
     tiny: Mapping[str, Any]
 
+    def __post_init__(self):
+        checked_name(self.name)
+
+    def folder(self, config: ConfigType) -> Path:
+        """Return the run folder that a configuration gets where none is named."""
+        return Path("runs") / f"{self.name}-{content_hash(config.plain())[:8]}"
+
     def plan(self, config: ConfigType, out: Path | None = None) -> "Sweep":
         """Lay out the points. Nothing is computed or written.
 
@@ -85,7 +92,7 @@ class Study(Generic[ConfigType]):
             self.name,
             config,
             axes=self.axes(config),
-            folder=out or Path("runs") / f"{self.name}-{content_hash(config.plain())[:8]}",
+            folder=out or self.folder(config),
             configure=lambda coordinates: self.configure(config, coordinates),
         )
 
@@ -99,6 +106,7 @@ class Study(Generic[ConfigType]):
         shard: tuple[int, int] = (1, 1),
         on_start: Callable[[Path, Sequence[Job]], Any] = lambda folder, jobs: None,
         on_outcome: Callable[[Outcome], Any] = lambda outcome: None,
+        on_problem: Callable[[str], Any] = lambda problem: None,
     ) -> Run:
         """Run the study, or what is left of it, and draw the figure.
 
@@ -115,12 +123,19 @@ class Study(Generic[ConfigType]):
             Called with the folder and the jobs that are to run.
         on_outcome : callable
             Called as each job ends.
+        on_problem : callable
+            Called with a sentence for each file that is there and cannot be used.
         """
         from studies import plots, risk
 
         sweep = self.plan(config, out)
         results, failed = sweep.complete(
-            engine=engine, workers=workers, shard=shard, on_start=on_start, on_outcome=on_outcome
+            engine=engine,
+            workers=workers,
+            shard=shard,
+            on_start=on_start,
+            on_outcome=on_outcome,
+            on_problem=on_problem,
         )
         plots.draw_accuracy(results, folder=sweep.folder / "figures", name=self.name)
         risk.draw_risk(results, folder=sweep.folder / "figures")
@@ -138,5 +153,5 @@ def find(name: str) -> Study[Any]:
     if ":" in name:
         return outside.load(name, Study)
     if name not in STUDIES:
-        raise ConfigError(f"there is no study {name!r}; there is: {', '.join(STUDIES)}")
+        raise ConfigError(f"there is no study {shown(name)}; there is: {', '.join(STUDIES)}")
     return outside.load(f"{STUDIES[name]}:STUDY", Study)

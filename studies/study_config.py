@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from phy.config import LinkConfig
 from studies import curves
-from studies.config import Record
+from studies.config import Record, expanded, shown
 
 
 def distinct(values: tuple) -> tuple:
@@ -30,7 +30,7 @@ def known_curve(name: str) -> str:
     except KeyError:
         close = difflib.get_close_matches(name, curves.CURVES, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"there is: {', '.join(curves.CURVES)}"
-        raise ValueError(f"there is no curve {name!r}; {hint} A curve of your own is MODULE:ATTRIBUTE") from None
+        raise ValueError(f"there is no curve {shown(name)}; {hint} A curve of your own is MODULE:ATTRIBUTE") from None
     return name
 
 
@@ -43,6 +43,7 @@ def named_apart(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Distinct = AfterValidator(distinct)
+Place = Annotated[str, AfterValidator(expanded)]  # a shipped name, or a path
 SnrAxis = Annotated[tuple[Annotated[float, Field(ge=-100, le=100)], ...], Distinct, AfterValidator(rising)]
 Curves = Annotated[tuple[Annotated[str, AfterValidator(known_curve)], ...], Distinct, AfterValidator(named_apart)]
 
@@ -50,7 +51,7 @@ Curves = Annotated[tuple[Annotated[str, AfterValidator(known_curve)], ...], Dist
 class DataConfig(Record, frozen=True):
     """Where questions and images come from."""
 
-    folder: str | None = Field(default=None, description="folder of the data set; null: the shipped split")
+    folder: Place | None = Field(default=None, description="folder of the data set; null: the shipped split")
     split: str = Field(default="test", description="split to read from the folder")
     layout: str = Field(default="clevr", description="layout of the folder; `semantic/data` has a reader for each")
 
@@ -58,23 +59,25 @@ class DataConfig(Record, frozen=True):
 class ModelsConfig(Record, frozen=True):
     """Which weights are used: a shipped name or a folder. Rows of `studies/curves.py` name these keys."""
 
-    machine_tokens: str = "clevr-mini"
-    machine_tokens_uncompressed: str = "clevr-mini-uncompressed"
-    machine_tokens_adaptive: str = "clevr-mini-adaptive"
-    deepjscc: str = "deepjscc"
-    deepjscc_small: str = "deepjscc-small"
-    code_prior: str | None = Field(
-        default=None, description="prior of machine-tokens' recovery: a file of `tokenlink train prior`"
+    machine_tokens: Place = "clevr-mini"
+    machine_tokens_uncompressed: Place = "clevr-mini-uncompressed"
+    machine_tokens_adaptive: Place = "clevr-mini-adaptive"
+    deepjscc: Place = "deepjscc"
+    deepjscc_small: Place = "deepjscc-small"
+    code_prior: Place | None = Field(
+        default=None,
+        description="prior of machine-tokens' recovery: `own`, the moments that the pair's decoder knows, or a file of "
+        "`tokenlink train prior`",
     )
 
 
 class StudyConfig(Record, frozen=True):
     """What every study on questions and a link needs to know; a study adds its own axes."""
 
-    seed: int = Field(default=0, ge=0, description="chooses the questions; link.seed draws the fades")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="chooses the questions; link.seed draws the fades")
     num_questions: int = Field(default=2000, ge=1, description="per point, spread evenly over the families")
     batch_size: int = Field(default=100, ge=1, description="questions per forward pass; sums round with it")
-    num_threads: int = Field(default=1, ge=1, description="of each process; sums round with it")
+    num_threads: int = Field(default=1, ge=1, le=1024, description="of each process; sums round with it")
     data: DataConfig = DataConfig()
     models: ModelsConfig = ModelsConfig()
     link: LinkConfig = LinkConfig()

@@ -12,11 +12,13 @@ import numpy as np
 
 from studies import archive, curves
 from studies.axes import AxisValue, Coordinates, named
-from studies.config import ConfigError, content_hash, read_yaml
+from studies.config import ConfigError, content_hash, read_yaml, shown, validate
 from studies.engines import Engine, Job, Outcome, StudyError, run_jobs, shard_of
 from studies.evaluation import evaluate
+from studies.events import EventLog
+from studies.plan import Plan, PlannedPoint
 from studies.provenance import code_version, git_state, package_versions, source_hash
-from studies.run_folder import PLAN_SCHEMA, EventLog, collect
+from studies.run_folder import at_work, collect
 from studies.schemes.scheme import Scheme
 from studies.study_config import DataConfig, StudyConfig
 from studies.workbench import Workbench
@@ -115,16 +117,21 @@ class Sweep:
         """The jobs that compute points."""
         return [job for job in self.jobs if isinstance(job.task, PointTask)]
 
-    def pending(self, shard: tuple[int, int] = (1, 1)) -> list[Job]:
-        """Jobs of a shard that have still to run: points that are not done, and codes that these need and lack."""
+    def pending(
+        self, shard: tuple[int, int] = (1, 1), on_problem: Callable[[str], Any] = lambda problem: None
+    ) -> list[Job]:
+        """Jobs of a shard that have still to run: points that are not done, and codes that these need and lack.
+
+        `on_problem` is called with a sentence for each file that is there and cannot be used.
+        """
         jobs = shard_of(self.jobs, shard)
-        missing = [job for job in jobs if isinstance(job.task, PointTask) and not self._is_done(job)]
+        missing = [job for job in jobs if isinstance(job.task, PointTask) and not self._is_done(job, on_problem)]
         needed = {job_id for job in missing for job_id in job.needs}
-        encode = [job for job in jobs if job.id in needed and not self._is_done(job)]
+        encode = [job for job in jobs if job.id in needed and not self._is_done(job, on_problem)]
         waiting = frozenset(job.id for job in encode)
         return [*encode, *(replace(job, needs=job.needs & waiting) for job in missing)]
 
-    def claim_folder(self) -> None:
+    def claim_folder(self, plan: Plan | None = None) -> None:
         """Write `config.yaml` and `plan.json`, and delete what killed runs were in the middle of writing.
 
         Raises
@@ -134,32 +141,40 @@ class Sweep:
         """
         path = self.folder / "config.yaml"
         config = self.config.plain()
-        if path.exists() and (earlier := read_yaml(path)) != config:
+        take_over = (
+            "delete its config.yaml to let this configuration take over, which keeps every finished point that still "
+            "applies."
+        )
+        try:
+            earlier = read_yaml(path) if path.exists() else config
+        except ConfigError as error:
+            raise ConfigError(f"{error}. Give another --out; or {take_over}") from error
+        if earlier != config:
             keys = ", ".join(_differences(earlier, config))
             raise ConfigError(
-                f"{self.folder} holds a run with another configuration ({keys}). Give another --out; or delete its "
-                "config.yaml to let this configuration take over, which keeps every finished point that still applies."
+                f"{self.folder} holds a run with another configuration ({keys}). Give another --out; or {take_over}"
             )
-        plan = json.dumps(self.plan(), indent=1)  # before anything is written: it may refuse the configuration
+        plan = plan or self.plan()
         header = f"# tokenlink run {self.name} --config {path.name}\n"
         archive.write_atomically(path, (header + self.config.to_yaml()).encode())
-        archive.write_atomically(self.folder / "plan.json", plan.encode())
+        archive.write_atomically(self.folder / "plan.json", plan.written())
         archive.remove_leftovers(self.folder)
 
-    def plan(self) -> dict[str, Any]:
+    def plan(self) -> Plan:
         """Return which points make up the run, and the attributes of its archive."""
-        return {
-            "schema": PLAN_SCHEMA,
-            "schema_version": archive.SCHEMA_VERSION,
+        points = [
+            PlannedPoint(hash=job.id, scheme=job.task.key["scheme"], coordinates=job.task.coordinates)
+            for job in self.points
+        ]
+        content = {
             "study": self.name,
             "schemes": [curves.find(name).name for name in self.config.schemes],
             "axes": self.axes,
-            "points": [
-                {"hash": job.id, "scheme": job.task.key["scheme"], "coordinates": job.task.coordinates}
-                for job in self.points
-            ],
+            "points": points,
+            "config": content_hash(self.config.plain()),
             "attributes": self.attributes(),
         }
+        return validate(Plan, content)
 
     def attributes(self) -> dict[str, str | int]:
         """Return where the numbers come from. Nothing in it names a machine, a user or a folder."""
@@ -230,13 +245,16 @@ class Sweep:
         shard: tuple[int, int],
         on_start: Callable[[Path, Sequence[Job]], Any],
         on_outcome: Callable[[Outcome], Any],
+        on_problem: Callable[[str], Any],
     ) -> tuple[archive.Results, list[Outcome]]:
         """Run a shard, or what is left of it, and collect what is done: results, and the jobs that failed."""
-        self.claim_folder()
-        jobs = self.pending(shard)
-        on_start(self.folder, jobs)
-        failed = self.run(jobs, engine=engine, workers=workers, on_outcome=on_outcome)
-        return collect(self.folder), failed
+        plan = self.plan()  # before anything is written: it may refuse the configuration
+        with at_work(self.folder, shared=shard[1] > 1):
+            self.claim_folder(plan)
+            jobs = self.pending(shard, on_problem)
+            on_start(self.folder, jobs)
+            failed = self.run(jobs, engine=engine, workers=workers, on_outcome=on_outcome)
+            return collect(self.folder, on_problem=on_problem), failed
 
     def _followed(self, name: str) -> dict[str, list[AxisValue]]:
         """Return the axes along which a curve's answers change: SNR, and those that change its parts or its link."""
@@ -282,8 +300,9 @@ class Sweep:
             **fields,
         }
 
-    def _is_done(self, job: Job) -> bool:
-        return archive.is_done(self.folder / ("codes" if isinstance(job.task, EncodeTask) else "points"), job.task.key)
+    def _is_done(self, job: Job, on_problem: Callable[[str], Any] = lambda problem: None) -> bool:
+        folder = self.folder / ("codes" if isinstance(job.task, EncodeTask) else "points")
+        return archive.is_done(folder, job.task.key, on_problem)
 
 
 def execute(task: EncodeTask | PointTask) -> None:
@@ -345,4 +364,4 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
         if isinstance(old.get(key), Mapping) and isinstance(new.get(key), Mapping):
             yield from _differences(old[key], new[key], f"{prefix}{key}.")
         elif old.get(key) != new.get(key):
-            yield f"{prefix}{key}: {old.get(key)!r} there, {new.get(key)!r} here"
+            yield f"{prefix}{key}: {shown(old.get(key))} there, {shown(new.get(key))} here"

@@ -15,6 +15,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from studies.config import expanded
 from studies.schemes.digital.payload_link import KEPT_RES, measure_losses
 
 STAGES = {  # the module of each stage's `main`
@@ -238,10 +239,11 @@ def link_channel(assignments: list[str] | None) -> Any:
 # --- commands --------------------------------------------------------------------------------------------------
 
 
-def as_command(function: Callable[..., None]) -> Callable[..., None]:
+def as_command(function: Callable[..., None], **defaults: Any) -> Callable[..., None]:
     """Make every parameter of a function an option of its own name, required where it has no default.
 
-    A parameter `channel` becomes `-s`, a key of the link that the channel runs over.
+    A parameter `channel` becomes `-s`, a key of the link that the channel runs over. `defaults` take the place of the
+    function's own.
     """
     signature = inspect.signature(function, eval_str=True)
     docstring = escape(inspect.getdoc(function) or "")  # [dB] is no markup
@@ -249,7 +251,7 @@ def as_command(function: Callable[..., None]) -> Callable[..., None]:
     parameters = []
     for name, parameter in signature.parameters.items():
         option = typer.Option(f"--{name.replace('_', '-')}", help=lines.get(name))
-        kind, default = parameter.annotation, parameter.default
+        kind, default = parameter.annotation, defaults.get(name, parameter.default)
         if name == "channel":
             option = typer.Option("-s", help="key of the link, e.g. -s num_rx_ant=4")
             kind, default = list[str] | None, None
@@ -259,7 +261,7 @@ def as_command(function: Callable[..., None]) -> Callable[..., None]:
     def command(**options: Any) -> None:
         if "channel" in signature.parameters:
             options["channel"] = link_channel(options["channel"])
-        function(**options)
+        function(**{name: Path(expanded(str(o))) if isinstance(o, Path) else o for name, o in options.items()})
 
     command.__doc__ = docstring.partition("\n\n")[0]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

@@ -25,6 +25,7 @@ class Workbench:
 
     def __init__(self, config: "StudyConfig", dataset: "Dataset"):
         self.config, self.dataset = config, dataset
+        self._readers: set[str] = set()  # agents that can read all questions
 
     @functools.cached_property
     def chosen(self) -> np.ndarray:
@@ -46,8 +47,19 @@ class Workbench:
         return getattr(self.config.models, key, key)
 
     def agents(self, key: str) -> "AgentLink":
-        """Return the pair of agents that the configuration names for a key of `models`; loaded once per process."""
-        return load_agents(self.weights(key))
+        """Return the pair of agents that the configuration names for a key of `models`; loaded once per process.
+
+        Raises
+        ------
+        ValueError
+            If one of the run's questions is nothing that they can read; it is named by its number in the split.
+        """
+        name = self.weights(key)
+        agents = load_agents(name)
+        if name not in self._readers:
+            agents.check([question.question for question in self.questions], self.chosen.tolist())
+            self._readers.add(name)
+        return agents
 
     def question_columns(self) -> dict[str, np.ndarray]:
         """Return what the archive says of each question, [num_questions] each."""

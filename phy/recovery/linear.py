@@ -124,45 +124,39 @@ def _sum(terms):
     return functools.reduce(operator.add, terms) if terms else 0.0
 
 
-def observed(y, h_hat, err_var, no, *, noisy_channel: bool):
+def effective_channel(err_var, no, *, noisy_channel: bool):
     r"""Turn a channel estimate and its error into an estimate with uncorrelated error, and that error into noise.
 
     A least-squares channel estimate is the channel plus an independent error of variance :math:`\epsilon`. For
     :math:`\operatorname{E}|h|^2 = 1` this means :math:`h = g \hat h + e` with :math:`g = 1 / (1 + \epsilon)` and an
     error of variance :math:`g \epsilon` that is uncorrelated with the estimate. An MMSE channel estimate has g = 1.
 
-    Where each row has an error of its own, rows are weighted so that all have the same noise.
-
     Parameters
     ----------
-    y : tf.Tensor, [num_rx_ant, batch, num_res], complex
-    h_hat : tf.Tensor, [batch, num_rx_ant, num_tx_ant, num_res], complex
-    err_var : tf.Tensor, [num_tx_ant, batch, num_res] or [num_rx_ant, num_tx_ant, batch, num_res], real
+    err_var : tf.Tensor, [num_tx_ant, batch, num_res], real
     no : tf.Tensor, [batch, 1], real
     noisy_channel : bool
         Whether the estimate is one of least squares.
 
     Returns
     -------
-    y, h : see `y`, `h_hat`
     gain : tf.Tensor, [num_tx_ant, batch, num_res]
-        Shrinkage g, which `h` includes.
-    no_real : tf.Tensor, [batch, num_res] or [batch, 1]
+    no_real : tf.Tensor, [batch, num_res]
         Noise variance of a real observation, error of the channel included.
     """
-    if err_var.shape.rank == 4:  # each antenna has 1 / num_tx_ant of the power
-        weight = tf.sqrt(no / (no + tf.reduce_mean(err_var, 1)))
-        h = h_hat * to_complex(tf.transpose(weight, [1, 0, 2]))[:, :, None]
-        return y * to_complex(weight), h, tf.ones_like(err_var[0]), no / 2
     gain = 1 / (1 + err_var) if noisy_channel else tf.ones_like(err_var)
-    h = h_hat * to_complex(tf.transpose(gain, [1, 0, 2]))[:, None]
-    return y, h, gain, (no + tf.reduce_mean(gain * err_var, 0)) / 2
+    return gain, (no + tf.reduce_mean(gain * err_var, 0)) / 2  # each antenna has 1 / num_tx_ant of the power
+
+
+def scaled_channel(h_hat, gain):
+    """Channel estimate [batch, num_rx_ant, num_tx_ant, num_res] times the gain of each transmit antenna."""
+    return h_hat * to_complex(tf.transpose(gain, [1, 0, 2]))[:, None]
 
 
 class LinearRecovery:
     r"""Least squares or linear MMSE on each resource element, weighted by the error of the channel estimate.
 
-    With g and :math:`\sigma^2` of `observed`, p the variance of an unknown and c the diagonal of the inverse
+    With g and :math:`\sigma^2` of `effective_channel`, p the variance of an unknown and c the diagonal of the inverse
     Gram matrix, ridge included,
 
     - least squares on :math:`\hat h` recovers :math:`g x` plus noise, its error variance is :math:`c \sigma^2 + (1 -
@@ -201,8 +195,8 @@ class LinearRecovery:
         h_hat : tf.Tensor, [batch, num_rx_ant, num_tx_ant, num_res], complex
             Channel estimate, phase mask included. The batch comes first: the matrices of an example then stay in the
             processor's cache for all their products.
-        err_var : tf.Tensor, [num_tx_ant, batch, num_res] or [num_rx_ant, num_tx_ant, batch, num_res], real
-            Variance of the error of `h_hat`, equal for all receive antennas, or of each.
+        err_var : tf.Tensor, [num_tx_ant, batch, num_res], real
+            Variance of the error of `h_hat`.
         no : tf.Tensor, [batch, 1], real
 
         Returns
@@ -210,13 +204,14 @@ class LinearRecovery:
         reals, variance : tf.Tensor, [num_kept, batch, num_res]
             Estimates and their error variance.
         """
-        y, h, gain, no_real = observed(y, h_hat, err_var, no, noisy_channel=self._noisy_channel)
+        gain, no_real = effective_channel(err_var, no, noisy_channel=self._noisy_channel)
         y = tf.transpose(y, [1, 0, 2])
         if self._kind == "ls":
-            x, spread = self._solve(h_hat if self._noisy_channel else h, y)
+            x, spread = self._solve(h_hat, y)
             gain = self._of_reals(gain)
             return x[: self._num_kept], (spread * no_real + (1 - gain) ** 2 * self._prior_variance)[: self._num_kept]
         ridge = no_real / (self._prior_variance * (self._num_kept / self._num_reals))
+        h = scaled_channel(h_hat, gain)
         if self._num_kept < self._num_reals:
             return self._keep_real(h, y, ridge, no_real)
         x, spread = self._solve(h, y, ridge)

@@ -1,5 +1,6 @@
 """Statistics of training codes, and the linear MMSE recovery that uses them."""
 
+import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from scipy.optimize import isotonic_regression
 
-from phy.recovery.linear import observed, real_matrix
+from phy.recovery.linear import effective_channel, real_matrix, scaled_channel
 
 MAX_SIZE = 4096  # numbers per example; a larger covariance does not fit into memory
 LEAST_VARIANCE = 1e-9  # of a direction over the mean one: training saw too little to be surer than that
@@ -89,6 +90,33 @@ class CodePrior:
         )
 
     @classmethod
+    def gaussian(cls, mean, covariance) -> "CodePrior":
+        """Prior of Gaussian codes, with the eigenvectors of their covariance as basis.
+
+        Parameters
+        ----------
+        mean : array, [num_tokens, width]
+        covariance : array, [size, size]
+        """
+        mean, covariance = np.asarray(mean, np.float64), np.asarray(covariance, np.float64)
+        _check_size(mean.size)
+        if covariance.shape != (mean.size, mean.size) or not np.isfinite(covariance).all():
+            raise ValueError(
+                f"covariance must be finite, of shape {(mean.size, mean.size)} for codes of shape {mean.shape}; got "
+                f"{covariance.shape}"
+            )
+        values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+        values = np.maximum(values[::-1], 0)
+        return cls(
+            mean=mean,
+            covariance=covariance,
+            basis=vectors[:, ::-1],
+            activity=np.ones(mean.size),
+            wide=values,
+            narrow=values,
+        )
+
+    @classmethod
     def white(cls, num_tokens: int, width: int) -> "CodePrior":
         """Prior before any code was seen: mean zero, unit variance, the codes' own coordinates as basis.
 
@@ -123,9 +151,50 @@ class CodePrior:
 
     @classmethod
     def load(cls, path: str | Path) -> "CodePrior":
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as archive:
-            return cls(**{field.name: archive[field.name] for field in fields(cls)})
+        """Read what `save` wrote, in double precision.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is damaged, or holds no prior; the message names the file.
+        """
+        path = Path(path).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no prior {path}")
+        names = [field.name for field in fields(cls)]
+        try:
+            with zipfile.ZipFile(path) as archive:  # unpacked, no array exceeds the largest covariance
+                if max(member.file_size for member in archive.infolist()) > 8 * MAX_SIZE**2 + 1024:
+                    raise ValueError("an array in it is larger than any prior's")
+            with np.load(path, allow_pickle=False) as archive:
+                prior = cls(**{name: np.asarray(archive[name], np.float64) for name in names})
+        except Exception as error:  # of zip, of zlib, of NumPy's header: whatever half a file looks like
+            raise ValueError(f"{path} is no prior, or is damaged: {type(error).__name__}: {error}") from error
+        if problem := prior._problem():
+            raise ValueError(f"{path} holds no prior: {problem}; `tokenlink train prior` writes one")
+        return prior
+
+    def _problem(self) -> str:
+        """Say which array cannot be that of a prior; empty if all can."""
+        if self.mean.ndim != 2 or not 1 <= self.mean.size <= MAX_SIZE:
+            return f"mean has shape {self.mean.shape}, it needs [num_tokens, width] of at most {MAX_SIZE} numbers"
+        size = self.mean.size
+        for name, shape in {"covariance": 2, "basis": 2, "activity": 1, "wide": 1, "narrow": 1}.items():
+            if getattr(self, name).shape != (size,) * shape:
+                return f"{name} has shape {getattr(self, name).shape}, it needs {(size,) * shape} as mean has"
+        for field in fields(self):
+            if not np.isfinite(getattr(self, field.name)).all():
+                return f"{field.name} holds NaN or infinite values"
+        scale = np.abs(self.covariance).max()
+        if np.abs(self.covariance - self.covariance.T).max() > 1e-6 * scale or np.diag(self.covariance).min() < 0:
+            return "covariance is not symmetric, or a variance in it is negative"
+        if np.abs((self.basis**2).sum(0) - 1).max() > 1e-6:
+            return "the columns of basis are not of length one"
+        if min(self.activity.min(), 1 - self.activity.max(), self.wide.min(), self.narrow.min()) < 0:
+            return "activity has to lie between 0 and 1, wide and narrow must not be negative"
+        return ""
 
 
 def best_terms_error(coefficients: np.ndarray, num_terms: int) -> float:
@@ -285,10 +354,10 @@ class Observer:
         y : tf.Tensor, [batch, num_res, rows], float64
         """
         y, h_hat = tf.cast(y, tf.complex128), tf.cast(h_hat, tf.complex128)
-        y, h, _, no_real = observed(
-            y, h_hat, tf.cast(err_var, tf.float64), tf.cast(no, tf.float64), noisy_channel=self._noisy_channel
+        gain, no_real = effective_channel(
+            tf.cast(err_var, tf.float64), tf.cast(no, tf.float64), noisy_channel=self._noisy_channel
         )
-        a = tf.transpose(real_matrix(h, num_reals=self._grid.reals_per_re), [0, 3, 1, 2])
+        a = tf.transpose(real_matrix(scaled_channel(h_hat, gain), num_reals=self._grid.reals_per_re), [0, 3, 1, 2])
         y = tf.transpose(tf.concat([tf.math.real(y), tf.math.imag(y)], 0), [1, 2, 0])
         received = self._power * tf.reduce_mean(tf.reduce_sum(a**2, 3), [1, 2])
         whitener = tf.math.rsqrt(tf.maximum(no_real, received[:, None] / MAX_SNR + 1e-200))[..., None]

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from semantic.texts import as_plain_text
+
 IGNORE = -100  # label that transformers' and torch's losses skip
 
 
@@ -43,7 +45,7 @@ def encode_question(tokenizer: PreTrainedTokenizerBase, question: str, answer: s
         )
     if pieces[0] == tokenizer.unk_token_id and answer != tokenizer.unk_token:
         raise ValueError(f"the tokenizer does not know the answer {answer!r}; leave the question out, or add the word")
-    ids = tokenizer(question, add_special_tokens=False)["input_ids"]
+    ids = tokenizer(*as_plain_text([question], tokenizer), add_special_tokens=False)["input_ids"]
     return np.array([*ids, *pieces, tokenizer.eos_token_id], dtype=np.int32)
 
 

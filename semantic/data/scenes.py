@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from semantic.foreign_files import parse_json
 from semantic.tasks import ATTRIBUTES, DIRECTIONS, FAMILIES, ask
 
 RGB = {
@@ -352,7 +353,7 @@ def main(
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
-    out = Path(out)
+    out = Path(out).expanduser()
     settings = {"seed": seed, "min_objects": min_objects, "max_objects": max_objects}
     for folder in (out / "images" / split, out / "scenes" / split, out / "questions"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -361,7 +362,8 @@ def main(
     with ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn"), _use_one_thread) as pool:
         for _ in tqdm(pool.map(render, range(count), chunksize=8), total=count, desc=f"{split} scenes", unit="scene"):
             pass
-    scenes = [json.loads((out / "scenes" / split / f"CLEVR_{split}_{i:06d}.json").read_text()) for i in range(count)]
+    paths = [out / "scenes" / split / f"CLEVR_{split}_{i:06d}.json" for i in range(count)]
+    scenes = [parse_json(path, path.read_bytes()) for path in paths]
     info = {"split": split, "license": "Apache-2.0", "generator": "tokenlink scenes", **settings}
     write_atomically(out / "scenes" / f"CLEVR_{split}_scenes.json", _compact({"info": info, "scenes": scenes}).encode())
     questions = []
@@ -384,7 +386,7 @@ def _compact(content: dict[str, Any]) -> str:
 def _refuse_other_settings(path: Path, settings: dict[str, int]) -> None:
     if not path.exists():
         write_atomically(path, json.dumps(settings).encode())
-    elif (earlier := json.loads(path.read_text())) != settings:
+    elif (earlier := parse_json(path, path.read_bytes())) != settings:
         raise ValueError(
             f"{path.parent} holds scenes drawn with {earlier}, this run asks for {settings}; use another --out"
         )

@@ -124,7 +124,7 @@ def start_slots(agents: AgentLink) -> None:
         raise ValueError(f"num_tokens must be {MAX_SLOTS} at most for the embedded pair, got {agents.num_tokens}")
     ids = token_ids(tokenizer, list(SLOTS[: agents.num_tokens]))
     with torch.no_grad():
-        agents.sensor.slots.copy_(input_embeddings(agents.sensor.model).weight[ids])
+        agents.sensor.slots.copy_(input_embeddings(agents.sensor.model)(torch.tensor(ids)))
 
 
 def turns_about_scenes(agents: AgentLink, scenes: SceneTurns, mirrored: bool) -> CachedTurns:

@@ -38,7 +38,7 @@ from semantic.endpoints.architecture import (
     token_ids,
 )
 from semantic.endpoints.pointers import NO_POINTER, Pointers, encode_targets
-from semantic.loading import without_progress_bar
+from semantic.loading import load_model, without_progress_bar
 from semantic.task_agent import input_embeddings, normalize_tokens
 from semantic.tasks import ZERO_HOP, family
 from semantic.training import Metrics, fit, mixed_precision, save_half, write_card
@@ -424,7 +424,7 @@ def main(
 @without_progress_bar()
 def load_language_model(folder: Path) -> LlamaForCausalLM:
     """Load a result of this stage, in float32."""
-    return LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return load_model(LlamaForCausalLM, folder)
 
 
 @torch.no_grad()

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from semantic.loading import read_tensors
 from semantic.tasks import ATTRIBUTES, PLURALS, SYNONYMS, Node, Scene, execute_steps
 
 NO_POINTER = -1
@@ -111,7 +112,7 @@ class Pointers(nn.Module):
         """Read the weights next to a model; without any, as for the shipped models, keep fresh ones and say so."""
         path = Path(folder) / FILE
         if path.exists():
-            self.load_state_dict(load_file(path))
+            self.load_state_dict(read_tensors(path, self.state_dict(), "these heads"))
         else:
             print(f"{folder} has no {FILE}: the heads that point start anew", flush=True)
 

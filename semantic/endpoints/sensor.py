@@ -39,7 +39,7 @@ from semantic.endpoints.language import (
 )
 from semantic.endpoints.pointers import NO_POINTER, Pointers, encode_targets
 from semantic.endpoints.vision import load_images, normalize
-from semantic.loading import without_progress_bar
+from semantic.loading import load_model, load_part, without_progress_bar
 from semantic.task_agent import input_embeddings, normalize_tokens
 from semantic.training import Metrics, fit, mixed_precision, save_half, write_card
 
@@ -266,7 +266,7 @@ def main(
     options = dict(locals())
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(task)
+    tokenizer = load_part(PreTrainedTokenizerFast, task)
     language = load_language_model(task)
     teacher = Reader(language, tokenizer)
     model = assemble(tokenizer, vision, language) if init is None else load_sensor_model(init)
@@ -317,7 +317,7 @@ def assemble(
 ) -> LlavaForConditionalGeneration:
     """Put a pretrained tower and language model together, with a fresh projector between them."""
     model = build_sensor_model(tokenizer)
-    model.model.vision_tower.load_state_dict(CLIPVisionModel.from_pretrained(vision, dtype=torch.float32).state_dict())
+    model.model.vision_tower.load_state_dict(load_model(CLIPVisionModel, vision).state_dict())
     model.model.language_model.load_state_dict(language.model.state_dict())
     model.lm_head.load_state_dict(language.lm_head.state_dict())
     return model
@@ -326,7 +326,7 @@ def assemble(
 @without_progress_bar()
 def load_sensor_model(folder: Path) -> LlavaForConditionalGeneration:
     """Load a result of this stage, in float32."""
-    return LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    return load_model(LlavaForConditionalGeneration, folder)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPVisionModel
 
@@ -20,7 +20,7 @@ from semantic.data.clevr import ClevrDataset
 from semantic.data.packing import IGNORE
 from semantic.data.scenes import FIELD_OF_VIEW, HEIGHT, NUM_POSITION_BINS, RADIUS, WIDTH, position_bins
 from semantic.endpoints.architecture import GRID, PATCH_SIZE, vision_config
-from semantic.loading import without_progress_bar
+from semantic.loading import load_model, read_tensors, without_progress_bar
 from semantic.tasks import ATTRIBUTES
 from semantic.training import Metrics, fit, mixed_precision, save_half, write_card
 
@@ -201,12 +201,10 @@ def main(
 @without_progress_bar()
 def load_tower(init: Path | None) -> tuple[CLIPVisionModel, DenseHeads]:
     """Return a tower and its classifiers, with fresh weights or those of an earlier result."""
-    model = (
-        CLIPVisionModel(vision_config()) if init is None else CLIPVisionModel.from_pretrained(init, dtype=torch.float32)
-    )
+    model = CLIPVisionModel(vision_config()) if init is None else load_model(CLIPVisionModel, init)
     heads = DenseHeads(model.config.hidden_size)
     if init is not None:
-        heads.load_state_dict(load_file(Path(init) / HEADS_FILE))
+        heads.load_state_dict(read_tensors(Path(init) / HEADS_FILE, heads.state_dict(), "these heads"))
     return model, heads
 
 

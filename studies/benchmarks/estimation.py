@@ -1,8 +1,8 @@
 """Channel estimates against the best linear one, and what they declare against what is measured.
 
 The best one of each antenna pair knows the joint correlation of time and frequency. `lmmse` takes it for a product
-(plus a specular part), `lmmse-robust` knows bounds only, `ls-linear` nothing. `lmmse-spatial` also knows how antennas are
-correlated (cdl), and may be better than the best one that does not. A slot of data, 4x8 antennas, every subcarrier
+(plus a specular part), `lmmse-robust` knows bounds only, `ls-linear` nothing. `lmmse-spatial` also knows how antennas
+are correlated (cdl), and may be better than the best one that does not. A slot of data, 4x8 antennas, every subcarrier
 sounded by one antenna in turn.
 """
 
@@ -61,7 +61,7 @@ def errors_of(link: AnalogLink, no: float, blocks: int) -> tuple[float, float]:
     for block in range(blocks):
         fades = link.channel.fades(BLOCK * block + np.arange(BLOCK), transmission.grid.resources)
         h_hat, err_var = transmission.estimate(fades, tf.fill([BLOCK, 1], no))
-        difference = np.transpose(h_hat, [1, 2, 0, 3]) - np.asarray(transmission.combine(fades.h))
+        difference = np.transpose(h_hat, [1, 2, 0, 3]) - np.asarray(transmission.sounding.combine(fades.h))
         measured.append(np.mean(np.abs(difference) ** 2))
         declared.append(np.mean(err_var))
     return float(np.mean(measured)), float(np.mean(declared))

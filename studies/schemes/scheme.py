@@ -36,6 +36,8 @@ class Delivery:
         Numbers as they were sent and as they were received, of the questions whose numbers arrived.
     error_var : sequence of float arrays, optional
         Error variance that the link declares for each of `codes_hat`.
+    item_var : sequence of float arrays, optional
+        Error variance of items that are codes other than `codes_hat`.
     """
 
     items: Sequence[Any] | np.ndarray
@@ -44,6 +46,7 @@ class Delivery:
     codes: Sequence[np.ndarray] | np.ndarray | None = None
     codes_hat: Sequence[np.ndarray] | np.ndarray | None = None
     error_var: Sequence[np.ndarray] | np.ndarray | None = None
+    item_var: Sequence[np.ndarray] | np.ndarray | None = None
 
 
 class Part(Protocol):

@@ -232,13 +232,20 @@ def soft_bits(config, snr_db, num_fades):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("facts", "snr_db"), [({}, 0.0), ({"channel": "cdl-d", "num_tx_ant": 2}, -5.0)], ids=["cdl-c 4x8", "cdl-d 2x8"]
+    ("facts", "snr_db", "least"),
+    [({}, 0.0, 0.75), ({"channel": "cdl-d", "num_tx_ant": 2}, -5.0, 0.9)],
+    ids=["cdl-c 4x8", "cdl-d 2x8"],
 )
-def test_soft_bits_of_the_default_receiver_are_right_as_often_as_each_of_them_says(facts, snr_db):
+def test_soft_bits_of_the_default_receiver_are_right_as_often_as_each_of_them_says(facts, snr_db, least):
+    """What is left of other streams has no tails, unlike noise: sure bits of four streams are wrong a little less.
+
+    With the channel known as well: from 4 on, 0.91 of what they say; with the estimate 0.88, over 3 200 fades.
+    """
     soft, wrong = soft_bits(LinkConfig(**facts), snr_db, 800)
     for low, high in itertools.pairwise(BINS):
         chosen = (low <= np.abs(soft)) & (np.abs(soft) < high)
-        assert np.mean(wrong[chosen]) == pytest.approx(np.mean(expit(-np.abs(soft[chosen]))), rel=0.1)
+        found = np.mean(wrong[chosen]) / np.mean(expit(-np.abs(soft[chosen])))
+        assert (0.95 if high <= 4 else least) < found < (1.05 if high <= 4 else 1.1)
 
 
 @pytest.mark.slow
@@ -396,12 +403,18 @@ def test_block_errors_on_awgn_are_those_of_sionnas_code_and_near_the_finite_leng
     link = BitTransmission(config, DigitalLink(config).channel, num_bits=n, bits_per_symbol=2)
     encoder = LDPC5GEncoder(k, n, num_bits_per_symbol=2)
     decoder = LDPC5GDecoder(encoder, num_iter=20, hard_out=True)
-    payloads, rng = payloads_of(*[(k - 16 - HEADER_BITS) // 8] * trials), np.random.default_rng(4)
+    size = (k - 16 - HEADER_BITS) // 8
+    payloads, rng = payloads_of(*[size] * trials), np.random.default_rng(4)
+    octets = [np.frombuffer(size.to_bytes(3, "big") + payload, np.uint8) for payload in payloads]
+    blocks = np.stack([nrCRCEncode(np.unpackbits(row).astype(int), "16")[:, 0] for row in octets])
 
     def losses(snr_db, first):
+        """Count them; Sionna's decoder makes nothing else of the same soft bits."""
         rows = np.arange(trials).reshape(-1, 32)
-        soft = (link(coder.encode([payloads[i] for i in some]), np.full(32, snr_db), first + some) for some in rows)
-        return sum(coder.decode(llr).count(None) for llr in soft)
+        soft = [link(coder.encode([payloads[i] for i in some]), np.full(32, snr_db), first + some) for some in rows]
+        lost = np.array([payload is None for payload in coder.decode(tf.concat(soft, 0))])
+        np.testing.assert_array_equal(lost, np.any(decoder(tf.concat(soft, 0)).numpy() != blocks, axis=1))
+        return lost.sum()
 
     def sionnas_losses(snr_db):
         bits = rng.integers(2, size=(trials, k)).astype(np.float32)

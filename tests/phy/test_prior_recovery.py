@@ -1,8 +1,12 @@
+import pickle
+import random
+
 import numpy as np
 import pytest
 
 from phy import CodePrior
 from phy.recovery.prior import best_terms_error, gini
+from tests.mutants import attempt, of_bytes
 from tests.phy.links import NUM_TOKENS, SIZE, WIDTH, draw, fades_of, link_with
 
 
@@ -75,6 +79,95 @@ def test_a_prior_survives_its_file(tmp_path):
         np.testing.assert_array_equal(getattr(again, name), getattr(prior, name))
 
 
+NAMES = ("mean", "covariance", "basis", "activity", "wide", "narrow")
+
+
+def stored(path, **changes):
+    """Write the file of a prior, with other arrays in place of some; None leaves one out."""
+    prior = CodePrior.fit(draw(50, seed=5))
+    arrays = {name: getattr(prior, name) for name in NAMES} | changes
+    np.savez_compressed(path, **{name: array for name, array in arrays.items() if array is not None})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"wide": None}, "is no prior, or is damaged: KeyError: 'wide is not a file in the archive'"),
+        ({"mean": np.zeros(SIZE)}, rf"mean has shape \({SIZE},\), it needs \[num_tokens, width\]"),
+        ({"mean": np.zeros((65, 64))}, r"mean has shape \(65, 64\)"),
+        ({"mean": np.zeros((NUM_TOKENS, WIDTH + 1))}, "covariance has shape"),
+        ({"basis": np.eye(SIZE)[:-1]}, rf"basis has shape \({SIZE - 1}, {SIZE}\), it needs \({SIZE}, {SIZE}\)"),
+        ({"wide": np.full(SIZE, np.inf)}, "wide holds NaN or infinite values"),
+        ({"covariance": np.full((SIZE, SIZE), np.nan)}, "covariance holds NaN"),
+        ({"covariance": np.triu(np.ones((SIZE, SIZE)))}, "covariance is not symmetric"),
+        ({"covariance": -np.eye(SIZE)}, "a variance in it is negative"),
+        ({"basis": 2 * np.eye(SIZE)}, "the columns of basis are not of length one"),
+        ({"activity": np.full(SIZE, 1.5)}, "activity has to lie between 0 and 1"),
+        ({"narrow": np.full(SIZE, -1.0)}, "wide and narrow must not be negative"),
+        (
+            {"mean": np.array([[{"a": 1}]], dtype=object)},
+            "is no prior, or is damaged: ValueError: Object arrays cannot be",
+        ),
+        ({"mean": np.full((NUM_TOKENS, WIDTH), "x")}, "is no prior, or is damaged: ValueError: could not convert"),
+        ({"more": np.zeros(8 * 2**22, np.uint8)}, "is no prior, or is damaged: ValueError: an array in it is larger"),
+    ],
+)
+def test_a_file_that_holds_no_prior_is_refused_by_its_name(tmp_path, changes, message):
+    path = stored(tmp_path / "prior.npz", **changes)
+    if "more" in changes:  # 134 MB of zeros take 130 kB in the file
+        np.savez_compressed(path, mean=np.zeros(17 * 2**20))
+    with pytest.raises(ValueError, match=rf"prior\.npz .*{message}"):
+        CodePrior.load(path)
+
+
+def test_what_is_no_archive_is_refused_by_its_name(tmp_path):
+    path = stored(tmp_path / "prior.npz")
+    whole = path.read_bytes()
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    for content in (b"", b"x", whole[:-30], (tmp_path / "one.npy").read_bytes(), pickle.dumps({"mean": 1})):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"prior\.npz is no prior, or is damaged"):
+            CodePrior.load(path)
+    with pytest.raises(FileNotFoundError, match=r"there is no prior .*nowhere\.npz"):
+        CodePrior.load(tmp_path / "nowhere.npz")
+
+
+def test_priors_of_all_laws_are_read_again(tmp_path):
+    laws = [CodePrior.white(3, 8), CodePrior.white(1, 1), CodePrior.fit(draw(200, seed=12), basis="dictionary")]
+    laws += [CodePrior.fit(codes) for codes in (np.zeros((3, 2, 2)), 1e6 * draw(3, seed=1), 1e-6 * draw(30, seed=1))]
+    for index, prior in enumerate(laws):
+        prior.save(tmp_path / f"{index}.npz")
+        again = CodePrior.load(str(tmp_path / f"{index}.npz"))
+        assert all(np.array_equal(getattr(again, name), getattr(prior, name)) for name in NAMES)
+
+
+def mutate(tmp_path, count):
+    """Damage the file of a prior: either it is refused by its name, or nothing that is read has changed."""
+    path = stored(tmp_path / "prior.npz")
+    whole, expected, rng = path.read_bytes(), CodePrior.load(path), random.Random(7)
+    refused = 0
+    for _ in range(count):
+        path.write_bytes(of_bytes(whole, rng))
+        prior, error = attempt(lambda: CodePrior.load(path))
+        if error is None:
+            assert all(np.array_equal(getattr(prior, name), getattr(expected, name)) for name in NAMES)
+        else:
+            assert type(error) is ValueError
+            assert str(path) in str(error)
+            refused += 1
+    return refused
+
+
+def test_a_damaged_prior_is_refused_or_what_it_was(tmp_path):
+    assert mutate(tmp_path, 150) > 100
+
+
+@pytest.mark.thousands
+def test_thousands_of_damaged_priors_are_refused_or_what_they_were(tmp_path):
+    assert mutate(tmp_path, 2000) > 1300
+
+
 @pytest.mark.parametrize("facts", [{}, {"num_tx_ant": 8, "num_rx_ant": 2}, {"modulation": "iq"}, {"num_tx_ant": 5}])
 @pytest.mark.parametrize("recovery", ["lmmse", "lmmse-unbiased"])
 def test_prior_recovery_is_its_textbook_formula(facts, recovery):
@@ -143,3 +236,15 @@ def test_a_prior_in_the_wrong_place_is_refused():
         link_with(prior, recovery="lmmse")(np.zeros((1, 3, 9), np.float32))
     with pytest.raises(ValueError, match="basis must be one of pca, dictionary; got 'dct'"):
         CodePrior.fit(draw(10, seed=0), basis="dct")
+
+
+def test_a_gaussian_prior_has_the_eigenvectors_of_its_covariance():
+    rng = np.random.default_rng(0)
+    factor = rng.standard_normal((12, 5))
+    covariance = factor @ factor.T + 0.1 * np.eye(12)
+    prior = CodePrior.gaussian(rng.standard_normal((3, 4)), covariance)
+    np.testing.assert_allclose((prior.basis * prior.variances) @ prior.basis.T, covariance, atol=1e-10)
+    assert np.all(np.diff(prior.variances) <= 0)
+    for wrong in (covariance[:5, :5], covariance * np.nan):
+        with pytest.raises(ValueError, match=r"covariance must be finite, of shape \(12, 12\)"):
+            CodePrior.gaussian(np.zeros((3, 4)), wrong)

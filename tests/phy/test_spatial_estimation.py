@@ -67,7 +67,7 @@ def test_estimate_is_its_textbook_formula(channel, num_tx_ant, num_rx_ant, facts
             np.testing.assert_allclose(h_hat[beam, antenna, example], weights @ y_pilot[beam, example], atol=1e-5)
             power = np.einsum("pii->i", link.channel.spatial.covariances[beam]).real[antenna]
             explained = power - np.real((weights * cross.conj()).sum(1))
-            np.testing.assert_allclose(err_var[beam, antenna, example], explained, atol=1e-5)
+            np.testing.assert_allclose(err_var[example, beam, antenna], explained, atol=1e-5)
 
 
 @pytest.mark.parametrize(("channel", "num_tx_ant", "num_rx_ant", "facts"), SETS)
@@ -79,7 +79,7 @@ def test_error_is_as_declared_and_below_the_one_without_space(channel, num_tx_an
         transmission = link.transmission(num_tokens=5, width=64)
         fades = link.channel.fades(np.arange(512), transmission.grid.resources)
         h_hat, err_var = transmission.estimate(fades, tf.fill([512, 1], np.float32(10 ** (-snr_db / 10))))
-        errors[estimator] = np.mean(np.abs(antennas_first(h_hat) - transmission.combine(fades.h)) ** 2)
+        errors[estimator] = np.mean(np.abs(antennas_first(h_hat) - transmission.sounding.combine(fades.h)) ** 2)
         assert np.mean(err_var) == pytest.approx(errors[estimator], rel=0.06)
     assert errors["lmmse-spatial"] < errors["lmmse"]
 
@@ -96,10 +96,16 @@ def test_without_statistics_in_space_it_is_the_other_estimate(channel):
         np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize(("channel", "num_tx_ant", "num_rx_ant"), [("cdl-a", 4, 6), ("cdl-d", 6, 8), ("cdl-c", 3, 4)])
-@pytest.mark.parametrize("recovery", ["ls", "lmmse", "lmmse-unbiased"])
-def test_codes_err_as_declared_on_correlated_antennas(channel, num_tx_ant, num_rx_ant, recovery):
-    link = spatial_link(channel, num_tx_ant, num_rx_ant, phase_mask=True, recovery=recovery)
+ANTENNAS = [("cdl-a", 4, 6), ("cdl-d", 6, 8), ("cdl-c", 3, 4)]
+KNOWN = [("lmmse-spatial", recovery) for recovery in ("ls", "lmmse", "lmmse-unbiased")]
+
+
+@pytest.mark.parametrize(("channel", "num_tx_ant", "num_rx_ant"), ANTENNAS)
+@pytest.mark.parametrize(
+    ("estimator", "recovery"), [*KNOWN, ("ls-linear", "lmmse"), ("ls-linear", "lmmse-unbiased"), ("lmmse", "lmmse")]
+)
+def test_codes_err_as_declared_on_correlated_antennas(channel, num_tx_ant, num_rx_ant, estimator, recovery):
+    link = spatial_link(channel, num_tx_ant, num_rx_ant, phase_mask=True, estimator=estimator, recovery=recovery)
     for snr_db in (-10.0, 10.0, 30.0):
         codes = make_codes(384, width=48)
         out = link(codes, snr_db, np.arange(384))

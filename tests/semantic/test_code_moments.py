@@ -44,6 +44,21 @@ def test_the_estimate_is_the_linear_mmse_estimate(size):
         np.testing.assert_allclose(row, expected, rtol=1e-3, atol=2e-4)
 
 
+def test_a_posterior_becomes_codes_that_lead_back_to_it():
+    moments, rng = of(law()), np.random.default_rng(2)
+    mean, factor, variance = law()
+    covariance = factor @ factor.T + np.diag(variance)
+    noise = rng.standard_normal((SIZE, 9))
+    noise = noise @ noise.T + 0.3 * np.eye(SIZE)  # errors of received codes depend on each other
+    gain = covariance @ np.linalg.inv(covariance + noise)
+    posterior = mean + (draw(6, 4) - mean) @ gain.T
+    left = np.tile(np.diag(covariance - gain @ covariance), (len(posterior), 1))
+    codes_hat, error_var = moments.observation(*(torch.tensor(part, dtype=torch.float32) for part in (posterior, left)))
+    np.testing.assert_allclose(moments.estimate(codes_hat, error_var), posterior, rtol=2e-3, atol=2e-3)
+    prior = np.diag(covariance)
+    np.testing.assert_allclose(error_var, left * prior / (prior - left), rtol=1e-3)
+
+
 def test_codes_at_another_amplitude_are_estimated_alike():
     moments, rng = of(law()), torch.Generator().manual_seed(0)
     received, error_var = torch.randn(5, SIZE, generator=rng), torch.rand(5, SIZE, generator=rng)

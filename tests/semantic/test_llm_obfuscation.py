@@ -2,7 +2,7 @@ import re
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from semantic import LLMObfuscator
 from semantic.data import shipped_split
@@ -48,19 +48,18 @@ def chat_model():
     return LlamaForCausalLM(config)
 
 
-class Scripted:
+class Scripted(torch.nn.Module):
     """A chat model that says what a function makes of the prompt, in the tokenizer's words."""
 
     device = torch.device("cpu")
 
     def __init__(self, tokenizer, says):
+        super().__init__()
+        self.config, self.generation_config = LlamaConfig(), GenerationConfig()
         self.tokenizer, self.says, self.prompts = tokenizer, says, []
 
-    def eval(self):
-        return self
-
-    def generate(self, input_ids, attention_mask, **options):
-        assert not options["do_sample"]
+    def generate(self, input_ids, attention_mask, generation_config):
+        assert not generation_config.do_sample
         said = []
         for ids, mask in zip(input_ids, attention_mask, strict=True):
             assert mask[-1] == 1  # padded on the left: what follows is the answer

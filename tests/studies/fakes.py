@@ -10,6 +10,7 @@ from PIL import Image
 
 from phy import LinkConfig
 from phy.link_adaptation import HIGHEST_RATE, PayloadLink
+from semantic.code_moments import CodeMoments
 from semantic.token_choice import ANY, TokenChoice
 
 FAMILIES = ("query", "exist", "count")
@@ -66,6 +67,7 @@ class FakeAgents:
         self.num_encoded = 0
         shape = (12, self.num_tokens, self.width)
         self.table = np.broadcast_to(np.arange(12, dtype=np.float32)[:, None, None], shape)  # of all images
+        self.code = SimpleNamespace(moments=CodeMoments(self.num_tokens * self.width))
         self.sensor = SimpleNamespace(answer=lambda images, questions: [str(int(image[0, 0, 0])) for image in images])
         self.task_agent = SimpleNamespace(answer=lambda questions, prefix=None: ["0"] * len(questions))
 
@@ -73,6 +75,9 @@ class FakeAgents:
         self.num_encoded += len(images)
         level = torch.tensor([float(image[0, 0, 0]) for image in images])
         return level[:, None, None].expand(-1, self.num_tokens, self.width).contiguous()
+
+    def check(self, questions, numbers):
+        assert len(questions) == len(numbers)
 
     def describe(self, questions):
         return ["which level ?"] * len(questions)
@@ -158,7 +163,7 @@ def fake_link(data_res=80, kind=FakeDigitalLink):
 
 def fake_tables(kind, codes):
     """Learn a quantiser's tables; more bytes are worth more."""
-    worth = {"accuracy_bytes": [1, 100], "accuracy": [0.5, 0.9], "accuracy_lost": 0.4}
+    worth = {"accuracy_bytes": [1, 100], "accuracy": [0.5, 0.9], "accuracy_lost": [0.4]}
     return kind.learn(codes) | {name: np.array(value) for name, value in worth.items()}
 
 

@@ -47,7 +47,10 @@ def test_the_figure_has_the_shape_that_the_paper_says(fakes, config, tmp_path):
     assert np.isnan(results.of("code_nmse_declared", "raw-image")).all()
 
 
-@pytest.mark.parametrize("name", ["machine-tokens-adaptive", "deepjscc", "deepjscc-small", "wrong-image"])
+@pytest.mark.parametrize(
+    "name",
+    [*("machine-tokens-adaptive", "deepjscc", "deepjscc-small"), *("wrong-image", "gaussian-codes", "rotated-codes")],
+)
 def test_a_curve_whose_numbers_arrive_says_with_which_error(fakes, config, name, tmp_path):
     results, _ = run(config.updated({"schemes": [name]}), tmp_path)
     nmse, declared = results.of("code_nmse", name), results.of("code_nmse_declared", name)

@@ -75,28 +75,104 @@ def flip_a_bit_of_the_data(path):
     path.write_bytes(content)
 
 
-def mark_incomplete(path):
-    with h5py.File(path, "a") as file:
-        file.attrs["complete"] = np.uint8(0)
+def swap_the_content(path):
+    other = archive.write_point(path.parent, {"snr_db": 6.0}, {"x": np.arange(50)})
+    path.write_bytes(other.read_bytes())
 
 
-def rename_the_key(path):
-    with h5py.File(path, "a") as file:
-        file.attrs["key_json"] = json.dumps({"snr_db": 6.0})
+def drop_the_hash(path):
+    path.write_bytes(path.read_bytes()[archive.HEADER_BYTES :])
 
 
 def empty(path):
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage", [truncate, flip_a_bit_of_the_data, mark_incomplete, rename_the_key, empty])
+def as_version_1(path, version=1):
+    """Make of a point, or of results, what versions without hashes wrote."""
+    drop_the_hash(path)
+    with h5py.File(path, "a") as file:
+        file.attrs["schema_version"] = version
+
+
+DAMAGES = [truncate, flip_a_bit_of_the_data, swap_the_content, drop_the_hash, empty]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_point_is_not_done_and_says_why(tmp_path, damage):
     key = {"snr_db": 5.0}
     path = archive.write_point(tmp_path, key, {"x": np.arange(50)})
     damage(path)
-    assert not archive.is_done(tmp_path, key)
-    with pytest.raises(ValueError, match=r"cannot be used: .*Delete it"):
+    told = []
+    assert not archive.is_done(tmp_path, key, told.append)
+    with pytest.raises(ValueError, match=rf"point {path.name} cannot be used: .*the next run computes it again"):
         archive.read_point(path)
+    assert len(told) == 1
+
+
+def test_every_byte_of_a_point_counts(tmp_path):
+    path = archive.write_point(tmp_path, {"a": 1}, {"words": ["yes", "no"], "x": np.arange(3)}, {"psnr": 20.0})
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in {*range(600), *rng.integers(0, len(content), 600).tolist()}:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="cannot be used"):
+            archive.read_point(path)
+
+
+def mark_incomplete(file):
+    file.attrs["complete"] = np.uint8(0)
+
+
+def rename_the_key(file):
+    file.attrs["key_json"] = json.dumps({"snr_db": 6.0})
+
+
+def another_version(file):
+    file.attrs["schema_version"] = archive.POINT_VERSION
+
+
+@pytest.mark.parametrize("change", [None, mark_incomplete, rename_the_key, another_version])
+def test_a_point_of_an_older_version_is_read_and_says_that_it_has_no_hash(tmp_path, change):
+    path = archive.write_point(tmp_path, {"snr_db": 5.0}, {"x": np.arange(50)})
+    as_version_1(path)
+    if change is None:
+        found = archive.read_point(path)
+        assert (found.hashed, list(found.arrays["x"])) == (False, list(range(50)))
+        return
+    with h5py.File(path, "a") as file:
+        change(file)
+    with pytest.raises(ValueError, match="cannot be used"):
+        archive.read_point(path)
+
+
+@pytest.mark.parametrize("error", [AttributeError, TypeError, OverflowError, MemoryError, RecursionError, OSError])
+def test_whatever_h5py_raises_a_point_is_not_done(tmp_path, monkeypatch, error):
+    key = {"snr_db": 5.0}
+    path = archive.write_point(tmp_path, key, {"x": np.arange(50)})
+
+    def refuse(dataset):
+        raise error("odd")
+
+    monkeypatch.setattr(archive, "_read_array", refuse)
+    assert not archive.is_done(tmp_path, key)
+    with pytest.raises(ValueError, match=f"point {path.name} cannot be used: odd"):
+        archive.read_point(path)
+
+
+def test_a_file_that_holds_its_content_already_is_left_alone(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    archive.write_atomically(path, b"old")
+    before = path.stat()
+
+    def refuse(*arguments):
+        raise OSError("read-only")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    archive.write_atomically(path, b"old")
+    assert path.stat() == before
 
 
 def test_an_old_file_survives_a_write_that_fails(tmp_path, monkeypatch):
@@ -153,13 +229,13 @@ def test_xarray_opens_the_results(tmp_path):
     path = build(tmp_path / "results.h5", points)
     with xr.open_dataset(path, engine="h5netcdf") as data:
         assert data.correct.dims == ("scheme", "snr_db", "question")
-        assert data.correct.dtype == np.uint8
+        assert data.correct.encoding["dtype"] == np.uint8
         assert data.sizes == {"scheme": 2, "snr_db": 2, "question": 3}
         assert list(data.scheme.values) == ["a", "b"]
         assert list(data.family.values) == ["query", "exist", "zählen"]
         assert data.accuracy.sel(scheme="a", snr_db=5.0) == 1
         np.testing.assert_allclose(data.accuracy.sel(scheme="b"), 1 / 3)
-        np.testing.assert_array_equal(data.correct.mean("question"), data.accuracy)
+        np.testing.assert_allclose(data.correct.mean("question"), data.accuracy, rtol=1e-6)
         assert (data.accuracy_low < data.accuracy).all()
         assert (data.accuracy_high.sel(scheme="b") > data.accuracy.sel(scheme="b")).all()
         np.testing.assert_array_equal(data.code_nmse, [[0.5, 0.25], [np.nan, np.nan]])
@@ -188,6 +264,9 @@ def test_missing_points_are_marked(tmp_path):
     np.testing.assert_array_equal(np.isnan(results.variables["accuracy"]), [[False, True], [True, True]])
     assert (results.of("correct", "b") == archive.MISSING).all()
     assert results.schemes == ["a", "b"]
+    with xr.open_dataset(tmp_path / "results.h5", engine="h5netcdf") as data:  # what is missing spoils no mean
+        assert data.correct.mean() == pytest.approx(2 / 3)
+        np.testing.assert_array_equal(data.correct.groupby(data.family).mean(...), [1, 0, 1])  # exist, query, zählen
 
 
 def test_points_of_different_runs_do_not_mix(tmp_path):
@@ -226,7 +305,6 @@ def test_no_points_no_results(tmp_path):
 
 def test_results_of_another_schema_are_refused(tmp_path):
     path = build(tmp_path / "results.h5", [({"scheme": "a"}, point([0, 1, 1]))])
-    with h5py.File(path, "a") as file:
-        file.attrs["schema_version"] = 99
+    as_version_1(path, 99)
     with pytest.raises(ValueError, match=r"it stores \('tokenlink-results', 99\)"):
         archive.read_results(path)

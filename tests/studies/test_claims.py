@@ -16,6 +16,7 @@ from studies.claims import (
     NOT_REPRODUCED,
     REPRODUCED,
     RULES,
+    UNDECIDED,
     UNTESTABLE,
     WITHDRAWN,
     Outcomes,
@@ -160,6 +161,65 @@ def test_a_family_in_which_tokens_win_is_a_condition():
 def test_a_knee_needs_a_loss_below_it_and_none_beyond(at_0, at_15, expected, reason):
     found = by_rule(5, tokens_results=tokens(at_0, at_15))
     assert (found.verdict, found.conditions) == (expected, reason)
+
+
+def near(number, scheme, against, gap, snr_db, half=0.04):
+    """Results in which a scheme is `gap` above another at an SNR, and random questions differ `half` to either side."""
+    run = snr()
+    correct, index = run.variables["correct"], SNR_DB.index(snr_db)
+    one, other = (run.schemes.index(name) for name in (scheme, against))
+    rng = np.random.default_rng(number)
+    better, worse = np.split(rng.permutation(N)[: round(2 * half * N)], [round((half + gap / 2) * N)])
+    correct[one, index] = correct[other, index] = (LUCK < 0.5).astype(np.uint8)
+    correct[one, index, better], correct[other, index, better] = 1, 0
+    correct[one, index, worse], correct[other, index, worse] = 0, 1
+    return run
+
+
+@pytest.mark.parametrize(
+    ("number", "run", "condition"),
+    [
+        (1, functools.partial(near, 1, "machine-tokens", "raw-image", 0, 20), ""),
+        (2, functools.partial(near, 2, "deepjscc", "raw-image", 0, 5), "whether it is above the raw image at 5 dB"),
+        (4, functools.partial(near, 4, "machine-tokens", "machine-tokens-uncompressed", -0.03, 20), "close at 20 dB"),
+    ],
+)
+def test_an_interval_that_contains_both_answers_decides_nothing(number, run, condition):
+    found = verdict(number, run())
+    assert (found.verdict, condition in found.conditions) == (UNDECIDED, True)
+    assert found.numbers
+
+
+def test_snrs_at_which_nothing_is_decided_are_named():
+    found = verdict(3, near(3, "caption", "machine-tokens", 0, 5))
+    assert (found.verdict, found.conditions) == (CONDITIONAL, "at 0, 10, 15, 20 dB; undecided at 5 dB")
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_a_few_questions_decide_nothing_and_the_table_says_so(number):
+    run = snr()
+    few = claims.FEW - 1
+    for name in ("correct", "family", "image_index"):
+        run.variables[name] = run.variables[name][..., :few]
+    found = judge(run, None)
+    judgement = found[number - 1].judgement
+    assert (judgement.verdict, judgement.conditions) == (
+        UNDECIDED,
+        f"{few} questions are too few, {claims.FEW} are needed",
+    )
+    assert judgement.numbers[0].num_questions == few
+    console = Console(width=200, file=io.StringIO())
+    console.print(tables.claims_table(found))
+    assert f"undecided: {few} questions are too few" in " ".join(console.file.getvalue().split())
+
+
+def test_a_knee_of_two_numbers_of_tokens_is_not_measured():
+    two = results({"machine-tokens": np.array([[0.5, 0.6], [0.8, 0.9]])}, {"num_tokens": [1, 5], "snr_db": [0.0, 15.0]})
+    found = verdict(5, tokens_results=two)
+    assert (found.verdict, found.conditions) == (
+        NOT_MEASURED,
+        "accuracy-vs-tokens has 2 numbers of tokens; a knee needs three",
+    )
 
 
 def test_overhead_is_judged_scheme_by_scheme():

@@ -1,6 +1,9 @@
+import errno
 import functools
 import importlib
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +18,7 @@ from phy import CodePrior, selfcheck
 from semantic import deepjscc_training, token_choice
 from semantic.data import scenes
 from semantic.endpoints import agents
-from studies import cli, doctor, training
+from studies import cli, doctor, run_folder, training, workbench
 from studies.curves import CURVES
 from studies.schemes.digital import jpeg_code, payload_link
 from studies.study import STUDIES
@@ -97,6 +100,10 @@ def test_dry_run_names_the_jobs_and_writes_nothing(tokenlink, tmp_path):
         (["run", "accuracy-vs-snr", "--shard", "3/2"], "write i/N"),
         (["run", "accuracy-vs-snr", "-s", "link.num_rx_antt=8"], "did you mean 'link.num_rx_ant'?"),
         (["run", "accuracy-vs-snr", "-s", "num_questions=9999", "--engine", "inline"], "the split has 72"),
+        (["run", "accuracy-vs-snr", "-s", "snr_db=10"], "write snr_db='[10]'"),
+        (["run", "accuracy-vs-snr", "-s", "link.num_tx_ant=true"], "link.num_tx_ant: a number is needed (got True)"),
+        (["run", "x" * 5000], f"there is no study '{'x' * 77} …; there is"),
+        (["run", ".x:y"], "'.x:y' cannot be imported"),
         (["plot", "nowhere"], "is no run folder"),
         (["check", "nowhere"], "is no run folder"),
     ],
@@ -152,7 +159,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tokenlink, fakes, monke
         patch.setattr(fakes["agents"].sensor, "answer", interrupt)  # raw-image comes behind the codes
         code, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
     assert code == 130
-    assert err.splitlines()[-1] == "tokenlink: stopped; what is done is kept, and the same command resumes"
+    assert err.splitlines()[-1] == "tokenlink: stopped; what is done is kept in here, and the same command resumes"
     assert "Traceback" not in err
     num_done = sum(1 for _ in (tmp_path / "here").glob("*/*.h5"))
     assert num_done > 0
@@ -176,6 +183,125 @@ def test_paths_and_labels_that_look_like_markup_are_printed_as_they_are(tokenlin
     monkeypatch.setattr(fakes["agents"].sensor, "answer", break_down)
     _, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "[/]")
     assert "raw-image: failed: RuntimeError: no [bold]sight[/]" in err
+
+
+def become_a_folder(path):
+    path.unlink(missing_ok=True)
+    path.mkdir(parents=True)
+
+
+def become_a_file(path):
+    shutil.rmtree(path, ignore_errors=True)
+    path.write_text("")
+
+
+@pytest.mark.parametrize(
+    ("name", "obstruct", "code"),
+    [
+        ("config.yaml", become_a_folder, 2),
+        ("plan.json", become_a_folder, 2),
+        ("events.jsonl", become_a_folder, 2),
+        ("results.h5", become_a_folder, 2),
+        (".lock", become_a_folder, 2),
+        ("figures", become_a_file, 2),
+        ("points", become_a_file, 1),
+        ("codes", become_a_file, 1),
+        ("points/{}", become_a_folder, 1),
+        ("codes/{}", become_a_folder, 1),
+    ],
+)
+def test_what_stands_in_the_way_is_named_in_a_line_and_costs_nothing(tokenlink, drawn, tmp_path, name, obstruct, code):
+    here, whole = tmp_path / "here", tmp_path / "whole"
+    assert tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "whole")[0] == 0
+    if "{}" in name:
+        name = name.format(sorted((whole / name).parent.iterdir())[0].name)
+    (here / name).parent.mkdir(parents=True)
+    obstruct(here / name)
+    found, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
+    assert (found, "Traceback" in err) == (code, False)
+    lines = [line for line in err.splitlines() if f"here/{name}" in line or "cannot be used" in line]
+    assert lines, err
+    for command in ("check", "plot", "report"):
+        found, _, err = tokenlink(command, "here")
+        assert "Traceback" not in err
+    (here / name).rmdir() if obstruct is become_a_folder else (here / name).unlink()
+    assert tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")[0] == 0
+    assert (here / "results.h5").read_bytes() == (whole / "results.h5").read_bytes()
+    assert tokenlink("check", "here")[0] == 0
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES])
+def test_a_disk_that_takes_no_more_is_named_in_a_line(tokenlink, monkeypatch, code):
+    def refuse(descriptor):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        found, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
+    assert (found, err) == (2, f"tokenlink: here/config.yaml: {os.strerror(code)}\n")
+    assert tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")[0] == 0
+
+
+@pytest.mark.parametrize("out", ["file", "file/here", "\0", "x" * 300])
+def test_a_folder_that_cannot_be_is_refused_in_a_line(tokenlink, tmp_path, out):
+    (tmp_path / "file").write_text("")
+    code, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", out)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "\0" in out or out in err
+    for command in ("plot", "check"):
+        assert tokenlink(command, out)[0] == 2
+
+
+def test_check_repairs_only_when_it_is_told(tokenlink, tmp_path):
+    tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
+    path = tmp_path / "here" / "results.h5"
+    whole = path.read_bytes()
+    path.write_bytes(b"")
+    code, _, err = tokenlink("check", "here")
+    assert (code, path.read_bytes(), "--repair rebuilds it" in err) == (1, b"", True)
+    code, _, err = tokenlink("check", "here", "--repair")
+    assert (code, path.read_bytes(), "it has been rebuilt" in err) == (1, whole, True)
+    assert tokenlink("check", "here")[0] == 0
+
+
+def test_plot_and_a_resume_name_a_point_that_cannot_be_used(tokenlink, tmp_path):
+    tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
+    point = sorted((tmp_path / "here" / "points").iterdir())[0]
+    point.write_bytes(point.read_bytes()[:-1])
+    code, out, err = tokenlink("plot", "here")
+    assert (code, "1 points are missing so far" in out) == (0, True)
+    assert f"tokenlink: point {point.name} cannot be used" in err
+    assert "results.h5 stays as it is" in err
+    code, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
+    assert (code, f"tokenlink: point {point.name} cannot be used" in err, "1 jobs to run" in err) == (0, True, True)
+    assert tokenlink("check", "here")[0] == 0
+
+
+def test_a_tilde_is_the_home_folder_wherever_a_path_is_taken(tokenlink, fakes, stand_in, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    loaded = []
+    stand_in(workbench, "load_agents", lambda name: loaded.append(name) or fakes["agents"])
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "study.yaml").write_text("models: {machine_tokens: ~/weights/pair}\n")
+    code, _, err = tokenlink(
+        "run", "accuracy-vs-snr", *SMALL, "--config", "~/study.yaml", "--out", "~/here", "-s", "data.folder=~/data"
+    )
+    assert code == 0, err
+    assert str(tmp_path / "home" / "weights" / "pair") in loaded
+    assert not [name for name in loaded if "~" in name]
+    assert (tmp_path / "home" / "here" / "results.h5").exists()
+    assert not (tmp_path / "~").exists()
+    for arguments in (["check", "~/here"], ["plot", "~/here"], ["report", "~/here"], ["compare", "~/here", "~/here"]):
+        assert tokenlink(*arguments)[0] == 0
+    assert tokenlink("probe", "--out", "~/leak.json")[0] == 0
+    assert (tmp_path / "home" / "leak.json").exists()
+
+
+def test_a_run_in_a_folder_where_another_is_at_work_is_refused(tokenlink, tmp_path):
+    with run_folder.at_work(tmp_path / "here", shared=True):
+        code, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
+        assert (code, "tokenlink: another run is at work in here" in err) == (2, True)
+        assert tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here", "--shard", "1/2")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -446,13 +572,15 @@ def test_a_prior_is_learned_from_codes_and_told_to_the_recovery_of_machine_token
 
     (tmp_path / "other.npz").write_bytes((tmp_path / "pair" / "prior.npz").read_bytes() + b"0")
     points = []
-    for place, prior in enumerate(("null", "pair/prior.npz", "other.npz")):
+    for place, prior in enumerate(("null", "pair/prior.npz", "other.npz", "own")):
         assign = ("-s", f"models.code_prior={prior}", "-s", "schemes=[machine-tokens]")
         code, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, *assign, "--out", str(place))
         assert code == 0, err
         points.append({path.name for path in (tmp_path / str(place) / "points").iterdir()})
-    assert len(set.union(*points)) == 6  # two SNRs each: what the recovery knows is part of a point's name
-    asked = [link[1] for link in fakes["links"] if isinstance(link, tuple)]
-    assert set(asked) == {"pair/prior.npz", "other.npz"}
+    assert len(set.union(*points)) == 8  # two SNRs each: what the recovery knows is part of a point's name
+    asked = [link for link in fakes["links"] if isinstance(link, tuple)]
+    assert {link.recovery for link, _ in asked} == {"lmmse"}  # a posterior, not an unbiased estimate
+    powers = {round(float(prior.covariance.trace()), 3) for _, prior in asked}
+    assert powers == {6.0, round(float(CodePrior.load(tmp_path / "pair" / "prior.npz").covariance.trace()), 3)}
     code, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "-s", "models.code_prior=no.npz", "--out", "there")
     assert "models.code_prior: there is no file no.npz; `tokenlink train prior` writes one" in err

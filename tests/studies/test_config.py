@@ -3,9 +3,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phy import LinkConfig
 from studies.accuracy_vs_snr import STUDY, Config
-from studies.config import ConfigError, content_hash, merge, parse_assignment, resolve
+from studies.config import ConfigError, content_hash, merge, parse_assignment, parse_yaml, resolve
 from studies.curves import CURVES
+from studies.study import STUDIES, find
 
 
 def test_later_layers_win(tmp_path):
@@ -41,6 +43,31 @@ def test_printed_configuration_resolves_to_itself(tmp_path):
         ("link=5", "link: "),
         ("seed", "is no assignment; write -s link.num_rx_ant=8"),
         ("seed=[", "is no YAML"),
+        ("snr_db=10", r"snr_db: a list is needed; write snr_db='\[10\]' \(got 10\)"),
+        ("schemes=caption", r"write schemes='\[caption\]'"),
+        ("link.num_tx_ant=yes", r"link.num_tx_ant: .*integer.* \(got 'yes'\)"),
+        ("link.num_tx_ant=true", r"link.num_tx_ant: a number is needed \(got True\)"),
+        ("link.dac_bits=on", r"link.dac_bits: .* \(got 'on'\)"),
+        ("link.speed=false", r"link.speed: a number is needed \(got False\)"),
+        ("link.num_guard_carriers=[true, 5]", r"link.num_guard_carriers.0: a number is needed \(got True\)"),
+        ("link.phase_mask=1", r"link.phase_mask: write true or false \(got 1\)"),
+        ("snr_db=[on, 5]", r"snr_db.0: .* \(got 'on'\)"),
+        ("snr_db=[5, true]", r"snr_db.1: a number is needed \(got True\)"),
+        ("snr_db=true", r"snr_db: .*tuple.* \(got True\)"),
+        ("num_questions=true", r"num_questions: a number is needed \(got True\)"),
+        ("seed=off", r"seed: .* \(got 'off'\)"),
+        ("seed=1:30", r"seed: .* \(got '1:30'\)"),
+        ("seed=0x10", r"seed: .* \(got '0x10'\)"),
+        ("seed=2001-01-01", r"seed: .* \(got '2001-01-01'\)"),
+        ("seed=9223372036854775808", "seed: "),
+        ("seed=!!int 1:30", r"is no YAML: '!!int'|is no YAML: .*is a tag"),
+        ("snr_db=[&a 1, *a]", r"is no YAML: 'a' is an anchor or alias"),
+        ("link={num_rx_ant: 4, num_rx_ant: 2}", r"the key 'num_rx_ant' stands there twice"),
+        ("link={1: 2}", "the key 1 is no string"),
+        ("link={<<: {num_rx_ant: 4}}", "unknown key 'link.<<'"),
+        ("seed=" + "[" * 10**5, "more than 20 levels"),
+        ("a." * 10**5 + "a=1", r"a\.a\. …' is no assignment|is no assignment"),
+        ("seed=" + "9" * 10**4, "is no YAML: .*4300|integer string"),
     ],
 )
 def test_every_error_names_its_key(assignment, message):
@@ -114,3 +141,94 @@ def test_a_published_configuration_names_no_place():
 def test_the_tiny_version_is_valid():
     config = resolve(Config, layers=[STUDY.tiny])
     assert config.num_questions == 24
+
+
+def test_a_file_that_says_something_twice_is_refused_with_the_key_and_the_line(tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text("link: {num_rx_ant: 4}\nseed: 1\nlink: {channel: tdl-a}\n")
+    with pytest.raises(ConfigError, match=r"study\.yaml cannot be read .*'link' stands there twice(.|\n)*line 3"):
+        resolve(Config, file=file)
+
+
+@pytest.mark.parametrize("levels", [6, 9, 30])
+def test_aliases_and_depth_cost_neither_time_nor_a_long_message(tmp_path, levels):
+    file = tmp_path / "study.yaml"
+    lines = ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, levels))]
+    file.write_text("\n".join(lines) + f"\nsnr_db: *a{levels - 1}\n")
+    with pytest.raises(ConfigError) as refused:
+        resolve(Config, file=file)
+    assert len(str(refused.value)) < 1000
+    file.write_text("snr_db: " + "[" * 10**6)
+    with pytest.raises(ConfigError, match="more than 20 levels"):
+        resolve(Config, file=file)
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    ["data.split=" + "x" * 10**6, "link.channel=" + "x" * 10**6, "y" * 10**6 + "=1", "snr_db=[" + "a," * 10**4 + "]"],
+)
+def test_a_long_value_makes_no_long_message(assignment):
+    try:
+        resolve(Config, assignments=[assignment])
+    except ConfigError as error:
+        assert len(str(error)) < 6000  # noqa: PT017 -- a split may be called anything
+    else:
+        assert assignment.startswith("data")
+
+
+@pytest.mark.parametrize(
+    "text", ["yes", "off", "1:30", "1e5", "0x1", "null", "~", "true", "1.5", ".5", "-3", "2001-01-01", ""]
+)
+def test_a_string_that_looks_like_something_else_is_read_as_it_was_written(text):
+    config = Config(data={"split": text})
+    assert resolve_text(config.to_yaml()) == config
+
+
+def resolve_text(text):
+    return Config.model_validate(parse_yaml(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-7", 1e-07),
+        ("1.", 1.0),
+        (".5", 0.5),
+        ("-2", -2),
+        ("+3", 3),
+        ("010", "010"),
+        ("1_000", "1_000"),
+        ("yes", "yes"),
+        ("true", True),
+        ("null", None),
+        ("~", None),
+        ("~/pair", "~/pair"),
+        (".inf", float("inf")),
+        ("", None),
+    ],
+)
+def test_scalars_are_those_of_yaml_1_2_in_decimal(text, value):
+    found = parse_yaml(text)
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_truth_stays_truth():
+    assert resolve(Config, assignments=["link.phase_mask=false", "link.dc_null=true"]).link.dc_null is True
+    assert Config(link=LinkConfig(phase_mask=False)).link.phase_mask is False
+    with pytest.raises(ValueError, match="a number is needed"):
+        Config(num_questions=True)
+
+
+def test_a_tilde_is_written_out_in_every_key_that_takes_a_path(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    for study in STUDIES:
+        kind = find(study).Config
+        names = [f"models.{name}" for name in kind().plain()["models"]] + ["data.folder"]
+        config = resolve(kind, assignments=[f"{name}=~/w/{name}" for name in names])
+        plain = config.plain()
+        assert [plain[section][key] for section, key in (name.split(".") for name in names)] == [
+            f"/home/somebody/w/{name}" for name in names
+        ]
+        if "pairs" in plain:
+            assert resolve(kind, assignments=["pairs=[~/a, b]"]).plain()["pairs"] == ["/home/somebody/a", "b"]
+            assert resolve(kind, assignments=["pairs=[~/a, b]"]).public()["pairs"] == ["a", "b"]

@@ -1,11 +1,24 @@
 import os
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from studies.engines import THREAD_VARIABLES, Job, limit_threads, parse_shard, prepare_process, run_jobs, shard_of
+from studies import engines
+from studies.engines import (
+    THREAD_VARIABLES,
+    Job,
+    cpu_quota,
+    limit_threads,
+    num_cores,
+    parse_shard,
+    prepare_process,
+    run_jobs,
+    shard_of,
+)
 
 
 def touch(task):
@@ -103,3 +116,96 @@ def test_threads_are_limited_before_anything_is_imported(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     prepare_process(3, ["counts_threads"])
     assert sys.modules.pop("counts_threads").THREADS == "3"
+
+
+# --- cores ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({}, None),
+        ({"": "max 100000"}, None),
+        ({"a/b": "150000 100000"}, 1.5),
+        ({"a": "200000 100000", "a/b": "max 100000"}, 2),
+        ({"a": "50000 100000", "a/b": "300000 100000", "": "odd"}, 0.5),
+    ],
+)
+def test_the_quota_of_a_container_is_the_least_of_its_groups(tmp_path, limits, expected):
+    (tmp_path / "cgroup").write_text("4:memory:/elsewhere\n0::/a/b\n")
+    for group, text in limits.items():
+        (tmp_path / group).mkdir(parents=True, exist_ok=True)
+        (tmp_path / group / "cpu.max").write_text(text + "\n")
+    assert cpu_quota(tmp_path / "cgroup", tmp_path) == (expected or engines.NO_QUOTA)
+    assert cpu_quota(tmp_path / "none", tmp_path) == engines.NO_QUOTA
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(0.5, 1), (1.5, 1), (2.0, 2), (float(engines.NO_QUOTA), 3)])
+def test_cores_are_those_that_the_process_is_bound_to_within_its_quota(monkeypatch, quota, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 5}, raising=False)
+    monkeypatch.setattr(engines, "cpu_quota", lambda: quota)
+    assert num_cores() == expected
+
+
+# --- workers end with their parent ---------------------------------------------------------------------------------
+
+PARENT = """
+import subprocess, sys
+child = [sys.executable, "-c", sys.argv[1], *sys.argv[2:]]
+print(subprocess.Popen(child).pid, flush=True)
+sys.stdin.read()
+"""
+CHILD = """
+import os, pathlib, sys, time
+from studies.engines import prepare_worker
+if len(sys.argv) > 2:
+    os.getppid = lambda: int(sys.argv[2])  # the parent was gone before it could be watched
+prepare_worker({parent}, 1)
+pathlib.Path(sys.argv[1]).touch()
+time.sleep(100)
+"""
+
+
+def ended(pid, seconds=30):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True  # nobody has asked for its status
+        except OSError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="prctl and /proc are Linux'")
+@pytest.mark.parametrize("early", [False, True])
+def test_a_worker_ends_when_its_parent_is_killed(tmp_path, early):
+    ready, root = tmp_path / "ready", Path(__file__).resolve().parents[2]
+    child = CHILD.format(parent="os.getppid()" if not early else "-1")
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, child, str(ready), *(["1"] * early)],
+        cwd=root,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    pid = int(parent.stdout.readline())
+    if not early:
+        deadline = time.monotonic() + 60
+        while not ready.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert ready.exists()
+        parent.kill()
+        parent.wait()
+    assert ended(pid)
+    assert ready.exists() != early
+    parent.kill()
+    parent.wait()
+    parent.stdin.close()
+    parent.stdout.close()
+
+
+def test_where_there_is_no_prctl_a_worker_starts_all_the_same(monkeypatch):
+    monkeypatch.setattr(engines.ctypes, "CDLL", lambda name: object())
+    engines.prepare_worker(-1, 1)

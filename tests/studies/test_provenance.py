@@ -15,7 +15,10 @@ from tests.studies.fakes import FakeDataset
 
 PARTS = Path(provenance.ROOT, "studies", "schemes")
 # What only lays out, runs, keeps or shows points.
-BESIDE = ("archive", "axes", "cli", "compare", "config", "curves", "engines", "plots", "run_folder", "study", "sweep")
+BESIDE = (
+    *("archive", "axes", "cli", "compare", "config", "curves", "engines", "events", "plan", "plots", "run_folder"),
+    *("study", "sweep"),
+)
 
 
 @pytest.fixture(scope="module")

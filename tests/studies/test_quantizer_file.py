@@ -1,13 +1,15 @@
 import itertools
 import json
+import random
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from semantic import agent_link
+from semantic.model_files import ModelFileError, write_settings
 from studies.schemes.digital import quantizer_file
 from studies.schemes.digital.quantizer_file import (
     KINDS,
@@ -18,9 +20,10 @@ from studies.schemes.digital.quantizer_file import (
     save_tables,
     sizes_up_to,
 )
+from tests.mutants import attempt, of_bytes
 from tests.studies.fakes import FakeAgents, FakeDataset, fake_tables
 
-AGENTS = SimpleNamespace(model_hash="of these weights")
+AGENTS = SimpleNamespace(model_hash="of these weights", num_tokens=5, width=6)
 
 
 def codes(count=600, seed=0):
@@ -32,6 +35,12 @@ def codes(count=600, seed=0):
 def save(folder, learned, model_hash):
     tables = {name: fake_tables(kind, learned) for name, kind in KINDS.items()}
     return save_tables(folder, tables, model_hash, len(learned))
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """A file of tables; nothing may be written to it."""
+    return save(tmp_path_factory.mktemp("learned"), codes(), AGENTS.model_hash)
 
 
 @pytest.fixture
@@ -68,6 +77,50 @@ def test_tables_of_other_weights_and_none_are_refused(folder):
     )
     with pytest.raises(ValueError, match=r"comes from another version; `tokenlink train quantizer"):
         load_tables(str(folder), "vector", AGENTS)
+    save(folder, codes(), AGENTS.model_hash)
+    others = SimpleNamespace(model_hash=AGENTS.model_hash, num_tokens=5, width=7)
+    for kind, name in (("transform", "basis"), ("vector", "codebooks_0")):
+        with pytest.raises(ModelFileError, match=rf"no tables of kind {kind} for these agents: {name} has shape"):
+            load_tables(str(folder), kind, others)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "change", "message"),
+    [
+        ("transform", "variance", lambda table: -table, "variances must not be negative"),
+        ("transform", "levels_3", lambda table: table[::-1], "levels_3 are not rising"),
+        ("transform", "levels_2", lambda table: table[:3], r"levels_2 has shape \(3,\), it needs \(4,\)"),
+        ("transform", "basis", lambda table: table * np.nan, "basis holds NaN"),
+        ("transform", "mean", lambda table: table.T, r"mean has shape \(6, 5\), it needs \(5, 6\)"),
+        ("vector", "codebooks_2", lambda table: table[:, :3], r"codebooks_2 has shape \(5, 3, 6\), it needs"),
+        ("vector", "accuracy", lambda table: table[:1], r"accuracy_bytes has shape \(2,\), it needs \(1,\)"),
+        ("vector", "accuracy", lambda table: table + 1, "accuracies must lie between 0 and 1"),
+        ("vector", "accuracy_lost", lambda table: -table, "accuracies must lie between 0 and 1"),
+        ("vector", "accuracy_bytes", lambda table: table[::-1], "accuracy_bytes are not rising"),
+    ],
+)
+def test_tables_that_do_not_fit_each_other_are_refused(folder, learned, kind, name, change, message):
+    path = folder / quantizer_file.FILE
+    tables = load_file(learned)
+    tables[f"{kind}.{name}"] = np.ascontiguousarray(change(tables[f"{kind}.{name}"]))
+    save_file(tables, path, {"model_hash": AGENTS.model_hash})
+    with pytest.raises(ModelFileError, match=rf"quantizer\.safetensors holds no tables of kind {kind}.*{message}"):
+        load_tables(str(folder), kind, AGENTS)
+
+
+def test_tables_are_hashed_beside_agents_that_are(folder):
+    settings = folder / agent_link.SETTINGS
+    write_settings(settings, {"num_tokens": 5}, {})
+    path = save(folder, codes(), AGENTS.model_hash)
+    load_tables(str(folder), "vector", AGENTS)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match=r"quantizer\.safetensors is not the file whose hash agents\.json holds"):
+        load_tables(str(folder), "vector", AGENTS)
+    path.write_bytes(content[:100])
+    with pytest.raises(ModelFileError, match=r"quantizer\.safetensors is no safetensors file, or is damaged"):
+        load_tables(str(folder), "vector", AGENTS)
 
 
 def test_a_splits_questions_are_encoded_in_order():
@@ -103,3 +156,31 @@ def test_sizes_rise_by_a_quarter_at_most():
     sizes = sizes_up_to(320)
     assert sizes[-1] == 320
     assert all(b <= max(a + 1, 1.34 * a) for a, b in itertools.pairwise(sizes))
+
+
+def mutate(folder, count):
+    """Damage a hashed file of tables: either it is refused by its name, or nothing that is read has changed."""
+    write_settings(folder / agent_link.SETTINGS, {"num_tokens": 5}, {})
+    path = save(folder, codes(), AGENTS.model_hash)
+    whole, rng, refused = path.read_bytes(), random.Random(7), 0
+    expected = {kind: load_tables(str(folder), kind, AGENTS) for kind in KINDS}
+    for index in range(count):
+        path.write_bytes(of_bytes(whole, rng))
+        kind = ("transform", "vector")[index % 2]
+        tables, error = attempt(lambda: load_tables(str(folder), kind, AGENTS))  # noqa: B023 -- called at once
+        if error is None:
+            assert all(np.array_equal(tables[name], table) for name, table in expected[kind].items())
+        else:
+            assert type(error) is ModelFileError
+            assert str(path) in str(error)
+            refused += 1
+    return refused
+
+
+def test_damaged_tables_are_refused_or_what_they_were(folder):
+    assert mutate(folder, 150) > 140
+
+
+@pytest.mark.thousands
+def test_thousands_of_damaged_tables_are_refused_or_what_they_were(folder):
+    assert mutate(folder, 2000) > 1950

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from studies import accuracy_vs_snr, workbench
 from studies.questions import batches, choose_questions
 from studies.schemes.carriers.analog import other_image
 from tests.studies.fakes import FakeDataset, FakeQuestion
@@ -64,3 +65,19 @@ def test_the_wrong_image_is_another_one_for_a_question_of_the_same_family(num_qu
 def test_one_image_alone_has_no_wrong_image():
     with pytest.raises(ValueError, match="Raise num_questions"):
         other_image([FakeQuestion(0, "", "", "query"), FakeQuestion(0, "", "", "query")])
+
+
+def test_agents_are_asked_once_whether_they_can_read_the_chosen_questions_by_their_numbers_in_the_split(stand_in):
+    asked = []
+
+    class Agents:
+        def check(self, questions, numbers):
+            asked.append((questions, numbers))
+
+    agents, dataset = Agents(), FakeDataset()
+    stand_in(workbench, "load_agents", lambda name: agents)
+    bench = workbench.Workbench(accuracy_vs_snr.Config(num_questions=10, batch_size=5), dataset)
+    assert bench.agents("machine_tokens") is bench.agents("machine_tokens") is agents
+    ((texts, numbers),) = asked
+    assert numbers == bench.chosen.tolist()
+    assert texts == [dataset.questions[number].question for number in numbers]

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from studies.schemes.digital.quantizers import TransformQuantizer, VectorQuantizer
+from studies.schemes.digital.quantizers import TransformQuantizer, VectorQuantizer, unlike
 
 if TYPE_CHECKING:
     from semantic import AgentLink
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FILE, CARD = "quantizer.safetensors", "quantizer.md"
 LARGE = ("codebooks", "basis")  # in half precision, whose error is far below any quantiser's
+WORTH = ("accuracy_bytes", "accuracy", "accuracy_lost")  # what payloads are worth, beside the tables of each kind
 KINDS = {"transform": TransformQuantizer, "vector": VectorQuantizer}
 Tables = dict[str, np.ndarray]
 
@@ -31,23 +32,48 @@ def load_tables(name_or_folder: str, kind: str, agents: "AgentLink") -> Tables:
     ------
     FileNotFoundError
         If the pair has none.
-    ValueError
-        If they were learned from codes of other weights, or by another version.
+    ModelFileError
+        If they are damaged, were learned from codes of other weights, or by another version.
     """
     from semantic.agent_link import shipped_folder
+    from semantic.agent_settings import SETTINGS
+    from semantic.model_files import ModelFileError, check_hash, read_settings
 
-    path = shipped_folder(name_or_folder) / FILE
+    folder = shipped_folder(name_or_folder)
+    path = folder / FILE
     remedy = f"`tokenlink train quantizer --out {name_or_folder} --data SCENES` learns it"
     if not path.exists():
         raise FileNotFoundError(f"{name_or_folder} has no {FILE}, which quantises its codes; {remedy}")
-    with safe_open(path, "np") as file:
-        if file.metadata()["model_hash"] != agents.model_hash:
-            raise ValueError(f"{FILE} of {name_or_folder} was learned from the codes of other weights; {remedy} anew")
-        names = [name for name in file.keys() if name.startswith(f"{kind}.")]
-        tables = {name.partition(".")[2]: file.get_tensor(name).astype(np.float64) for name in names}
+    try:
+        with safe_open(path, "np") as file:
+            metadata = file.metadata() or {}
+            names = [name for name in file.keys() if name.startswith(f"{kind}.")]
+            tables = {name.partition(".")[2]: file.get_tensor(name).astype(np.float64) for name in names}
+    except Exception as error:  # SafetensorError is no ValueError; others come of dtypes that NumPy does not have
+        raise ModelFileError(path, f"is no safetensors file, or is damaged: {error}; {remedy} anew") from error
+    if metadata.get("model_hash") != agents.model_hash:
+        raise ModelFileError(path, f"was learned from the codes of other weights; {remedy} anew")
     if "accuracy" not in tables:
-        raise ValueError(f"{FILE} of {name_or_folder} comes from another version; {remedy} anew")
+        raise ModelFileError(path, f"comes from another version; {remedy} anew")
+    check_hash(folder / SETTINGS, read_settings(folder / SETTINGS), FILE)
+    own = {name: table for name, table in tables.items() if name not in WORTH}
+    problem = KINDS[kind].problem(own, (agents.num_tokens, agents.width)) or _worth_problem(tables)
+    if problem:
+        raise ModelFileError(path, f"holds no tables of kind {kind} for these agents: {problem}; {remedy} anew")
     return tables
+
+
+def _worth_problem(tables: Tables) -> str:
+    """Say why tables tell no accuracy by size of payload; empty if they do."""
+    worth = {name: table for name, table in tables.items() if name in WORTH}
+    num_sizes = max(1, tables["accuracy"].size)
+    if problem := unlike(worth, {"accuracy_bytes": (num_sizes,), "accuracy": (num_sizes,), "accuracy_lost": (1,)}):
+        return problem
+    if tables["accuracy_bytes"][0] < 1 or np.any(np.diff(tables["accuracy_bytes"]) <= 0):
+        return "accuracy_bytes are not rising from one byte or more"
+    if not all(0 <= tables[name].min() <= tables[name].max() <= 1 for name in ("accuracy", "accuracy_lost")):
+        return "accuracies must lie between 0 and 1"
+    return ""
 
 
 def save_tables(folder: Path, tables: dict[str, Tables], model_hash: str, num_examples: int) -> Path:
@@ -57,8 +83,13 @@ def save_tables(folder: Path, tables: dict[str, Tables], model_hash: str, num_ex
         for kind, of_kind in tables.items()
         for name, table in of_kind.items()
     }
-    save_file(flat, Path(folder) / FILE, metadata={"model_hash": model_hash, "num_examples": str(num_examples)})
-    return Path(folder) / FILE
+    from semantic.agent_settings import SETTINGS
+    from semantic.model_files import add_hash
+
+    path = Path(folder).expanduser() / FILE
+    save_file(flat, path, metadata={"model_hash": model_hash, "num_examples": str(num_examples)})
+    add_hash(path.with_name(SETTINGS), FILE)
+    return path
 
 
 def measure_accuracy(
@@ -96,7 +127,7 @@ def measure_accuracy(
         measured[kind] = {
             "accuracy_bytes": np.array(sizes),
             "accuracy": np.array(reached),
-            "accuracy_lost": np.array(lost),
+            "accuracy_lost": np.array([lost]),
         }
     return measured
 

@@ -53,6 +53,23 @@ class TransformQuantizer:
             **{f"levels_{bits}": lloyd_max(pooled, 2**bits) for bits in range(1, MAX_BITS + 1)},
         }
 
+    @staticmethod
+    def problem(tables: dict[str, np.ndarray], shape: tuple[int, int]) -> str:
+        """Say why tables are none for codes of a shape, [num_tokens, width]; empty if they are."""
+        size = shape[0] * shape[1]
+        needed: dict[str, tuple[int, ...]] = {
+            "mean": shape,
+            "variance": (size,),
+            "basis": (size, size),
+            **{f"levels_{bits}": (2**bits,) for bits in range(1, MAX_BITS + 1)},
+        }
+        if problem := unlike(tables, needed):
+            return problem
+        if tables["variance"].min() < 0 or not tables["variance"].any():
+            return "variances must not be negative, nor all of them zero"
+        falling = [name for name in needed if name.startswith("levels") and np.diff(tables[name]).min() < 0]
+        return f"{falling[0]} are not rising" if falling else ""
+
     def __init__(self, tables: dict[str, np.ndarray], num_bytes: int):
         self._shape, self.num_bytes = tables["mean"].shape, num_bytes
         self._mean, variance = tables["mean"].ravel(), tables["variance"]
@@ -102,6 +119,12 @@ class VectorQuantizer:
         sizes = range(min(MAX_INDEX_BITS, int(np.log2(len(training)))) + 1)
         return {f"codebooks_{bits}": np.stack([k_means(vectors, 2**bits) for vectors in by_position]) for bits in sizes}
 
+    @staticmethod
+    def problem(tables: dict[str, np.ndarray], shape: tuple[int, int]) -> str:
+        """Say why tables are none for codes of a shape, [num_tokens, width]; empty if they are."""
+        sizes = range(max(1, len(tables)))
+        return unlike(tables, {f"codebooks_{bits}": (shape[0], 2**bits, shape[1]) for bits in sizes})
+
     def __init__(self, tables: dict[str, np.ndarray], num_bytes: int):
         num_tokens, self.num_bytes = len(tables["codebooks_0"]), num_bytes
         bits = _index_bits(tables, num_bytes)
@@ -123,6 +146,17 @@ def _index_bits(tables: dict[str, np.ndarray], num_bytes: int) -> int:
     """Return the bits of a payload that each token's index gets."""
     largest = max(int(name.removeprefix("codebooks_")) for name in tables if name.startswith("codebooks_"))
     return min(8 * num_bytes // len(tables["codebooks_0"]), largest)
+
+
+def unlike(tables: dict[str, np.ndarray], needed: dict[str, tuple[int, ...]]) -> str:
+    """Say which table is not there, of another shape, or not finite; empty if all are as needed."""
+    for name in sorted({*tables, *needed}):
+        here = tables[name].shape if name in tables else None
+        if here != needed.get(name):
+            return f"{name} has shape {here}, it needs {needed.get(name)}"
+        if not np.isfinite(tables[name]).all():
+            return f"{name} holds NaN or infinite values"
+    return ""
 
 
 def allocate_bits(variance: np.ndarray, num_bits: int) -> np.ndarray:

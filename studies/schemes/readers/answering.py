@@ -41,7 +41,8 @@ class Answering(ABC):
             for index, answer in zip(lost, self.agents.task_agent.answer([questions[i] for i in lost]), strict=True):
                 answers[index] = answer
         if arrived:
-            read = self.read_items([items[i] for i in arrived], [questions[i] for i in arrived], delivery.error_var)
+            variance = delivery.error_var if delivery.item_var is None else delivery.item_var
+            read = self.read_items([items[i] for i in arrived], [questions[i] for i in arrived], variance)
             for index, answer in zip(arrived, read, strict=True):
                 answers[index] = answer
         return answers
