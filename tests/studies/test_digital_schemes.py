@@ -23,7 +23,7 @@ from studies.schemes.carriers.jpeg import JpegImages
 from studies.schemes.carriers.lossless import Everything
 from studies.schemes.carriers.text import Texts, sample_answers, sample_captions
 from studies.schemes.digital.jpeg_code import compress, decompress, left_out, measure_errors
-from studies.schemes.digital.payload_link import kept_loss_rates, make_payload_link
+from studies.schemes.digital.payload_link import KEPT, kept_loss_rates, make_payload_link, measure_losses, read_losses
 from studies.schemes.digital.quantizers import (
     TransformQuantizer,
     VectorQuantizer,
@@ -313,6 +313,38 @@ def test_the_default_link_brings_its_loss_rates_and_others_are_measured():
     assert list(other.measure(6.0, num_payloads=8).values())[-1] == 0.0
     with pytest.raises(ValueError, match="2 data resource elements hold not a byte, whatever the modulation"):
         make_payload_link(LinkConfig(num_tx_ant=1), 2).measure(0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read: Expecting property name"),
+        ("[]", "holds list at its top; it needs rows by resource elements"),
+        ("{}", "holds dict at its top"),
+        ('{"eighty": {"0": {"5": 0.1}}}', "has the key 'eighty' at its top, which is not resource elements"),
+        ('{"080": {"0": {"5": 0.1}}}', "has the key '080' at its top"),
+        ('{"80": {"0.0": {"5": 0.1}}}', r"has the key '0.0' at \[80\], which is not an SNR in dB"),
+        ('{"80": {"nan": {"5": 0.1}}}', r"has the key 'nan' at \[80\]"),
+        ('{"80": {"0": {"0": 0.1}}}', r"has the key '0' at \[80\]\[0\], which is not bytes"),
+        ('{"80": {"0": 0.1}}', r"holds float at \[80\]\[0\]; it needs rows by bytes"),
+        ('{"80": {"0": {"5": NaN}}}', r"holds nan at \[80\]\[0\]\[5\]; a loss rate lies between 0 and 1"),
+        ('{"80": {"0": {"5": 1.5}}}', r"holds 1.5 at \[80\]\[0\]\[5\]"),
+        ('{"80": {"0": {"5": "0.5"}}}', r"holds '0.5' at \[80\]\[0\]\[5\]"),
+    ],
+)
+def test_a_file_of_loss_rates_that_is_none_is_refused_with_the_way_out(text, message, tmp_path):
+    path = tmp_path / "mcs_losses.json"
+    path.write_text(text)
+    for read in (read_losses, lambda path: measure_losses([80], 8, path)):
+        with pytest.raises(
+            ValueError, match=rf"mcs_losses.json {message}.* `tokenlink train losses` measures"
+        ) as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_kept_loss_rates_are_read_as_they_are_written():
+    assert read_losses(KEPT) == json.loads(KEPT.read_text())
 
 
 @pytest.mark.slow

@@ -7,10 +7,11 @@ measures the kept ones anew, as it has to where the default receiver changes.
 
 import functools
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from studies.schemes.carriers.analog import make_channel
 
@@ -64,7 +65,7 @@ def measure_losses(
     # isort: split
     from phy import LinkConfig
 
-    kept = json.loads(path.read_text()) if path.exists() else {}
+    kept = read_losses(path) if path.exists() else {}
     for data_res in budgets:
         link, measured = make_payload_link(LinkConfig(), data_res), {}
         for at in KEPT_SNR_DB:
@@ -75,6 +76,53 @@ def measure_losses(
     return path
 
 
+def read_losses(path: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """Read loss rates by budget in resource elements, mean SNR [dB] and bytes.
+
+    Raises
+    ------
+    ValueError
+        If the file holds no such rates.
+    """
+    try:
+        kept = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise _no_losses(path, f"cannot be read: {error}") from error
+    for data_res, by_snr in _table(path, kept, "", "resource elements", _is_count):
+        for snr_db, rates in _table(path, by_snr, f"[{data_res}]", "an SNR in dB", _is_snr_db):
+            for num_bytes, rate in _table(path, rates, f"[{data_res}][{snr_db}]", "bytes", _is_count):
+                if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 <= rate <= 1:
+                    problem = (
+                        f"holds {rate!r:.60} at [{data_res}][{snr_db}][{num_bytes}]; a loss rate lies between 0 and 1"
+                    )
+                    raise _no_losses(path, problem)
+    return kept
+
+
+def _table(path: Path, table: object, name: str, meaning: str, is_key: Callable[[str], bool]) -> list[tuple[str, Any]]:
+    """Return the rows of a table whose keys are as they are meant."""
+    if not isinstance(table, dict) or not table:
+        raise _no_losses(path, f"holds {type(table).__name__} at {name or 'its top'}; it needs rows by {meaning}")
+    if wrong := [key for key in table if not is_key(key)]:
+        raise _no_losses(path, f"has the key {wrong[0]!r:.60} at {name or 'its top'}, which is not {meaning}")
+    return list(table.items())
+
+
+def _is_count(key: str) -> bool:
+    return key.isascii() and key.isdigit() and str(int(key)) == key != "0"
+
+
+def _is_snr_db(key: str) -> bool:
+    try:
+        return math.isfinite(float(key)) and f"{float(key):g}" == key
+    except ValueError:
+        return False
+
+
+def _no_losses(path: Path, problem: str) -> ValueError:
+    return ValueError(f"{path} {problem}. Delete it, and `tokenlink train losses` measures it anew")
+
+
 @functools.cache
 def _kept() -> dict[str, dict[str, dict[str, float]]]:
-    return json.loads(KEPT.read_text())
+    return read_losses(KEPT)
