@@ -2,8 +2,11 @@
 
 import functools
 import io
+from collections.abc import Sequence
 
 from PIL import Image
+
+from studies.schemes.digital.image_code import Codec
 
 SCAN = 0xDA  # JPEG's marker behind whose segment the entropy-coded part begins
 FRAME = 0x32  # header of AV1's unit that holds a whole picture and tells its own length
@@ -13,7 +16,7 @@ class Jpeg:
     """JPEG's baseline code; the entropy-coded part alone is sent."""
 
     name = "jpeg"
-    qualities = (*range(1, 33), *range(34, 97, 2))  # 64 of them
+    qualities: Sequence[int] = (*range(1, 33), *range(34, 97, 2))  # 64 of them
     num_told = len(qualities)
 
     def encode(self, image: Image.Image, quality: int) -> bytes:
@@ -33,7 +36,7 @@ class Avif:
     """
 
     name = "avif"
-    qualities = tuple(range(91))
+    qualities: Sequence[int] = range(91)
     num_told = 1
 
     def encode(self, image: Image.Image, quality: int) -> bytes:
@@ -61,7 +64,7 @@ class Avif:
         return image
 
 
-CODECS = {codec.name: codec for codec in (Jpeg(), Avif())}
+CODECS: dict[str, Codec] = {codec.name: codec for codec in (Jpeg(), Avif())}
 
 
 # --- JPEG --------------------------------------------------------------------------------------------------------
