@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from studies import outside
 from studies.config import checked_name, expanded
-from studies.schemes.carriers import adaptive, analog, analog_images, arq, jpeg, lossless, quantized, text
+from studies.schemes.carriers import adaptive, analog, analog_images, arq, coded_images, lossless, quantized, text
 from studies.schemes.encoders.answers import answers
 from studies.schemes.encoders.captions import captions
 from studies.schemes.encoders.image_codes import image_codes
@@ -242,7 +242,7 @@ _ROWS = (
     ),
     Curve(
         name="jpeg-ldpc",
-        carrier=jpeg.adapted,
+        carrier=coded_images.jpeg,
         reader=pictures,
         about="the image as JPEG over the digital link in two slots, adapted to the SNR",
         label="JPEG, LDPC",
@@ -250,11 +250,27 @@ _ROWS = (
     ),
     Curve(
         name="jpeg-ldpc-fixed",
-        carrier=jpeg.fixed,
+        carrier=coded_images.jpeg_fixed,
         reader=pictures,
         about="the same, made for 10 dB at every SNR: it shows the cliff",
         label="JPEG, LDPC, made for 10 dB",
         line={"color": BROWN, "marker": "P", "linestyle": ":", "markerfacecolor": "white"},
+    ),
+    Curve(
+        name="avif-ldpc",
+        carrier=coded_images.avif,
+        reader=pictures,
+        about="the image as AVIF over the digital link in two slots, adapted to the SNR",
+        label="AVIF, LDPC",
+        line={"color": BROWN, "marker": "X", "linestyle": "-."},
+    ),
+    Curve(
+        name="avif-small",
+        carrier=coded_images.avif_small,
+        reader=pictures,
+        about="the same in as many resource elements as machine-tokens",
+        label="AVIF, as small as machine tokens",
+        line={"color": BROWN, "marker": "X", "linestyle": ":", "markerfacecolor": "white"},
     ),
     Curve(
         name="deepjscc",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = ("phy", "semantic", "bridge", "studies")
-PACKAGES = ("numpy", "scipy", "tensorflow", "sionna", "torch", "transformers", "peft", "h5py")
+PACKAGES = ("numpy", "scipy", "tensorflow", "sionna", "torch", "transformers", "peft", "h5py", "pillow")
 
 
 @functools.cache

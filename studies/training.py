@@ -225,13 +225,15 @@ def train_losses(
     print(measure_losses(data_res, num_payloads))
 
 
-def train_jpeg(data: Path, split: str = "val", num_images: int = 64) -> None:
-    """Measure which share of an image's variance JPEG payloads leave out, by their size; the link adapts by it.
+def train_images(data: Path, codec: str = "avif", split: str = "val", num_images: int = 64) -> None:
+    """Measure which share of an image's variance a codec's payloads leave out, by their size; the link adapts by it.
 
     Parameters
     ----------
     data : Path
         Folder of the data set.
+    codec : str
+        Codec: avif or jpeg.
     split : str
         Split whose images are compressed; no study may ask about them.
     num_images : int
@@ -239,13 +241,16 @@ def train_jpeg(data: Path, split: str = "val", num_images: int = 64) -> None:
     """
     import numpy as np
 
-    from studies.schemes.digital.jpeg_code import measure_errors
+    from studies.schemes.digital.image_code import measure_errors
+    from studies.schemes.digital.image_codecs import CODECS
 
+    if codec not in CODECS:
+        raise ValueError(f"codec must be one of {', '.join(CODECS)}, got {codec!r}")
     source = dataset(data, split)
     indices = np.unique([question.image_index for question in source.questions])
     chosen = indices[np.linspace(0, len(indices) - 1, num_images).astype(int)]
-    sizes = [int(64 * 2 ** (step / 4)) for step in range(29)]  # 64 bytes to 8 KB
-    for size, share in measure_errors([source.image(int(index)) for index in chosen], sizes).items():
+    sizes = [int(16 * 2 ** (step / 4)) for step in range(37)]  # 16 bytes to 8 KB
+    for size, share in measure_errors(CODECS[codec], [source.image(int(index)) for index in chosen], sizes).items():
         print(f"{size} bytes: {share:.4f}")
 
 
@@ -255,7 +260,7 @@ MEASUREMENTS: dict[str, Callable[..., None]] = {  # stages that are put together
     "quantizer": train_quantizer,
     "prior": train_prior,
     "losses": train_losses,
-    "jpeg": train_jpeg,
+    "images": train_images,
 }
 
 

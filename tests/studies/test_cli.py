@@ -20,7 +20,7 @@ from semantic.data import scenes
 from semantic.endpoints import agents
 from studies import cli, doctor, run_folder, training, workbench
 from studies.curves import CURVES
-from studies.schemes.digital import jpeg_code, payload_link
+from studies.schemes.digital import image_code, payload_link
 from studies.study import STUDIES
 from tests.studies.fakes import FAKE_CHOICE
 
@@ -467,13 +467,16 @@ def test_loss_rates_are_measured_for_the_budgets_that_are_asked_for(tokenlink, m
     assert (kept["80"]["5"], kept["1536"]["5"]) == ({"5": 0.5}, {"5": 0.25})
 
 
-def test_what_jpegs_bytes_are_worth_is_measured_on_the_split_that_is_named(tokenlink, fakes, monkeypatch, tmp_path):
-    monkeypatch.setattr(jpeg_code.measure_errors, "__defaults__", (tmp_path / "errors.json",))
-    code, out, err = tokenlink("train", "jpeg", "--data", "d", "--num-images", "4")
+def test_what_an_images_bytes_are_worth_is_measured_on_the_split_that_is_named(tokenlink, fakes, monkeypatch, tmp_path):
+    monkeypatch.setattr(image_code, "errors_path", lambda name: tmp_path / f"{name}.json")
+    code, out, err = tokenlink("train", "images", "--codec", "jpeg", "--data", "d", "--num-images", "4")
     assert code == 0, err
     assert "64 bytes: " in out
-    shares = json.loads((tmp_path / "errors.json").read_text())
-    assert (min(map(int, shares)), max(map(int, shares))) == (64, 8192)
+    shares = json.loads((tmp_path / "jpeg.json").read_text())
+    assert (min(map(int, shares)), max(map(int, shares))) == (16, 8192)
+    code, out, err = tokenlink("train", "images", "--codec", "bpg", "--data", "d")
+    assert code == 2
+    assert "codec must be one of jpeg, avif, got 'bpg'" in err
 
 
 @pytest.mark.parametrize("verdict", ["ok", "off"])

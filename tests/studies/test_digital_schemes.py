@@ -1,3 +1,4 @@
+import io
 import json
 import zlib
 from types import SimpleNamespace
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.stats import norm
 
 import bridge  # noqa: F401 -- before phy: it fixes the order in which the two frameworks are loaded
@@ -19,10 +21,11 @@ from studies import accuracy_vs_snr
 from studies.curves import CURVES
 from studies.questions import Batch
 from studies.schemes.carriers import quantized
-from studies.schemes.carriers.jpeg import JpegImages
+from studies.schemes.carriers.coded_images import CodedImages
 from studies.schemes.carriers.lossless import Everything
 from studies.schemes.carriers.text import Texts, sample_answers, sample_captions
-from studies.schemes.digital.jpeg_code import compress, decompress, left_out, measure_errors
+from studies.schemes.digital.image_code import compress, decompress, left_out, measure_errors
+from studies.schemes.digital.image_codecs import CODECS
 from studies.schemes.digital.payload_link import KEPT, kept_loss_rates, make_payload_link, measure_losses, read_losses
 from studies.schemes.digital.quantizers import (
     TransformQuantizer,
@@ -160,39 +163,84 @@ def image():
     return np.stack([np.broadcast_to(place, (64, 96)), 255 - place + 0 * texture, 100 + texture], -1).astype(np.uint8)
 
 
-def test_an_image_fits_the_budget_and_is_better_in_a_larger_one(image):
+@pytest.fixture(params=sorted(CODECS))
+def codec(request):
+    return CODECS[request.param]
+
+
+def mean_error(shown, image):
+    return np.mean((shown.astype(float) - image) ** 2)
+
+
+def test_an_image_fits_the_budget_and_is_better_in_a_larger_one(codec, image):
     errors = []
-    for num_bytes in (60, 200, 1000, 5000):
-        payload = compress(image, num_bytes)
+    for num_bytes in (80, 200, 1000, 5000):
+        payload = compress(codec, image, num_bytes)
         assert 0 < len(payload) <= num_bytes
-        shown = decompress(payload.ljust(num_bytes, b"\0"), (96, 64))
+        shown = decompress(codec, payload.ljust(num_bytes, b"\0"), (96, 64))
         assert shown.shape == image.shape
-        errors.append(np.mean((shown.astype(float) - image) ** 2))
+        errors.append(mean_error(shown, image))
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 60
 
 
-def test_an_image_that_does_not_fit_is_no_image(image):
-    assert compress(image, 5) == b""
-    for payload in (b"", bytes(5), b"\xff\xd9 no image"):
-        with pytest.raises(ValueError, match="the payload is"):
-            decompress(payload, (96, 64))
+@pytest.mark.parametrize("quality", [0, 7, 40, 89])
+@pytest.mark.parametrize("size", [(96, 64), (31, 17), (300, 20)])
+def test_what_is_sent_of_a_file_is_opened_as_the_whole_file(image, quality, size):
+    """AVIF's lengths differ from file to file, and its frames may be longer than one or two groups of seven bits."""
+    original = Image.fromarray(image).resize(size)
+    whole = io.BytesIO()
+    original.save(whole, "AVIF", quality=quality, subsampling="4:2:0", codec="aom", speed=6, max_threads=1)
+    sent = CODECS["avif"].encode(original, quality)
+    assert len(sent) < len(whole.getvalue()) - 250
+    shown = CODECS["avif"].decode(sent + bytes(9), size, quality)
+    with Image.open(whole) as expected:
+        assert np.array_equal(np.asarray(shown), np.asarray(expected))
 
 
-def test_what_a_byte_is_worth_is_a_share_of_the_variance_around_the_images_mean(image, tmp_path):
+def test_avif_keeps_more_of_an_image_than_jpeg(image):
+    for num_bytes in (100, 400, 1600):
+        errors = {
+            name: mean_error(decompress(codec, compress(codec, image, num_bytes), (96, 64)), image)
+            for name, codec in CODECS.items()
+        }
+        assert errors["avif"] < errors["jpeg"]
+
+
+def test_an_image_that_does_not_fit_is_no_image(codec, image):
+    assert compress(codec, image, 5) == b""
+    for payload in (b"", bytes(5), b"\xff\xd9 no image", b"\x01 no image"):
+        with pytest.raises(ValueError, match=r"payload|frame"):
+            decompress(codec, payload, (96, 64))
+
+
+def test_a_damaged_image_is_an_image_or_refused(codec, image):
+    rng, whole, outcomes = np.random.default_rng(0), compress(codec, image, 400), set()
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(damaged), 3):
+            damaged[place] ^= int(rng.integers(1, 256))
+        try:
+            outcomes.add(decompress(codec, bytes(damaged), (96, 64)).shape)
+        except ValueError:
+            outcomes.add("refused")
+    assert outcomes <= {image.shape, "refused"}
+
+
+def test_what_a_byte_is_worth_is_a_share_of_the_variance_around_the_images_mean(codec, image, tmp_path):
     images = [np.roll(image, 9 * index, axis=1) for index in range(4)]
-    shares = measure_errors(images, [5, 60, 200, 1000], tmp_path / "errors.json")
+    shares = measure_errors(codec, images, [5, 80, 200, 1000], tmp_path / "errors.json")
     assert list(shares.values()) == sorted(shares.values(), reverse=True)
     assert shares[5] == 1  # nothing fits
     stacked, size = np.stack(images).astype(float), (image.shape[1], image.shape[0])
-    shown = np.stack([decompress(compress(shot, 200), size).astype(float) for shot in images])
+    shown = np.stack([decompress(codec, compress(codec, shot, 200), size).astype(float) for shot in images])
     variance = ((stacked - stacked.mean(0)) ** 2).mean()
     assert shares[200] == pytest.approx(((shown - stacked) ** 2).mean() / variance)
     assert json.loads((tmp_path / "errors.json").read_text()) == {str(size): share for size, share in shares.items()}
 
 
-def test_the_kept_shares_fall_with_the_bytes():
-    shares = [left_out(num_bytes) for num_bytes in (1, 64, 100, 300, 1000, 3000, 9000)]
+def test_the_kept_shares_fall_with_the_bytes(codec):
+    shares = [left_out(codec, num_bytes) for num_bytes in (1, 64, 100, 300, 1000, 3000, 9000)]
     assert shares == sorted(shares, reverse=True)
     assert shares[0] <= 1
     assert shares[4] < 0.1
@@ -411,7 +459,7 @@ def make(name, agents, batch):
     return CURVES[name].build(bench)
 
 
-DIGITAL = ["caption", "answer-text", "jpeg-ldpc", "jpeg-ldpc-fixed"]
+DIGITAL = ["caption", "answer-text", "jpeg-ldpc", "jpeg-ldpc-fixed", "avif-ldpc", "avif-small"]
 LEARNED = ["quantized-tokens", "token-indices"]
 
 
@@ -503,7 +551,11 @@ def test_the_bound_of_captions_loses_none_and_shares_their_files(batch, no_real_
 
 def test_every_budget_but_the_images_is_that_of_machine_tokens(batch, no_real_link):
     charged = {name: make(name, Agents(), batch).carrier.cost(0.0)["data_res"] for name in (*DIGITAL, *LEARNED)}
-    assert {name for name, data_res in charged.items() if data_res != 80} == {"jpeg-ldpc", "jpeg-ldpc-fixed"}
+    assert {name for name, data_res in charged.items() if data_res != 80} == {
+        "jpeg-ldpc",
+        "jpeg-ldpc-fixed",
+        "avif-ldpc",
+    }
 
 
 def test_the_adapted_image_is_finer_at_a_higher_snr_and_the_fixed_one_is_not(image):
@@ -514,7 +566,7 @@ def test_the_adapted_image_is_finer_at_a_higher_snr_and_the_fixed_one_is_not(ima
     batch, errors = Batch(1, (FakeQuestion(0, "", "", ""),), dataset), {}
     for snr_db in (0.0, 20.0):
         for name, rule in (("adapted", adapt), ("fixed", lambda snr_db: 55)):
-            [shown] = JpegImages(fake_link(300), rule).deliver(None, batch, snr_db).items
+            [shown] = CodedImages(fake_link(300), CODECS["jpeg"], rule).deliver(None, batch, snr_db).items
             errors[name, snr_db] = np.mean((shown.astype(float) - image) ** 2)
     assert errors["adapted", 20.0] < 0.9 * errors["adapted", 0.0]
     assert errors["fixed", 20.0] == errors["fixed", 0.0]
@@ -523,7 +575,7 @@ def test_the_adapted_image_is_finer_at_a_higher_snr_and_the_fixed_one_is_not(ima
 def test_images_of_two_sizes_cross_the_link_each_at_its_own(image, no_real_link):
     dataset = SimpleNamespace(image=lambda index: image if index % 2 else image[:32, :48])
     batch = Batch(0, tuple(FakeQuestion(i // 2, "", "", "") for i in range(12)), dataset)
-    delivery = JpegImages(fake_link(300), lambda snr_db: 715).deliver(None, batch, 10.0)
+    delivery = CodedImages(fake_link(300), CODECS["jpeg"], lambda snr_db: 715).deliver(None, batch, 10.0)
     assert delivery.lost.tolist() == [number % 3 == 0 for number in batch.numbers]
     for item, original in zip(delivery.items, batch.images, strict=True):
         assert item is None or item.shape == original.shape

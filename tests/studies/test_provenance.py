@@ -115,7 +115,7 @@ def modules_of(folder):
 
 # Parts that are built from another part's module.
 BUILDS_ON = {"adaptive": {"analog"}, "arq": {"analog"}, "analog_images": {"analog", "image_codes"}}
-ON_THE_DIGITAL_LINK = {"text", "jpeg", "quantized"}  # its budget is what the analog link takes
+ON_THE_DIGITAL_LINK = {"text", "coded_images", "quantized"}  # its budget is what the analog link takes
 
 
 @pytest.mark.parametrize("curve", CURVES.values(), ids=CURVES)
@@ -152,7 +152,7 @@ _ROWS += (Curve(name="telepathy", carrier=lossless.nothing, reader=prefix, about
 @pytest.mark.parametrize(
     ("path", "addition"),
     [
-        ("studies/schemes/carriers/jpeg.py", '"""Another docstring."""\n'),
+        ("studies/schemes/carriers/coded_images.py", '"""Another docstring."""\n'),
         ("studies/schemes/encoders/captions.py", "MAX_NEW_TOKENS = 5\n"),
         ("studies/schemes/carriers/telepathy.py", "def telepathy(workbench, weights): ...\n"),
         ("studies/schemes/digital/mcs_losses.json", " "),

@@ -1,8 +1,8 @@
-"""The image as JPEG over the digital link, in two slots of resource elements.
+"""The image by a codec of still images over the digital link, in two slots of resource elements.
 
 At each of four sizes the best quality that fits is tried, and the rendition with the smallest error is sent. At each
 SNR the number of bytes has the least expected error, and a higher SNR brings a finer image; the fixed curve shows the
-cliff. What a byte is worth was measured on images of another split (`digital/jpeg_errors.json`).
+cliff. What a byte is worth was measured on images of another split (`digital/jpeg_errors.json`, `avif_errors.json`).
 """
 
 import functools
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from studies.schemes.digital.jpeg_code import compress, decompress, left_out
+from studies.schemes.digital.image_code import Codec, compress, decompress, left_out
+from studies.schemes.digital.image_codecs import CODECS
 from studies.schemes.digital.payload_link import IMAGE_RES, payload_link
 from studies.schemes.scheme import Delivery, ledger_scalars
 
@@ -23,20 +24,21 @@ if TYPE_CHECKING:
 DESIGN_SNR_DB = 10.0  # of the fixed curve
 
 
-class JpegImages:
-    """Each question's image as a JPEG payload.
+class CodedImages:
+    """Each question's image as a payload.
 
     Parameters
     ----------
     link : PayloadLink
+    codec : Codec
     choose_size : callable
         Returns the bytes of a payload at an SNR.
     """
 
     crosses_link = True
 
-    def __init__(self, link: "PayloadLink", choose_size: Callable[[float], int]):
-        self.link, self._choose_size = link, choose_size
+    def __init__(self, link: "PayloadLink", codec: Codec, choose_size: Callable[[float], int]):
+        self.link, self._codec, self._choose_size = link, codec, choose_size
 
     def determined_by(self) -> dict[str, Any]:
         """Return nothing: link and code follow from configuration, questions and source."""
@@ -48,14 +50,14 @@ class JpegImages:
         compressed: dict[int, bytes] = {}  # an image that several questions share is compressed once
         for question, image in zip(batch.questions, images, strict=True):
             if question.image_index not in compressed:
-                compressed[question.image_index] = compress(image, num_bytes)
+                compressed[question.image_index] = compress(self._codec, image, num_bytes)
         payloads = [compressed[question.image_index].ljust(num_bytes, b"\0") for question in batch.questions]
         items: list[np.ndarray | None] = [None] * len(images)
         undetected = np.zeros(len(images), bool)
         sizes = [(image.shape[1], image.shape[0]) for image in images]
         for size in sorted(set(sizes)):  # the receiver knows the camera's format
             chosen = [index for index, other in enumerate(sizes) if other == size]
-            read = functools.partial(decompress, size=size)
+            read = functools.partial(decompress, self._codec, size=size)
             received = self.link.send([payloads[i] for i in chosen], snr_db, batch.numbers[chosen], read)
             undetected[chosen] = received.undetected
             for index, item in zip(chosen, received.items, strict=True):
@@ -67,18 +69,32 @@ class JpegImages:
         return ledger_scalars(self.link.ledger())
 
 
-def adapted(workbench: "Workbench", weights: str) -> JpegImages:
-    """Build the carrier that adapts to the SNR."""
-    link = payload_link(workbench, IMAGE_RES)
-    return JpegImages(link, functools.partial(best_size, link))
+def jpeg(workbench: "Workbench", weights: str) -> CodedImages:
+    """Build the carrier of JPEG images that adapts to the SNR."""
+    return adapted(payload_link(workbench, IMAGE_RES), CODECS["jpeg"])
 
 
-def fixed(workbench: "Workbench", weights: str) -> JpegImages:
-    """Build the carrier made for 10 dB."""
-    link = payload_link(workbench, IMAGE_RES)
-    return JpegImages(link, lambda snr_db: best_size(link, DESIGN_SNR_DB))
+def jpeg_fixed(workbench: "Workbench", weights: str) -> CodedImages:
+    """Build the carrier of JPEG images made for 10 dB."""
+    link, codec = payload_link(workbench, IMAGE_RES), CODECS["jpeg"]
+    return CodedImages(link, codec, lambda snr_db: best_size(link, codec, DESIGN_SNR_DB))
 
 
-def best_size(link: "PayloadLink", snr_db: float) -> int:
+def avif(workbench: "Workbench", weights: str) -> CodedImages:
+    """Build the carrier of AVIF images that adapts to the SNR."""
+    return adapted(payload_link(workbench, IMAGE_RES), CODECS["avif"])
+
+
+def avif_small(workbench: "Workbench", weights: str) -> CodedImages:
+    """Build the same in as many resource elements as machine tokens take."""
+    return adapted(payload_link(workbench), CODECS["avif"])
+
+
+def adapted(link: "PayloadLink", codec: Codec) -> CodedImages:
+    """Adapt the bytes of a codec's images to the mean SNR."""
+    return CodedImages(link, codec, functools.partial(best_size, link, codec))
+
+
+def best_size(link: "PayloadLink", codec: Codec, snr_db: float) -> int:
     """Return the bytes with the least expected share of an image's variance left out; a lost image leaves out all."""
-    return link.adapted(snr_db, lambda num_bytes: -left_out(num_bytes), if_lost=-1.0)
+    return link.adapted(snr_db, lambda num_bytes: -left_out(codec, num_bytes), if_lost=-1.0)
