@@ -13,11 +13,19 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from semantic.adapters import add_lora, load_lora, save_lora
-from semantic.agent_settings import CODE, MODELS, SETTINGS, read_agent_settings, source_of, write_agent_settings
+from semantic.agent_settings import (
+    CODE,
+    MODELS,
+    SETTINGS,
+    read_agent_settings,
+    source_of,
+    with_hashes,
+    write_agent_settings,
+)
 from semantic.jtcc import JTCC, Code, build_code
 from semantic.llm_obfuscation import LLMObfuscator
 from semantic.loading import load_model, load_part, read_tensors, shapes_of, without_progress_bar
-from semantic.model_files import HASHES, ModelFileError, hash_folder
+from semantic.model_files import ModelFileError
 from semantic.obfuscation import obfuscate
 from semantic.sensor_agent import ImageLike, SensorAgent
 from semantic.task_agent import TaskAgent
@@ -309,7 +317,7 @@ def build_agents(
     )
     agents = AgentLink(agent, build_code(settings), receiver)
     agents._origin = {
-        name: _with_hashes(_from_anywhere(Path(), {"model": str(model)}))
+        name: with_hashes(_from_anywhere(Path(), {"model": str(model)}))
         for name, model in (("sensor", sensor), ("task_agent", task_agent))
     }
     return agents
@@ -362,8 +370,3 @@ def _from_anywhere(folder: Path, entry: dict[str, Any]) -> dict[str, Any]:
     """Return a model's address without reference to the folder that names it, if it is a folder itself."""
     local = folder / str(entry["model"])
     return {**entry, "model": str(local.resolve())} if local.exists() else entry
-
-
-def _with_hashes(entry: dict[str, Any]) -> dict[str, Any]:
-    """Add the hashes of a model's files, as they are now that it is loaded, if it is a folder."""
-    return {**entry, HASHES: hash_folder(Path(entry["model"]))} if Path(entry["model"]).is_dir() else entry

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, TypeAdapter
 
 from semantic.adapters import CONFIG, WEIGHTS
+from semantic.loading import cached_snapshot, fetched_snapshot
 from semantic.model_files import (
     HASHES,
     Hashes,
@@ -14,6 +15,7 @@ from semantic.model_files import (
     check_folder_hashes,
     check_hash,
     check_settings,
+    check_snapshot_hashes,
     hash_folder,
     read_settings,
     write_settings,
@@ -30,7 +32,7 @@ class ModelAddress(BaseModel, frozen=True, strict=True, extra="forbid"):
     model: Annotated[str, Field(min_length=1)]
     revision: str | None = None
     prompt: str
-    sha256: Hashes | None = None  # of the files of its folder, if it has one
+    sha256: Hashes | None = None  # of the files of its folder, or of its snapshot in the hub's cache
 
 
 class CodeSettings(BaseModel, frozen=True, strict=True, extra="forbid"):
@@ -72,6 +74,8 @@ def read_agent_settings(folder: Path) -> AgentSettings:
 def source_of(folder: Path, address: ModelAddress) -> tuple[str, dict[str, Any]]:
     """Return where to load a model from: a path relative to the folder if it exists, else hub id and revision.
 
+    Of a hub id with hashes it is the folder in the hub's cache; what that lacks is downloaded.
+
     Raises
     ------
     FileNotFoundError
@@ -89,7 +93,23 @@ def source_of(folder: Path, address: ModelAddress) -> tuple[str, dict[str, Any]]
         raise FileNotFoundError(
             f"{folder / SETTINGS} names the model {address.model}, which is not there; move the folders together"
         )
+    if address.sha256 is not None:
+        snapshot = fetched_snapshot(address.model, address.revision, address.sha256)
+        check_snapshot_hashes(folder / SETTINGS, snapshot, address.sha256)
+        return str(snapshot), {"local_files_only": True}
     return address.model, {"revision": address.revision} if address.revision else {}
+
+
+def with_hashes(entry: dict[str, Any], folder: Path = Path()) -> dict[str, Any]:
+    """Add the hashes of a model's files as they are now: of its folder, or of a hub id's snapshot with its revision.
+
+    A hub id that is not in the cache gets none.
+    """
+    local = folder / entry["model"]
+    if local.is_dir():
+        return {**entry, HASHES: hash_folder(local)}
+    snapshot = cached_snapshot(entry["model"], entry.get("revision"))
+    return entry if snapshot is None else {**entry, "revision": snapshot.name, HASHES: hash_folder(snapshot)}
 
 
 def write_agent_settings(folder: Path, settings: dict[str, Any]) -> None:
@@ -107,10 +127,5 @@ def write_agent_settings(folder: Path, settings: dict[str, Any]) -> None:
         entry = dict(whole[name])
         if Path(entry["model"]).is_absolute():  # loaded from there
             entry["model"] = os.path.relpath(entry["model"], folder.resolve())
-        local = folder / entry["model"]
-        if not local.is_dir():
-            entry.pop(HASHES, None)
-        elif HASHES not in entry:
-            entry[HASHES] = hash_folder(local)
-        whole[name] = entry
+        whole[name] = entry if HASHES in entry else with_hashes(entry, folder)
     write_settings(folder / SETTINGS, whole, hash_folder(folder, leave_out=[SETTINGS]))

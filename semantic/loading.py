@@ -1,11 +1,13 @@
 """Loading models: without a word, for the terminal belongs to the program that loads, and without what does not fit."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -65,6 +67,38 @@ def load_part(kind: Any, source: str | Path, **options: Any) -> Any:
     except Exception as error:  # a dozen libraries read these files, each with exceptions of its own
         reason = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
         raise ModelFileError(source, f"cannot be loaded by {kind.__name__}: {reason}") from error
+
+
+def cached_snapshot(model: str, revision: str | None = None) -> Path | None:
+    """Return the folder of the hub's cache that holds a revision of a model; its name is the commit. Downloads nothing.
+
+    None if there is none, or `model` is no hub id.
+    """
+    try:
+        return Path(snapshot_download(model, revision=revision, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        return None
+
+
+def fetched_snapshot(model: str, revision: str | None, names: Iterable[str]) -> Path:
+    """Return the folder of the hub's cache with some files of a model; those that it lacks are downloaded.
+
+    Raises
+    ------
+    ModelFileError
+        If one is not there, and cannot be downloaded.
+    """
+    names = list(names)
+    folder = cached_snapshot(model, revision)
+    if folder is not None and all((folder / name).is_file() for name in names):
+        return folder
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=names))
+    except Exception as error:  # of the network, of the hub, of the disk
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelFileError(
+            model, f"is not in the hub's cache as a whole, and cannot be downloaded: {reason}"
+        ) from error
 
 
 def read_tensors(path: Path, needed: Mapping[str, Tensor], what: str, hint: str = "") -> dict[str, Tensor]:

@@ -129,6 +129,12 @@ def check_folder_hashes(settings_path: Path, folder: Path, hashes: Hashes | None
         _compare(folder / name, hashes.get(name), settings_path, settings_path.parent)
 
 
+def check_snapshot_hashes(settings_path: Path, snapshot: Path, hashes: Hashes) -> None:
+    """Compare files in the hub's cache with the hashes that settings hold; others may lie beside them there."""
+    for name, expected in sorted(hashes.items()):
+        _compare(snapshot / name, expected, settings_path, settings_path.parent)
+
+
 def _compare(path: Path, expected: str | None, settings_path: Path, folder: Path) -> None:
     if not path.is_file():
         raise ModelFileError(path, f"is missing, {settings_path.name} holds its hash; restore it")

@@ -1,5 +1,6 @@
 """The sensor agent: an image-text model that expresses images in machine-language tokens."""
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -180,9 +181,19 @@ class SensorAgent(nn.Module):
             If one is no text, or longer than the model's positions.
         """
         if len(texts):
-            num_patches = getattr(self.model.config, "image_seq_length", None) or 1
-            lengths = self._tokenize(texts)[1].sum(1) + num_patches - 1
-            check_lengths(lengths.tolist(), self.model, room, "text", numbers)
+            self._check_lengths(self._tokenize(texts)[1], self._usual_patches, room, numbers)
+
+    @functools.cached_property
+    def _usual_patches(self) -> int:
+        """Positions of an image: as the configuration says, or else of a grey image. Large images may take more."""
+        stated = getattr(self.model.config, "image_seq_length", None)
+        return stated or len(self.image_tokens([np.full((336, 336, 3), 128, np.uint8)])[0])
+
+    def _check_lengths(
+        self, mask: Tensor, num_patches: int | Tensor, room: int, numbers: Sequence[int] | None = None
+    ) -> None:
+        """Refuse tokenized prompts that are too long with the patches of their images in place of one image token."""
+        check_lengths((mask.sum(1) + num_patches - 1).tolist(), self.model, room, "text", numbers)
 
     def _with_patches(self, input_ids: Tensor, attention_mask: Tensor, num_patches: int) -> tuple[Tensor, Tensor]:
         """Repeat the image token of each prompt for every patch."""
@@ -220,7 +231,8 @@ class SensorAgent(nn.Module):
         pairs = dict(zip(keys, images, strict=True))
         features = self.image_tokens(list(pairs.values()))
         with without_checkpoints(self.model):
-            expressed = self._read(features, [description for _, description in pairs], batch_size, self._at_slots)
+            descriptions = [description for _, description in pairs]
+            expressed = self._read(features, descriptions, batch_size, self._at_slots, self.num_tokens)
         tokens = dict(zip(pairs, expressed, strict=True))
         return torch.stack([tokens[key] for key in keys])
 
@@ -231,12 +243,14 @@ class SensorAgent(nn.Module):
             raise ValueError(f"{len(images)} images came with {len(questions)} questions; one each is needed")
         self.check(questions, self.max_new_tokens)
         with without_lora(self.model), without_checkpoints(self.model):
-            return self._read(self.image_tokens(images), questions, batch_size, self._continue)
+            return self._read(self.image_tokens(images), questions, batch_size, self._continue, self.max_new_tokens)
 
     # --- how prompts are read ----------------------------------------------------------------------------------------
 
-    def _read(self, features: list[Tensor], texts: Sequence[str], batch_size: int, finish: Finish) -> list[Any]:
-        """Return what `finish` makes of every prompt; it gets them in batches.
+    def _read(
+        self, features: list[Tensor], texts: Sequence[str], batch_size: int, finish: Finish, room: int
+    ) -> list[Any]:
+        """Return what `finish` makes of every prompt, in `room` positions behind it; it gets them in batches.
 
         Prompts about one image come with the same tensor of features. Images are taken in groups, with all prompts
         about them; a group's keys and values are gone before the next.
@@ -248,6 +262,7 @@ class SensorAgent(nn.Module):
             about.setdefault(id(image), []).append(row)
         rows, at_once, position_bytes = list(about.values()), batch_size, self._position_bytes()
         input_ids, mask = self._tokenize(texts)
+        self._check_lengths(mask, torch.tensor([len(image) for image in features], device=mask.device), room)
         if position_bytes:
             image_bytes = position_bytes * (input_ids.shape[1] + max(map(len, features)))
             at_once = max(1, min(batch_size, self.cache_bytes // image_bytes))

@@ -47,7 +47,8 @@ AXES = {
 
 def axis_of(name: str) -> Axis:
     """Return the axis of a name; one that is not in the table is called by its name."""
-    return AXES.get(name) or Axis(name.replace("_", " "), name, f"{name} {{}}", name.replace("_", " "))
+    of_name = name.replace("{", "{{").replace("}", "}}")  # a format
+    return AXES.get(name) or Axis(name.replace("_", " "), name, f"{of_name} {{}}", name.replace("_", " "))
 
 
 def written(value: AxisValue) -> str:

@@ -196,6 +196,21 @@ def report(
 
 
 @app.command()
+def answers(
+    folder: Annotated[Path, FOLDER],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="where the data set lies now, if not where the run found it", parser=place, metavar="FOLDER"),
+    ] = None,
+) -> None:
+    """Write each question, its right answer and what every scheme answered at every point: answers/SCHEME.jsonl."""
+    from studies import answers as of_run
+
+    paths = of_run.write(folder, data=data, on_problem=_warn)
+    _say(", ".join(map(str, paths)))
+
+
+@app.command()
 def check(
     folder: Annotated[Path, FOLDER],
     repair: Annotated[bool, typer.Option("--repair", help="rebuild results.h5 where the points say otherwise")] = False,

@@ -84,8 +84,10 @@ def energy(arrays: Sequence[np.ndarray] | np.ndarray) -> float:
     """Return the sum of squares of all numbers of some arrays, in double precision."""
     if not len(arrays):
         return 0.0
-    numbers = np.concatenate([np.ravel(array) for array in arrays])
-    return float(np.sum(numbers**2, dtype=np.float64))
+    numbers = np.concatenate([np.ravel(array) for array in arrays]).astype(
+        np.float64
+    )  # squares of 1e20 are none in single
+    return float(np.sum(numbers**2))
 
 
 def image_quality(batch: "Batch", delivery: "Delivery") -> list[tuple[float, float]]:

@@ -1,6 +1,5 @@
 """Figures: PNG to look at, PDF for the paper, CSV with the numbers behind them."""
 
-import csv
 import io
 import itertools
 import json
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from studies import curves
 from studies.archive import Results, write_atomically
 from studies.axes import axis_of, named, written
+from studies.csv_text import csv_text
 
 STYLE = Path(__file__).with_name("tokenlink.mplstyle")
 BOUNDS = ("accuracy", "accuracy_low", "accuracy_high")
@@ -84,17 +84,14 @@ def positions(results: Results, axis: str) -> np.ndarray:
 
 def to_csv(results: Results) -> str:
     """Return the figure's numbers, a line per point."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["scheme", *results.axes, *BOUNDS, "num_questions", *COSTS])
-    num_questions = len(results.coordinates["question"])
+    num_questions, rows = len(results.coordinates["question"]), []
     for scheme in results.schemes:
         values = {name: results.along(name, scheme) for name in (*BOUNDS, *COSTS)}
         for index in np.ndindex(*map(len, results.axes.values())):
             at = [written(along[i].item()) for i, along in zip(index, results.axes.values(), strict=True)]
             row = [f"{values[name][index]:.6f}" for name in BOUNDS]
-            writer.writerow([scheme, *at, *row, num_questions, *(f"{values[name][index]:.6g}" for name in COSTS)])
-    return text.getvalue()
+            rows.append([scheme, *at, *row, num_questions, *(f"{values[name][index]:.6g}" for name in COSTS)])
+    return csv_text(["scheme", *results.axes, *BOUNDS, "num_questions", *COSTS], rows)
 
 
 def _draw_scheme(axes: Axes, results: Results, axis: str, scheme: str) -> None:

@@ -4,8 +4,6 @@ Questions are answered in the order of the answering model's confidence. A recei
 answers a share of them, its coverage, and is wrong in a share of these, its risk.
 """
 
-import csv
-import io
 from pathlib import Path
 
 import matplotlib as mpl
@@ -16,6 +14,7 @@ from matplotlib.figure import Figure
 from studies import curves, plots
 from studies.archive import MISSING, Results, write_atomically
 from studies.axes import named, written
+from studies.csv_text import csv_text
 
 COVERAGE = np.arange(5, 101, 5) / 100
 STATED_RISK = 0.05  # of the coverage that the table names
@@ -111,16 +110,13 @@ def draw_risk(results: Results, *, folder: Path) -> list[Path]:
 
 
 def _to_csv(results: Results, points: dict) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    head = [f"risk at {share:.0%}" for share in COVERAGE]
-    writer.writerow(["scheme", *results.axes, f"coverage at {STATED_RISK:.0%} risk", "calibration error", *head])
+    rows = []
     for (scheme, index), (correct, confidence) in points.items():
         at = [written(along[i].item()) for i, along in zip(index, results.axes.values(), strict=True)]
         summary = coverage_at(correct, confidence), calibration_error(correct, confidence)
-        numbers = (*summary, *risk_at(correct, confidence))
-        writer.writerow([scheme, *at, *(f"{number:.4f}" for number in numbers)])
-    return text.getvalue()
+        rows.append([scheme, *at, *(f"{number:.4f}" for number in (*summary, *risk_at(correct, confidence)))])
+    head = [f"coverage at {STATED_RISK:.0%} risk", "calibration error", *(f"risk at {share:.0%}" for share in COVERAGE)]
+    return csv_text(["scheme", *results.axes, *head], rows)
 
 
 def _is_level(scheme: str) -> bool:

@@ -62,16 +62,28 @@ def _read_points(folder: Path, plan: Plan) -> tuple[list[archive.Point | None], 
     """Return the points of a plan in its order, None for those that are not done, and what is wrong with files."""
     points, problems = list[archive.Point | None](), list[str]()
     for planned in plan.points:
-        path, point = folder / "points" / f"{planned.hash}.h5", None
-        if path.exists():
-            try:
-                point = archive.read_point(path)
-                _compare(planned, point)
-            except ValueError as error:
-                problems.append(str(error))
-                point = None
-        points.append(point)
+        try:
+            points.append(read_planned(folder, planned))
+        except ValueError as error:
+            problems.append(str(error))
+            points.append(None)
     return points, problems
+
+
+def read_planned(folder: Path, planned: PlannedPoint) -> archive.Point | None:
+    """Return a point of a run's plan; None if it has not been computed yet.
+
+    Raises
+    ------
+    ValueError
+        If its file cannot be used, or holds another point.
+    """
+    path = folder / "points" / f"{planned.hash}.h5"
+    if not path.exists():
+        return None
+    point = archive.read_point(path)
+    _compare(planned, point)
+    return point
 
 
 def _compare(planned: PlannedPoint, point: archive.Point) -> None:

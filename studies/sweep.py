@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -321,7 +322,7 @@ def execute(task: EncodeTask | PointTask) -> None:
         {
             **workbench.question_columns(),
             "correct": evaluation.correct.astype(np.uint8),
-            "answer": evaluation.answers,
+            "answer": [_storable(answer) for answer in evaluation.answers],
             "confidence": evaluation.confidence,
         },
         {
@@ -329,6 +330,11 @@ def execute(task: EncodeTask | PointTask) -> None:
             **scheme.carrier.cost(snr_db),
         },
     )
+
+
+def _storable(text: str) -> str:
+    """Text as HDF5 holds it: U+FFFD stands for NUL and for halves of surrogate pairs, which a model may write."""
+    return re.sub("[\0\ud800-\udfff]", "\ufffd", text)
 
 
 @functools.cache

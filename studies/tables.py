@@ -1,7 +1,5 @@
 """What a run prints, 80 columns wide: accuracies with intervals, families, comparisons, and what the link costs."""
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from studies.archive import MISSING, Results
 from studies.axes import axis_of, named, written
 from studies.claims import Claim
 from studies.compare import Difference
+from studies.csv_text import csv_text
 from studies.statistics import Comparison, compare, wilson_interval
 
 WIDTH = 80  # columns of a terminal
@@ -61,7 +60,7 @@ class Grid:
     def __rich__(self) -> Group:
         """Render it; columns that do not fit `WIDTH` follow in further blocks, behind the first column."""
         blocks = [self._block(columns) for columns in self._blocks()]
-        return Group(Text(self.title), *(part for block in blocks for part in (block, Text(""))))
+        return Group(_text(self.title), *(part for block in blocks for part in (block, Text(""))))
 
     def _width(self, column: int) -> int:
         cells = [row[column] for row in self.rows]
@@ -84,9 +83,9 @@ class Grid:
         for column in columns:
             justify = "right" if column else "left"
             width = min(WIDTH - 2, self._width(column))  # a longer text goes on in the next line
-            table.add_column(Text(self.header[column]), justify=justify, width=width, overflow="fold")
+            table.add_column(_text(self.header[column]), justify=justify, width=width, overflow="fold")
         for row in self.rows:
-            table.add_row(*(Text(row[column]) for column in columns))
+            table.add_row(*(_text(row[column]) for column in columns))
         return table
 
 
@@ -268,17 +267,17 @@ def compared(results: Results) -> list[Compared]:
 
 def comparison_csv(results: Results) -> str:
     """Return the two tables' numbers, a line for each scheme and SNR."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     header = ["scheme", "snr_db", "data_res", "resource_elements", "duration_ms", *BOUNDS]
-    writer.writerow([*header, *(f"{name}_from_{PROPOSAL}" for name in ("difference", "low", "high")), "mcnemar_p"])
+    rows = []
     for line in compared(results):
         for at, bounds, paired in zip(_table_snr_db(results), line.accuracy, line.against, strict=True):
             spent = (line.data_res, line.resource_elements, 1e3 * line.duration_s)
             difference = ("",) * 4 if paired is None else (paired.difference, paired.low, paired.high, paired.p_value)
             numbers = (value if value == "" else f"{value:.6g}" for value in (at, *spent, *bounds, *difference))
-            writer.writerow([line.scheme, *numbers])
-    return text.getvalue()
+            rows.append([line.scheme, *numbers])
+    return csv_text(
+        [*header, *(f"{name}_from_{PROPOSAL}" for name in ("difference", "low", "high")), "mcnemar_p"], rows
+    )
 
 
 def claims_table(claims: Sequence[Claim]) -> Table:
@@ -295,6 +294,11 @@ def claims_table(claims: Sequence[Claim]) -> Table:
         )
         table.add_row(*map(Text, cells))
     return table
+
+
+def _text(text: str) -> Text:
+    """Text without markup; of control characters, which a terminal would obey, line feeds alone are left."""
+    return Text("".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text))
 
 
 def _accuracies(title: str, corner: str, heads: Sequence[str], cells: dict[str, list[tuple[ArrayLike, ...]]]) -> Grid:

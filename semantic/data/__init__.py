@@ -5,10 +5,12 @@ from pathlib import Path
 
 from semantic.data.clevr import ClevrDataset
 from semantic.data.dataset import Dataset, Question
+from semantic.data.gqa import GqaDataset
 
-__all__ = ["DATASETS", "ClevrDataset", "Dataset", "Question", "load_dataset", "shipped_split"]
+__all__ = ["DATASETS", "ClevrDataset", "Dataset", "GqaDataset", "Question", "load_dataset", "shipped_split"]
 
-DATASETS: dict[str, Callable[[Path, str], Dataset]] = {"clevr": ClevrDataset}  # layout: reader(folder, split)
+# layout: reader(folder, split)
+DATASETS: dict[str, Callable[[Path, str], Dataset]] = {"clevr": ClevrDataset, "gqa": GqaDataset}
 SHIPPED, SHIPPED_SPLIT, SHIPPED_LAYOUT = Path(__file__).parent / "clevr-mini", "test", "clevr"
 
 

@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 from semantic.agent_link import AgentLink, Channel, build_agents
 from semantic.agent_training import start_from, train
 from semantic.data.clevr import ClevrDataset
-from semantic.endpoints.architecture import BOS, MAX_SLOTS, NOTHING, OBJECT, SLOTS, token_ids
+from semantic.endpoints.architecture import BOS, MAX_SLOTS, NOTHING, OBJECT, SLOTS, single_precision, token_ids
 from semantic.endpoints.language import Reader, TextScene
 from semantic.endpoints.sensor import SceneTurns
 from semantic.endpoints.vision import normalize
@@ -23,6 +23,7 @@ from semantic.training import write_card
 from semantic.turns import CachedTurns, Turn
 
 
+@single_precision()
 def main(
     out: Path,
     data: Path,

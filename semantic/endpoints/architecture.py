@@ -5,8 +5,11 @@ Sensor: `LlavaForConditionalGeneration` (CLIP vision tower, projector, Llama), a
 """
 
 import string
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
+import torch
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import (
@@ -106,11 +109,27 @@ def vision_config() -> CLIPVisionConfig:
     )
 
 
+@contextmanager
+def single_precision() -> Iterator[None]:
+    """Let torch make float32 numbers, whatever its default is; for a block, or as a decorator for a function.
+
+    Fresh weights and the noise of trainings are then the same in every program.
+    """
+    earlier = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(earlier)
+
+
+@single_precision()
 def build_task_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """Build the task agent's model with fresh weights."""
     return LlamaForCausalLM(language_config(len(tokenizer)))
 
 
+@single_precision()
 def build_sensor_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
     """Build the sensor agent's model with fresh weights; its features come from the tower's last block."""
     config = LlavaConfig(

@@ -35,6 +35,7 @@ from semantic.endpoints.architecture import (
     SLOTS,
     build_task_model,
     build_tokenizer,
+    single_precision,
     token_ids,
 )
 from semantic.endpoints.pointers import NO_POINTER, Pointers, encode_targets
@@ -350,6 +351,7 @@ def exercise_loss(
     return loss, metrics
 
 
+@single_precision()
 def main(
     out: Path,
     steps: int,

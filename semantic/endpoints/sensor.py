@@ -25,7 +25,15 @@ from transformers import (
 from semantic.data.clevr import ClevrDataset
 from semantic.data.packing import IGNORE, Packed, answer_loss, attention_mask, encode_question, lay_out, pack
 from semantic.data.scenes import NUM_POSITION_BINS, describe, patch_index, questions_for, scene_rng
-from semantic.endpoints.architecture import BOS, GRID, NOTHING, PATCH_SIZE, build_sensor_model, token_ids
+from semantic.endpoints.architecture import (
+    BOS,
+    GRID,
+    NOTHING,
+    PATCH_SIZE,
+    build_sensor_model,
+    single_precision,
+    token_ids,
+)
 from semantic.endpoints.language import (
     QUESTION_START,
     SLOT_START,
@@ -226,6 +234,7 @@ def alignment(
     return (error * weight).sum() / weight.sum()
 
 
+@single_precision()
 def main(
     out: Path,
     data: Path,

@@ -19,7 +19,7 @@ from transformers import CLIPVisionModel
 from semantic.data.clevr import ClevrDataset
 from semantic.data.packing import IGNORE
 from semantic.data.scenes import FIELD_OF_VIEW, HEIGHT, NUM_POSITION_BINS, RADIUS, WIDTH, position_bins
-from semantic.endpoints.architecture import GRID, PATCH_SIZE, vision_config
+from semantic.endpoints.architecture import GRID, PATCH_SIZE, single_precision, vision_config
 from semantic.loading import load_model, read_tensors, without_progress_bar
 from semantic.tasks import ATTRIBUTES
 from semantic.training import Metrics, fit, mixed_precision, save_half, write_card
@@ -134,6 +134,7 @@ class DenseHeads(nn.Module):
 Split = tuple[torch.Tensor, list[dict[str, Any]]]  # images as `load_images` returns them, and their scenes
 
 
+@single_precision()
 def main(
     out: Path,
     data: Path,
@@ -199,6 +200,7 @@ def main(
 
 
 @without_progress_bar()
+@single_precision()
 def load_tower(init: Path | None) -> tuple[CLIPVisionModel, DenseHeads]:
     """Return a tower and its classifiers, with fresh weights or those of an earlier result."""
     model = CLIPVisionModel(vision_config()) if init is None else load_model(CLIPVisionModel, init)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from studies.archive import write_atomically
+
 
 def take_turns(rivals: dict[str, Callable[[], Any]], *, rounds: int) -> dict[str, float]:
     """Median processor time of each rival.
@@ -36,6 +38,5 @@ def take_turns(rivals: dict[str, Callable[[], Any]], *, rounds: int) -> dict[str
 
 
 def write_json(path: Path, report: dict[str, Any]) -> None:
-    """Write a benchmark's figures."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    """Write a benchmark's figures; after a crash the file is there as a whole, or as it was before."""
+    write_atomically(path, (json.dumps(report, indent=2) + "\n").encode())

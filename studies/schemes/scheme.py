@@ -48,6 +48,23 @@ class Delivery:
     error_var: Sequence[np.ndarray] | np.ndarray | None = None
     item_var: Sequence[np.ndarray] | np.ndarray | None = None
 
+    def check_finite(self, batch: "Batch", snr_db: float) -> None:
+        """Refuse NaN and infinite values, which a reader would turn into some answer.
+
+        Raises
+        ------
+        ValueError
+            If there are any.
+        """
+        for name in ("items", "codes_hat", "error_var", "item_var"):
+            for part in getattr(self, name) if getattr(self, name) is not None else ():
+                if isinstance(part, np.ndarray) and part.dtype.kind == "f" and not np.isfinite(part).all():
+                    first, last = batch.numbers[[0, -1]]
+                    raise ValueError(
+                        f"{name} of questions {first} to {last} hold NaN or infinite values at snr_db={snr_db:g}: no "
+                        "answer can be read from them. Take another link.recovery, or link.precision=double"
+                    )
+
 
 class Part(Protocol):
     """What every part of a curve says of itself."""
@@ -140,8 +157,15 @@ class Scheme:
         return dict(self._determined_by)
 
     def answer(self, codes: np.ndarray | None, batch: "Batch", snr_db: float) -> tuple[list[str], Delivery]:
-        """Carry a batch and answer its questions; `codes` are those of all questions of the study."""
+        """Carry a batch and answer its questions; `codes` are those of all questions of the study.
+
+        Raises
+        ------
+        ValueError
+            If numbers that arrive, or their error variances, are not finite.
+        """
         delivery = self.carrier.deliver(codes, batch, snr_db)
+        delivery.check_finite(batch, snr_db)
         return self.reader.read(batch, delivery), delivery
 
 

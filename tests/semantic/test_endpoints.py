@@ -1,6 +1,9 @@
 """The embedded pair: vocabulary, labels, and that pretraining sees what use will show."""
 
+import inspect
 import random
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import torch
 from semantic.data.clevr import ClevrDataset
 from semantic.data.packing import IGNORE, encode_question, pack
 from semantic.data.scenes import NUM_POSITION_BINS, describe, patch_index, pixel_coords, position_bins
+from semantic.endpoints import agents, language, sensor, vision
 from semantic.endpoints.architecture import (
     BOS,
     EOS,
@@ -426,3 +430,38 @@ def test_pointers_are_kept_and_start_anew_beside_a_model_that_has_none(tmp_path,
 def test_position_words_are_as_many_as_bins():
     words = [w for w in vocabulary() if len(w) == 3 and w[0] in "cr" and w[1:].isdigit()]
     assert len(words) == 2 * NUM_POSITION_BINS
+
+
+# --- torch's default -----------------------------------------------------------------------------------------------
+
+OF_FILES = ("out", "data", "vision", "task", "sensor")
+
+
+class Begun(Exception):
+    """A training has begun; it says with which default."""
+
+
+def begun(seed):
+    raise Begun(torch.get_default_dtype())
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_fresh_models_and_trainings_are_of_single_precision_whatever_torchs_default(default):
+    def fresh():
+        torch.manual_seed(0)
+        parts = build_task_model(), build_sensor_model(), *vision.load_tower(None)
+        return [tensor for part in parts for tensor in part.state_dict().values()]
+
+    expected = fresh()
+    torch.set_default_dtype(default)
+    try:
+        for tensor, like in zip(fresh(), expected, strict=True):
+            assert tensor.dtype == like.dtype
+            assert torch.equal(tensor, like)
+        for train in (vision.main, sensor.main, language.main, agents.main):
+            paths = {name: Path(name) for name in inspect.signature(train).parameters if name in OF_FILES}
+            with mock.patch.object(torch, "manual_seed", begun), pytest.raises(Begun, match=r"torch\.float32"):
+                train(**paths, steps=1, **({"channel": None} if train is agents.main else {}))
+        assert torch.get_default_dtype() == default
+    finally:
+        torch.set_default_dtype(torch.float32)

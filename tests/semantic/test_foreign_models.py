@@ -267,6 +267,29 @@ def test_a_text_longer_than_the_models_positions_is_refused_before_anything_is_c
             ask(IMAGES, ["is there a cube ?", (positions - patches) * "cube "])
 
 
+def test_the_positions_of_images_count_as_they_are_whatever_the_configuration_says(agents, monkeypatch):
+    """A configuration may say nothing, or less than images take."""
+    model = agents.sensor.model
+    positions, patches = model.config.get_text_config().max_position_embeddings, model.config.image_seq_length
+    fits = positions - patches - 2 - agents.sensor.max_new_tokens  # beside <s>, the image and the answer
+    for stated in (0, patches, 7):  # 0: nothing
+        monkeypatch.setattr(model.config, "image_seq_length", stated)
+        agents.sensor.__dict__.pop("_usual_patches", None)
+        assert len(agents.sensor.answer(IMAGES, ["is there a cube ?", fits * "cube "])) == 2
+        long = ["is there a cube ?", (fits + 2) * "cube "]
+        message = rf"text 1 takes {positions - agents.sensor.max_new_tokens + 1} word pieces in its prompt and 8 beside"
+        decode = agents.sensor._decode
+        agents.sensor._decode = lambda *args, **kwargs: pytest.fail("the language model was asked")
+        if stated != 7:
+            with pytest.raises(ValueError, match=message):
+                agents.sensor.check(long, agents.sensor.max_new_tokens)
+        with monkeypatch.context() as patch:
+            patch.setattr(agents.sensor, "_position_bytes", lambda: 0)
+            with pytest.raises(ValueError, match=message):
+                agents.sensor.answer(IMAGES, long)
+        agents.sensor._decode = decode
+
+
 def test_a_chat_models_request_is_no_longer_than_its_positions():
     describe = LLMObfuscator(build_task_model(), chat_tokenizer(), prompt="{question}", batch_size=1)
     with pytest.raises(ValueError, match=r"question 2 takes \d+ word pieces"):

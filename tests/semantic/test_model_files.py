@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from transformers import GPT2LMHeadModel
 
@@ -311,6 +312,61 @@ def test_an_image_code_is_looked_at(tmp_path):
     (tmp_path / "deepjscc.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
     with pytest.raises(ModelFileError, match=r"deepjscc.safetensors is not the file whose hash deepjscc.json holds"):
         DeepJSCC.from_pretrained(tmp_path)
+
+
+# --- models of the hub -------------------------------------------------------------------------------------------
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def cache(folder, tmp_path, monkeypatch):
+    """A hub's cache that holds the sensor as someone/sensor, and no network."""
+    repo = tmp_path / "hub" / "models--someone--sensor"
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs" / "main").write_text(COMMIT)
+    shutil.copytree(folder / "sensor", repo / "snapshots" / COMMIT)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return repo / "snapshots" / COMMIT
+
+
+def test_of_a_hub_id_commit_and_hashes_are_written_and_compared(folder, cache):
+    agents = AgentLink.from_pretrained(folder / "agents")
+    agents.save_pretrained(folder / "agents", sensor="someone/sensor")
+    entry = settings_of(folder)["sensor"]
+    assert (entry["model"], entry["revision"]) == ("someone/sensor", COMMIT)
+    assert set(entry["sha256"]) == {path.name for path in (folder / "sensor").iterdir()}
+    shutil.rmtree(folder / "sensor")
+    (cache / "other.json").write_text("{}")  # whatever else is downloaded there
+    again = AgentLink.from_pretrained(folder / "agents")
+    assert again.model_hash == agents.model_hash
+    again.save_pretrained(folder / "agents")
+    assert settings_of(folder)["sensor"] == entry
+
+    weights = cache / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ModelFileError, match=r"model\.safetensors is not the file whose hash agents\.json holds"):
+        AgentLink.from_pretrained(folder / "agents")
+    weights.unlink()
+    with pytest.raises(ModelFileError, match=r"model\.safetensors is missing, agents\.json holds its hash"):
+        AgentLink.from_pretrained(folder / "agents")
+    shutil.rmtree(cache.parents[1])
+    with pytest.raises(
+        ModelFileError, match=r"someone/sensor is not in the hub's cache as a whole, and cannot be downloaded"
+    ):
+        AgentLink.from_pretrained(folder / "agents")
+
+
+def test_a_hub_id_that_is_not_in_the_cache_has_its_revision_alone(folder, cache):
+    agents = AgentLink.from_pretrained(folder / "agents")
+    agents._origin["sensor"] = {"model": "someone/else", "revision": "abc"}
+    agents.save_pretrained(folder / "agents")
+    entry = settings_of(folder)["sensor"]
+    assert (entry["model"], entry["revision"], "sha256" in entry) == ("someone/else", "abc", False)
+    settings = read_agent_settings(folder / "agents")
+    assert source_of(folder / "agents", settings.sensor) == ("someone/else", {"revision": "abc"})
 
 
 # --- what surrounds the files ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import os
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from studies.benchmarks import estimation as estimation_benchmark
 from studies.benchmarks import phy as phy_benchmark
 from studies.benchmarks import recovery as recovery_benchmark
 from studies.benchmarks import sensing as sensing_benchmark
+from studies.benchmarks.clock import write_json
 
 STAGES = ("CIR", "CIR to H", "H given", "fresh realisations")
 PHY = {
@@ -206,3 +208,13 @@ def test_a_benchmark_loads_both_frameworks_without_a_word():
     code = "from studies.engines import prepare_process; prepare_process(1, ['phy.startup', 'studies.benchmarks.phy'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_figures_are_written_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "bench.json"
+    write_json(path, {"a": 1})
+    assert path.read_text() == '{\n  "a": 1\n}\n'
+    monkeypatch.setattr(os, "replace", lambda *paths: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match=r"No space left on device: .*bench\.json"):
+        write_json(path, {"a": 2})
+    assert [(file.name, file.read_text()) for file in path.parent.iterdir()] == [("bench.json", '{\n  "a": 1\n}\n')]
