@@ -19,10 +19,12 @@ from semantic import deepjscc_training, token_choice
 from semantic.data import scenes
 from semantic.endpoints import agents
 from studies import cli, doctor, run_folder, training, workbench
+from studies.cards import card
 from studies.curves import CURVES
 from studies.schemes.digital import image_code, payload_link
 from studies.study import STUDIES
 from tests.studies.fakes import FAKE_CHOICE
+from tests.studies.made_up_cards import made_up
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -491,6 +493,18 @@ def test_selfcheck_shows_every_row_and_fails_with_the_first_that_is_off(tokenlin
     assert "gain of the fades" in out
     assert "1.001" in out
     assert ("off" in out) == (verdict == "off")
+
+
+@pytest.mark.parametrize("printed", [0.1, 0.2])
+def test_published_numbers_are_shown_with_their_source_and_one_that_is_off_fails(tokenlink, monkeypatch, printed):
+    outcomes = [card.run_card(made_up()), card.run_card(made_up(printed=printed))]
+    monkeypatch.setattr(card, "run_all", lambda workers: iter(outcomes))
+    code, out, err = tokenlink("selfcheck", "--published")
+    assert code == (0 if printed == 0.1 else 1)
+    for words in ("source: a book", "SNR [dB]", "0.0", "2 cards"):
+        assert words in out
+    assert ("fails: 0.0925 instead of 0.2 at 1" in out) == (printed == 0.2)
+    assert ("failed: printed 0.2" in err) == (printed == 0.2)
 
 
 @pytest.mark.parametrize("missed", [[], ["the goal of 3"]])
