@@ -5,6 +5,7 @@ import weakref
 
 import numpy as np
 import tensorflow as tf
+from sionna.phy.fec.scrambling import TB5GScrambler
 from sionna.phy.mapping import Demapper, Mapper
 
 from phy.channel import CACHE_BYTES, Channel, Fades
@@ -36,7 +37,7 @@ LOW_RATE_MCS = (
 
 
 class DigitalLink:
-    """5G's channel codes and QAM, one stream per antenna that the receiver can tell apart, linear MMSE, soft bits.
+    """5G's channel codes, scrambling and QAM, one stream per antenna that the receiver can tell apart, linear MMSE.
 
     Short payloads take a polar code with a CRC of 6 or 11 bits and list decoding, longer ones LDPC: see
     `TransportFormat`.
@@ -52,6 +53,8 @@ class DigitalLink:
         QPSK, 16-, 64-, 256-QAM.
     code_rate : float, 0.01 … 0.95
         Code rate. `MCS` and `LOW_RATE_MCS` list the pairs that NR uses.
+    data_res : int, optional
+        Data resource elements that every payload fills. The code rate follows from its size, `code_rate` at most.
     num_iterations : int
         Iterations of the LDPC decoder.
     length_header : bool
@@ -74,6 +77,7 @@ class DigitalLink:
         *,
         bits_per_symbol: int = 2,
         code_rate: float = 0.5,
+        data_res: int | None = None,
         num_iterations: int = 20,
         length_header: bool = True,
         cache_bytes: int = CACHE_BYTES,
@@ -89,10 +93,11 @@ class DigitalLink:
         if channel is not None:
             check_same_config("channel", channel.config, self.config)
         self.channel = Channel(self.config, cache_bytes=cache_bytes) if channel is None else channel
-        self.bits_per_symbol, self.code_rate = bits_per_symbol, code_rate
+        self.bits_per_symbol, self.code_rate, self.data_res = bits_per_symbol, code_rate, data_res
         self._num_iterations, self._cache_bytes = num_iterations, cache_bytes
         self._length_header = length_header
-        self._transmissions = {}
+        self._coders: dict[TransportFormat, TransportCoder] = {}
+        self._transmissions: dict[int, BitTransmission] = {}
 
     def __call__(self, payloads: list[bytes], snr_db=10.0, realisation=None) -> list[bytes | None]:
         """Send payloads.
@@ -125,13 +130,18 @@ class DigitalLink:
         for index, payload in enumerate(payloads):
             alike.setdefault(self._format(len(payload)), []).append(index)
         for form, indices in alike.items():
-            transmission = self._transmission(form, len(payloads[indices[0]]))
+            self.channel.check_size(self._grid(form), f"a payload of {len(payloads[indices[0]])} bytes")
+            coder, transmission = self._coder(form), self._transmission(form.coded_bits)
             for start in range(0, len(indices), _SENT_TOGETHER):
                 some = indices[start : start + _SENT_TOGETHER]
-                answers = transmission([payloads[i] for i in some], snr_db[some], numbers[some])
-                for index, answer in zip(some, answers, strict=True):
+                llr = transmission(coder.encode([payloads[i] for i in some]), snr_db[some], numbers[some])
+                for index, answer in zip(some, coder.decode(llr), strict=True):
                     received[index] = answer
         return received
+
+    def carries(self, payload_bytes: int) -> bool:
+        """Whether a payload of this size fits `data_res`; any does where that is not given."""
+        return self.data_res is None or self._form(payload_bytes).code_rate <= self.code_rate
 
     def ledger(self, *, payload_bytes: int) -> Ledger:
         """Resource elements, energy, time and bits of one payload of `payload_bytes` bytes."""
@@ -148,6 +158,7 @@ class DigitalLink:
         options = {
             "bits_per_symbol": self.bits_per_symbol,
             "code_rate": self.code_rate,
+            "data_res": self.data_res,
             "num_iterations": self._num_iterations,
             "length_header": self._length_header,
             "cache_bytes": self._cache_bytes,
@@ -159,45 +170,62 @@ class DigitalLink:
             raise ValueError(
                 f"payload_bytes must be a whole number from 0 to {MAX_PAYLOAD_BYTES}, got {payload_bytes!r}"
             )
+        form = self._form(payload_bytes)
+        if not self.carries(payload_bytes):
+            raise ValueError(
+                f"a payload of {payload_bytes} bytes does not fit {self.data_res} data resource elements with "
+                f"{self.bits_per_symbol} bits per symbol and code rate {self.code_rate:.3f}. Send less, or raise "
+                "data_res."
+            )
+        return form
+
+    def _form(self, payload_bytes):
+        symbols = None if self.data_res is None else self.data_res * _num_streams(self.config)
         return TransportFormat.of(
             payload_bytes,
             bits_per_symbol=self.bits_per_symbol,
             code_rate=self.code_rate,
             length_header=self._length_header,
+            coded_bits=None if symbols is None else symbols * self.bits_per_symbol,
         )
 
     def _grid(self, form):
         return ResourceGrid(self.config, -(-form.coded_bits // (self.bits_per_symbol * _num_streams(self.config))))
 
-    def _transmission(self, form, payload_bytes):
-        if form not in self._transmissions:
-            self.channel.check_size(self._grid(form), f"a payload of {payload_bytes} bytes")
-            coder = TransportCoder(form, bits_per_symbol=self.bits_per_symbol, num_iterations=self._num_iterations)
-            self._transmissions[form] = BitTransmission(
-                self.config, self.channel, coder, num_bits=form.coded_bits, bits_per_symbol=self.bits_per_symbol
+    def _coder(self, form):
+        if form not in self._coders:
+            self._coders[form] = TransportCoder(
+                form, bits_per_symbol=self.bits_per_symbol, num_iterations=self._num_iterations
             )
-        return self._transmissions[form]
+        return self._coders[form]
+
+    def _transmission(self, coded_bits):
+        if coded_bits not in self._transmissions:
+            self._transmissions[coded_bits] = BitTransmission(
+                self.config, self.channel, num_bits=coded_bits, bits_per_symbol=self.bits_per_symbol
+            )
+        return self._transmissions[coded_bits]
 
 
 class BitTransmission:
-    """The digital link for payloads of one format: the boxes of the figure in their order.
+    """The digital link between encoder and decoder, for one number of coded bits: the boxes of the figure in order.
 
     Parameters
     ----------
     config : LinkConfig
     channel : Channel
-    coder : TransportCoder
     num_bits : int
         Coded bits of a payload, a multiple of `bits_per_symbol`.
     bits_per_symbol : int
     """
 
-    def __init__(self, config: LinkConfig, channel: Channel, coder: TransportCoder, *, num_bits, bits_per_symbol):
-        self._coder, self.channel = coder, channel
+    def __init__(self, config: LinkConfig, channel: Channel, *, num_bits: int, bits_per_symbol: int):
+        self.channel = channel
         self._num_streams, self._num_symbols = _num_streams(config), num_bits // bits_per_symbol
         self.grid = grid = ResourceGrid(config, -(-self._num_symbols // self._num_streams))
         self._complex = tf.complex64 if config.precision == "single" else tf.complex128
         self._scale = self._num_streams**-0.5
+        self._scrambling = TB5GScrambler()(tf.zeros([1, num_bits]))[0]
         self._map = Mapper("qam", bits_per_symbol, precision=config.precision)
         self._demap = Demapper("app", "qam", bits_per_symbol, precision=config.precision)
         self.sounding = Sounding(config=config, channel=channel, grid=grid, num_streams=self._num_streams)
@@ -221,11 +249,7 @@ class BitTransmission:
         this = weakref.proxy(self)  # the graph would keep its own owner, and the cached fades, alive otherwise
         self._chain = graph(lambda *args: this.call(*args), signature=signature)
 
-    def __call__(self, payloads: list[bytes], snr_db: np.ndarray, numbers: np.ndarray) -> list[bytes | None]:
-        """Encode, send, decode."""
-        return self._coder.decode(self.soft_bits(self._coder.encode(payloads), snr_db, numbers))
-
-    def soft_bits(self, bits, snr_db: np.ndarray, numbers: np.ndarray) -> tf.Tensor:
+    def __call__(self, bits, snr_db: np.ndarray, numbers: np.ndarray) -> tf.Tensor:
         """Send coded bits [batch, num_bits] over the fades of these numbers; return log-likelihood ratios of ones."""
         fades = self.channel.fades(numbers, self.grid)
         no = snr_db_to_no(snr_db, self._complex.real_dtype)
@@ -236,13 +260,14 @@ class BitTransmission:
         no = no[:, None]
         fades = fades.cast(self._complex)
         fades = fades._replace(h=fades.h[:, : self._num_streams])
+        bits = tf.abs(bits - self._scrambling)  # or streams would be alike where the bits repeat
         x = self.transmit(self.map_bits(bits))  # [num_streams, batch, num_res]
         y = self._receiver(self.channel(x, fades, no), fades.phase, no)  # [num_rx_ant, batch, num_res]
         h_hat, err_var = self.estimate(fades, no)
         no = self._noise_error * no
         received = self.sounding.whiten(y, h_hat, err_var, no)
         reals, variance = self._recovery(*received, no)
-        return self.read_bits(reals, variance)
+        return self.read_bits(reals, variance) * (1 - 2 * self._scrambling)
 
     def map_bits(self, bits):
         """Put QAM symbols on antennas first, then on resource elements."""

@@ -1,29 +1,31 @@
-"""Link adaptation: which modulation and code rate carries a payload in a budget of resource elements.
+"""Link adaptation: how many bytes a payload has, and which modulation carries it in a budget of resource elements.
 
-The transmitter knows the mean SNR and how often each modulation and coding scheme (MCS) loses a payload at that SNR. It
-knows nothing of the fade to come.
+The transmitter knows the mean SNR and how often payloads of each size are lost at that SNR. It knows nothing of the
+fade to come. A payload fills its budget, so that fewer bytes mean a lower code rate.
 """
 
 import functools
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
 
+from phy.channel import Channel
 from phy.config import LinkConfig
-from phy.digital_link import MCS, DigitalLink
+from phy.digital_link import LOW_RATE_MCS, MCS, DigitalLink
 from phy.ledger import Ledger, grid_ledger
 from phy.resource_grid import ResourceGrid
 
-Mcs = tuple[int, float]  # bits per symbol, code rate
 Item = TypeVar("Item")
-QPSK: Mcs = (2, 0.5)
+QPSK = 2
 HIGHEST_RATE = {2: 602, 4: 658, 6: 873, 8: 948}  # by bits per symbol [1/1024]; TS 38.214, table 5.1.3.1-2
+SMALL = 8  # bytes; every size up to it is worth a try
 FIRST_REALISATION = 3_000_000  # of the fades that loss rates are measured on
-NUM_PAYLOADS = 200  # at each SNR, with each MCS
-HOPELESS = 0.5  # loss rate from which on an MCS is not considered
+NUM_PAYLOADS = 400  # at each SNR, of each size
+NUM_FIRST = 200  # that say whether a size is lost always or never
+HOPELESS = 0.5  # loss rate from which on a size is not considered
 
 
 @dataclass(frozen=True)
@@ -43,127 +45,112 @@ class Received(Generic[Item]):
 
 
 class PayloadLink:
-    """Payloads over the digital link, each within a budget of data resource elements.
+    """Payloads over the digital link, each in the same number of data resource elements.
 
     Parameters
     ----------
     link_of : callable
-        Returns the `DigitalLink` of an MCS.
+        Returns the `DigitalLink` of a number of bits per symbol; payloads fill the budget.
     data_res : int
-        Budget of one payload. All of it is reserved and charged.
+        Budget of one payload. All of it is used and charged.
     known : callable, optional
         Returns loss rates at a mean SNR in the form of `loss_rates`, or None where they have to be measured.
     """
 
     def __init__(
         self,
-        link_of: Callable[[Mcs], DigitalLink],
+        link_of: Callable[[int], DigitalLink],
         data_res: int,
-        known: Callable[[float], dict[Mcs, float] | None] = lambda snr_db: None,
+        known: Callable[[float], dict[int, float] | None] = lambda snr_db: None,
     ):
         self._link_of, self.data_res = link_of, data_res
         self._loss_rates = functools.cache(lambda snr_db: known(snr_db) or self.measure(snr_db))
-        self.capacity = functools.cache(self._capacity)
-        self.most_robust = functools.cache(self._most_robust)
 
-    def measure(self, snr_db: float) -> dict[Mcs, float]:
-        """Measure the loss rates of NR's MCS table with payloads that fill the budget.
-
-        Raises
-        ------
-        ValueError
-            If no MCS carries a byte in the budget.
-        """
-        table = [mcs for mcs in MCS if self.capacity(mcs)]
-        if not table:
-            raise ValueError(
-                f"{self.data_res} data resource elements hold not a byte, whatever the MCS; send more tokens"
-            )
-        return loss_rates(self._link_of, table, self.capacity, snr_db)
-
-    def adapted(self, snr_db: float, error: Callable[[int], float]) -> Mcs:
-        r"""Return the MCS with the least expected error at a mean SNR.
-
-        .. math:: \arg\min_m \; P_m + (1 - P_m) \, e(C_m)
-
-        P is the loss rate, C the capacity in bytes, and e the error of a payload that arrives. A lost payload has
-        error 1.
-
-        Parameters
-        ----------
-        snr_db : float, [dB]
-        error : callable
-            Share of a source's variance that a given number of bytes leaves out.
-        """
-        lost = self._loss_rates(snr_db)
-        return min(lost, key=lambda mcs: lost[mcs] + (1 - lost[mcs]) * error(self.capacity(mcs)))
-
-    def _capacity(self, mcs: Mcs) -> int:
-        """Return the bytes of the largest payload within the budget; 0 if the overhead alone exceeds it."""
-        largest = 1
-        while self._fits(mcs, 2 * largest):
-            largest *= 2
-        return bisect_right(range(1, 2 * largest + 1), False, key=lambda num_bytes: not self._fits(mcs, num_bytes))
-
-    def _most_robust(self, num_bytes: int) -> Mcs:
-        """Return the MCS of fewest bits per symbol, and of these the lowest code rate, that carries a payload.
+    def bits_per_symbol(self, num_bytes: int) -> int:
+        """Return the lowest modulation that carries a payload at a code rate that NR has with it.
 
         Raises
         ------
         ValueError
             If none does.
         """
-        for bits_per_symbol, highest in HIGHEST_RATE.items():
-            rates = [step / 1024 for step in range(11, highest + 1)]
-            first = bisect_right(rates, False, key=lambda rate: self._fits((bits_per_symbol, rate), num_bytes))
-            if first < len(rates):
-                return bits_per_symbol, rates[first]
+        for bits in HIGHEST_RATE:
+            if self._link_of(bits).carries(num_bytes):
+                return bits
         raise ValueError(
             f"a payload of {num_bytes} bytes does not fit {self.data_res} data resource elements, whatever the "
             "modulation. Send less, or raise the budget."
         )
 
-    def _fits(self, mcs: Mcs, num_bytes: int) -> bool:
-        return self._link_of(mcs).ledger(payload_bytes=num_bytes).data_res <= self.data_res
+    @functools.cached_property
+    def most_bytes(self) -> int:
+        """Size of the largest payload that fits; 0 if none does."""
+        return _largest(self._link_of(max(HIGHEST_RATE)).carries)
+
+    @functools.cached_property
+    def sizes(self) -> list[int]:
+        """Sizes in bytes that are worth a try: small ones, and those of the rates of NR's MCS tables."""
+        finest = max(HIGHEST_RATE)
+        num_symbols = self._link_of(finest).ledger(payload_bytes=self.most_bytes).coded_bits / finest
+        sizes = {int(num_symbols * bits * rate / 8) for bits, rate in (*MCS, *LOW_RATE_MCS)}
+        return sorted(size for size in {*sizes, *range(1, SMALL + 1), self.most_bytes} if 0 < size <= self.most_bytes)
+
+    def measure(self, snr_db: float, num_payloads: int = NUM_PAYLOADS) -> dict[int, float]:
+        """Measure the loss rates of `sizes`.
+
+        Raises
+        ------
+        ValueError
+            If the budget holds not a byte.
+        """
+        if not self.most_bytes:
+            raise ValueError(
+                f"{self.data_res} data resource elements hold not a byte, whatever the modulation; send more tokens"
+            )
+        return loss_rates(self._send, self.sizes, snr_db, num_payloads)
+
+    def adapted(self, snr_db: float, quality: Callable[[int], float], if_lost: float) -> int:
+        r"""Return the number of bytes with the best expected quality at a mean SNR, the least of equals.
+
+        .. math:: \arg\max_n \; (1 - P_n) \, q(n) + P_n \, q_0
+
+        Parameters
+        ----------
+        snr_db : float, [dB]
+        quality : callable
+            Quality q of a payload of so many bytes that arrives.
+        if_lost : float
+            Quality :math:`q_0` of one that is lost.
+        """
+        lost = self._loss_rates(snr_db)
+        return max(sorted(lost), key=lambda size: (1 - lost[size]) * quality(size) + lost[size] * if_lost)
 
     def send(
         self,
         payloads: Sequence[bytes],
-        mcs: Mcs,
         snr_db: float,
         realisation: np.ndarray,
         read: Callable[[bytes], Item],
     ) -> Received[Item]:
-        """Send payloads, each over the fade of its number, and read what arrives.
-
-        Zeros fill the payloads up to one size, since each size is a code of its own at both ends.
+        """Send payloads, each over the fade of its number, and read what arrives. The receiver knows their sizes.
 
         Parameters
         ----------
         payloads : sequence of bytes
-        mcs : (bits per symbol, code rate)
         snr_db : float, [dB]
         realisation : int [len(payloads)]
         read : callable
-            Turns a received payload, padding included, into its content. A ValueError is a noticed error: the payload
-            counts as lost.
+            Turns a received payload into its content. A ValueError is a noticed error: the payload counts as lost.
 
         Raises
         ------
         ValueError
             If a payload exceeds the budget.
         """
-        size = max(map(len, payloads))
-        if size > self.capacity(mcs):
-            raise ValueError(
-                f"a payload of {size} bytes exceeds the {self.capacity(mcs)} that fit {self.data_res} data "
-                f"resource elements with MCS {mcs}"
-            )
-        padded = [payload.ljust(size, b"\0") for payload in payloads]
-        received = self._link_of(mcs)(padded, snr_db=snr_db, realisation=realisation)
+        received = self._send(payloads, snr_db, realisation)
         items = [None if payload is None else _read(read, payload) for payload in received]
         wrong = [
-            item is not None and payload != sent for item, payload, sent in zip(items, received, padded, strict=True)
+            item is not None and payload != sent for item, payload, sent in zip(items, received, payloads, strict=True)
         ]
         return Received(items, wrong)
 
@@ -171,54 +158,88 @@ class PayloadLink:
         """Return what one payload is charged: the whole budget, and the pilots of its slots."""
         return grid_ledger(ResourceGrid(self._link_of(QPSK).config, self.data_res), data_energy=self.data_res)
 
+    def _send(self, payloads: Sequence[bytes], snr_db: float, realisation: np.ndarray) -> list[bytes | None]:
+        modulation = {size: self.bits_per_symbol(size) for size in set(map(len, payloads))}
+        used = np.array([modulation[len(payload)] for payload in payloads])
+        received: list[bytes | None] = [None] * len(payloads)
+        for bits in sorted(set(modulation.values())):
+            chosen = np.flatnonzero(used == bits).tolist()
+            answers = self._link_of(bits)([payloads[i] for i in chosen], snr_db=snr_db, realisation=realisation[chosen])
+            for index, answer in zip(chosen, answers, strict=True):
+                received[index] = answer
+        return received
+
 
 def loss_rates(
-    link_of: Callable[[Mcs], DigitalLink],
-    table: Sequence[Mcs],
-    capacity: Callable[[Mcs], int],
+    send: Callable[[list[bytes], float, np.ndarray], list[bytes | None]],
+    sizes: Sequence[int],
     snr_db: float,
-    num_payloads: int = NUM_PAYLOADS,
-) -> dict[Mcs, float]:
+    num_payloads: int,
+) -> dict[int, float]:
     """Measure the loss rates that matter at an SNR, on fades from `FIRST_REALISATION` on.
 
     Parameters
     ----------
-    link_of : callable
-        Returns the digital link of an MCS.
-    table : sequence of MCS
-        Candidates; later ones are faster and lose more.
-    capacity : callable
-        Returns the bytes of the payload that fills the budget with an MCS.
+    send : callable
+        Sends payloads at an SNR over the fades of given numbers; returns those that arrive, None for others.
+    sizes : sequence of int
+        Candidates in bytes, rising.
     snr_db : float, [dB]
     num_payloads : int
+        Payloads of each size. Fewer are sent where the first ones are all lost, or none.
 
     Returns
     -------
     dict
-        Loss rate by MCS: the fastest one without losses and every faster one that loses less than half. If all lose
-        more, only the slowest.
+        Loss rate by size: the largest one without losses and every larger one that loses less than half. If all lose
+        more, only the smallest.
     """
-    numbers = np.arange(FIRST_REALISATION, FIRST_REALISATION + num_payloads)
 
     @functools.cache
-    def lost(index: int) -> float:
-        size = capacity(table[index])
-        payloads = [np.random.default_rng(i).bytes(size) for i in range(num_payloads)]
-        return link_of(table[index])(payloads, snr_db, numbers).count(None) / num_payloads
+    def lost(size: int, first: int, last: int) -> int:
+        payloads = [np.random.default_rng(i).bytes(size) for i in range(first, last)]
+        return send(payloads, snr_db, np.arange(FIRST_REALISATION + first, FIRST_REALISATION + last)).count(None)
 
-    rates: dict[Mcs, float] = {}
-    for index in reversed(range(bisect_left(range(len(table)), HOPELESS, key=lost))):
-        rates[table[index]] = lost(index)
-        if not rates[table[index]]:
+    def rate(size: int) -> float:
+        few = min(NUM_FIRST, num_payloads)
+        count = lost(size, 0, few)
+        if count in (0, few) or few == num_payloads:
+            return count / few
+        return (count + lost(size, few, num_payloads)) / num_payloads
+
+    few, rates = min(NUM_FIRST, num_payloads), dict[int, float]()
+    hopeless = bisect_left(sizes, HOPELESS, key=lambda size: lost(size, 0, few) / few)
+    for size in reversed(sizes[:hopeless]):
+        rates[size] = rate(size)
+        if not rates[size]:
             break
-    return rates or {table[0]: lost(0)}
+    return rates or {sizes[0]: rate(sizes[0])}
 
 
 @functools.cache
-def digital_link(config: LinkConfig, mcs: Mcs) -> DigitalLink:
-    """Return the digital link of an MCS without length header; all of a config share their fades."""
-    channel = digital_link(config, QPSK).channel if mcs != QPSK else None
-    return DigitalLink(config, bits_per_symbol=mcs[0], code_rate=mcs[1], length_header=False, channel=channel)
+def digital_link(config: LinkConfig, bits_per_symbol: int, data_res: int) -> DigitalLink:
+    """Return the digital link whose payloads fill a budget, without length header; links of a config share fades."""
+    return DigitalLink(
+        config,
+        bits_per_symbol=bits_per_symbol,
+        code_rate=HIGHEST_RATE[bits_per_symbol] / 1024,
+        data_res=data_res,
+        length_header=False,
+        channel=_channel(config),
+    )
+
+
+@functools.cache
+def _channel(config: LinkConfig) -> Channel:
+    return Channel(config)
+
+
+def _largest(carries: Callable[[int], bool]) -> int:
+    """Return the largest number for which a falling condition holds; 0 if it holds for none."""
+    too_large = 1
+    while carries(too_large):
+        too_large *= 2
+    return bisect_left(range(1, too_large), True, key=lambda number: not carries(number))
 
 
 def _read(read: Callable[[bytes], Item], payload: bytes) -> Item | None:

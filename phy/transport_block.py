@@ -45,7 +45,7 @@ class TransportFormat:
         Size of every payload, if the receiver knows it; None if a header tells it.
     """
 
-    code: str = "ldpc"
+    code: str
     block_bits: int
     crc_bits: int
     num_blocks: int
@@ -56,38 +56,57 @@ class TransportFormat:
 
     @classmethod
     def of(
-        cls, num_bytes: int, *, bits_per_symbol: int, code_rate: float, length_header: bool = True
+        cls,
+        num_bytes: int,
+        *,
+        bits_per_symbol: int,
+        code_rate: float = 0.5,
+        length_header: bool = True,
+        coded_bits: int | None = None,
     ) -> "TransportFormat":
-        """Choose code and format for a payload."""
+        """Choose code and format for a payload, at a code rate or for a number of coded bits."""
         wanted = HEADER_BITS + 8 * num_bytes if length_header else max(8, 8 * num_bytes)
-        payload_bytes = None if length_header else num_bytes
-        polar = cls.polar(wanted, bits_per_symbol, code_rate, payload_bytes)
+        size = {"code_rate": code_rate, "coded_bits": coded_bits, "payload_bytes": None if length_header else num_bytes}
+        polar = cls.polar(wanted, bits_per_symbol, **size)
         if wanted < POLAR_SEGMENTS[0] or (wanted <= MAX_POLAR_BITS and polar.n < POLAR_SEGMENTS[1]):
             return polar
-        return cls.ldpc(wanted, bits_per_symbol, code_rate, payload_bytes)
+        return cls.ldpc(wanted, bits_per_symbol, **size)
 
     @classmethod
     def polar(
-        cls, block_bits: int, bits_per_symbol: int, code_rate: float, payload_bytes: int | None
+        cls,
+        block_bits: int,
+        bits_per_symbol: int,
+        *,
+        code_rate: float = 0.5,
+        coded_bits: int | None = None,
+        payload_bytes: int | None = None,
     ) -> "TransportFormat":
         """Return the format of one polar word, for any number of bits. Source: 3GPP TS 38.212, section 6.3.1.2.1."""
         crc_bits = polar_crc_bits(block_bits)
         k = block_bits + crc_bits
-        n = _whole_symbols(max(MIN_CODED_BITS, math.ceil(k / code_rate)), bits_per_symbol)
+        if coded_bits is None:
+            coded_bits = _whole_symbols(max(MIN_CODED_BITS, math.ceil(k / code_rate)), bits_per_symbol)
         return cls(
             code="polar",
             block_bits=block_bits,
             crc_bits=crc_bits,
             num_blocks=1,
             k=k,
-            mother_bits=n,
-            n=n,
+            mother_bits=coded_bits,
+            n=coded_bits,
             payload_bytes=payload_bytes,
         )
 
     @classmethod
     def ldpc(
-        cls, wanted_bits: int, bits_per_symbol: int, code_rate: float, payload_bytes: int | None
+        cls,
+        wanted_bits: int,
+        bits_per_symbol: int,
+        *,
+        code_rate: float = 0.5,
+        coded_bits: int | None = None,
+        payload_bytes: int | None = None,
     ) -> "TransportFormat":
         """Return the format of as many LDPC blocks as are needed; sizes have steps of a sixteenth to an eighth.
 
@@ -97,14 +116,20 @@ class TransportFormat:
         step = 2 ** max(3, int(math.log2(wanted_bits)) - 3)
         wanted_bits = -(-wanted_bits // step) * step
         crc_bits = 16 if wanted_bits <= 3824 else 24
-        largest = 3840 if _second_graph(wanted_bits, code_rate) else 8448
         total = wanted_bits + crc_bits
+        if coded_bits is not None:
+            code_rate = total / coded_bits
+        largest = 3840 if _second_graph(wanted_bits, code_rate) else 8448
         num_blocks = 1 if total <= largest else -(-total // (largest - BLOCK_CRC_BITS))
         share = -(-total // num_blocks)
         k = share + (BLOCK_CRC_BITS if num_blocks > 1 else 0)
-        n = _whole_symbols(math.ceil(k / code_rate), bits_per_symbol)
+        if coded_bits is None:
+            n = _whole_symbols(math.ceil(k / code_rate), bits_per_symbol)
+        else:
+            n = coded_bits // num_blocks // bits_per_symbol * bits_per_symbol
         lowest_rate = 1 / 5 if _second_graph(k, code_rate) else 1 / 3
         return cls(
+            code="ldpc",
             block_bits=share * num_blocks - crc_bits,
             crc_bits=crc_bits,
             num_blocks=num_blocks,
@@ -113,6 +138,11 @@ class TransportFormat:
             n=n,
             payload_bytes=payload_bytes,
         )
+
+    @property
+    def code_rate(self) -> float:
+        """Bits at the input of the encoder, CRCs included, over bits on the air; infinite for words too short."""
+        return math.inf if self.n < MIN_CODED_BITS else self.k / self.n
 
     @property
     def coded_bits(self) -> int:

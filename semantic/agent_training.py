@@ -44,6 +44,7 @@ def train(
     seed: int = 0,
     batch: int = 24,
     lr: float = 1e-3,
+    sparsity: float = 0.0,
     report: Callable[[Mapping[str, object]], None] | None = None,
 ) -> None:
     """Train agents end to end through a channel and save them to a folder.
@@ -73,6 +74,9 @@ def train(
         Examples per step.
     lr : float
         Peak learning rate of LoRA and slots; the code's is twice that.
+    sparsity : float
+        Weight, in the loss, of the mean absolute value of the codes' numbers. Codes have unit power, so that this
+        rewards few large numbers, which `omp`, `fista` and `vamp` recover over too few receive antennas.
     report : callable, optional
         Gets the held-out accuracies whenever the agents are saved.
 
@@ -98,9 +102,14 @@ def train(
         snr = torch.empty(batch, dtype=torch.float32).uniform_(*snr_db)
         first = TRAINING_REALISATIONS + rng.randrange(NUM_FADES // batch) * batch
         sent = rng.randint(1, agents.num_tokens) if nested else agents.num_tokens
-        tokens_hat = receive(agents, channel, examples, snr, torch.arange(first, first + batch), sent)
+        codes = encode(agents, examples, sent)
+        tokens_hat = decode(agents, channel, codes, snr, torch.arange(first, first + batch))
         loss, accuracy = answer_from_tokens(agents.task_agent, tokens_hat, examples.packed)
         metrics = {"accuracy": accuracy.item()}
+        if sparsity:
+            amplitude = codes.abs().mean()
+            metrics["amplitude"] = amplitude.item()
+            loss = loss + sparsity * amplitude
         pull = max(0.0, 1 - share / 0.5)
         if teacher is not None and pull:
             error = distance_from_taught(tokens_hat, teacher(examples, agents.num_tokens), agents.num_tokens)
@@ -139,10 +148,21 @@ def receive(
     agents: AgentLink, channel: Channel, examples: Turn, snr_db: Tensor, realisation: Tensor, sent: int
 ) -> Tensor:
     """Return the tokens that the task agent receives of the first `sent` ones, with gradient."""
+    return decode(agents, channel, encode(agents, examples, sent), snr_db, realisation)
+
+
+def encode(agents: AgentLink, examples: Turn, sent: int) -> Tensor:
+    """Return the codes of the first `sent` tokens, with gradient."""
     ids, mask = agents.sensor.tokenize(examples.descriptions, examples.image_tokens.shape[1])
     tokens = agents.sensor.express(examples.image_tokens, ids, mask)[:, :sent]
     with torch.autocast(tokens.device.type, enabled=False):  # code and link stay in float32
-        codes_hat, error_var = channel(agents.code.encode(tokens), snr_db=snr_db, realisation=realisation)
+        return agents.code.encode(tokens)
+
+
+def decode(agents: AgentLink, channel: Channel, codes: Tensor, snr_db: Tensor, realisation: Tensor) -> Tensor:
+    """Send codes, and return the tokens that they are decoded to, with gradient."""
+    with torch.autocast(codes.device.type, enabled=False):
+        codes_hat, error_var = channel(codes, snr_db=snr_db, realisation=realisation)
         return agents.code.decode(codes_hat, error_var)
 
 

@@ -74,6 +74,17 @@ class CodeMoments(nn.Module):
                 self._factorise(self.covariance)
         self.num_observed += 1
 
+    @torch.no_grad()
+    def measure(self, codes: Float[Tensor, "examples numbers"]) -> None:
+        """Take the moments of codes, whatever was observed before."""
+        self.mean.copy_(codes.mean(0))
+        centred = codes - self.mean
+        if self.covariance is None:
+            self.variance.copy_(centred.square().mean(0))
+        else:
+            self._factorise(centred.T @ centred / len(codes))
+        self.num_observed = 0
+
     def _factorise(self, covariance: Tensor) -> None:
         """Keep the strongest directions, and beside them the rest of each number's variance."""
         values, vectors = torch.linalg.eigh(covariance)

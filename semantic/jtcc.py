@@ -75,8 +75,7 @@ class JTCC(nn.Module):
 
     def encode(self, tokens: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens width"]:
         """Compress tokens to codes of unit mean power per element."""
-        raw = self.encode_linear(tokens) + self.encode_out(nn.functional.gelu(self.encode_in(tokens)))
-        constant = self._power(tokens.shape[1])
+        raw, constant = self._compress(tokens), self._power(tokens.shape[1])
         if self.training:
             power = raw.square().mean()
             # each number of tokens occurs in its share of the batches only; its constant follows as much faster
@@ -86,6 +85,18 @@ class JTCC(nn.Module):
         else:
             power = constant
         return raw / power.sqrt()
+
+    def _compress(self, tokens: Tensor) -> Tensor:
+        return self.encode_linear(tokens) + self.encode_out(nn.functional.gelu(self.encode_in(tokens)))
+
+    @torch.no_grad()
+    def measure(self, tokens: Float[Tensor, "examples tokens hidden"]) -> None:
+        """Set power and moments to those of the codes of tokens, where training would let them follow its batches."""
+        raw, most = self._compress(tokens), tokens.shape[1]
+        for number in (most,) if self.nested_tokens is None else range(1, most + 1):
+            self._power(number).copy_(raw[:, :number].square().mean())
+        if self.moments is not None:
+            self.moments.measure(raw.flatten(1))
 
     def first(self, codes: Float[Tensor, "batch tokens width"], num_tokens: int) -> Float[Tensor, "batch first width"]:
         """Return the codes of the first tokens, at the power at which they are sent alone.
@@ -190,6 +201,15 @@ class TokenScaler(nn.Module):
         if self.training and self.moments is not None:
             self.moments.observe(codes.detach().flatten(1))
         return codes
+
+    @torch.no_grad()
+    def measure(self, tokens: Float[Tensor, "examples tokens hidden"]) -> None:
+        """Set means, variances and moments to those of tokens, where training would let them follow its batches."""
+        variance, mean = torch.var_mean(tokens, dim=(0, 1), correction=0)
+        self.mean.copy_(mean)
+        self.variance.copy_(variance)
+        if self.moments is not None:
+            self.moments.measure(((tokens - mean) / variance.sqrt()).flatten(1))
 
     def decode(
         self,

@@ -88,14 +88,14 @@ def write_card(
     name : str
         Name of the file.
     """
-    given = {
-        k: Path(v).name if isinstance(v, Path) else v for k, v in options.items() if v is not None and v is not False
-    }
-    flags = [f"--{k.replace('_', '-')}" + ("" if v is True else f" {v}") for k, v in given.items()]
+    given = [(k, part) for k, v in options.items() for part in (v if isinstance(v, list) else [v])]
+    named = [(k, v.name if isinstance(v, Path) else v) for k, v in given if v is not None and v is not False]
+    flags = [f"--{k.replace('_', '-')}" + ("" if v is True else f" {v}") for k, v in named]
     command = " ".join([f"tokenlink train {stage}", *flags])
     lines = [f"# {title}", "", "Made by", "", f"    {command}", "", "| measured on held-out scenes | |", "|---|---|"]
     lines += [f"| {quantity} | {value} |" for quantity, value in results.items()]
-    log = "`training.jsonl` is the log of the run. " if name == "README.md" else ""
+    has_log = name == "README.md" and (Path(folder) / "training.jsonl").exists()
+    log = "`training.jsonl` is the log of the run. " if has_log else ""
     lines += ["", f"{log}Licence: Apache-2.0, data included."]
     (Path(folder) / name).write_text("\n".join(lines) + "\n")
 

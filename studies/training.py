@@ -16,6 +16,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from studies.config import expanded
+from studies.schemes.digital.payload_link import KEPT_RES, measure_losses
 
 STAGES = {  # the module of each stage's `main`
     "vision": "semantic.endpoints.vision",
@@ -24,7 +25,7 @@ STAGES = {  # the module of each stage's `main`
     "agents": "semantic.endpoints.agents",
     "deepjscc": "semantic.deepjscc_training",
 }
-OVER_THE_LINK = ("agents", "deepjscc", "adaptive")
+OVER_THE_LINK = ("agents", "deepjscc", "mean", "adaptive")
 
 
 def train_adaptive(
@@ -76,8 +77,55 @@ def train_adaptive(
     print(choice.save(out))
 
 
-def train_quantizer(out: Path, data: Path, split: str = "train", num_questions: int = 6000) -> None:
-    """Learn the quantisers of a pair from its codes of training images.
+def train_mean(out: Path, data: Path, init: list[Path], channel: Any, num_questions: int = 6000) -> None:
+    """Take the mean of agents that were trained on from one start.
+
+    Parameters
+    ----------
+    out : Path
+        Folder for the mean and its card.
+    data : Path
+        Folder of the data set: split `train` gives the code's moments, `val` the card's accuracies.
+    init : list of Path
+        Folders of the agents, or names of shipped ones.
+    channel : callable
+        Link that the mean is measured over; it is not trained.
+    num_questions : int
+        Questions to measure the moments on.
+    """
+    options = {name: value for name, value in locals().items() if name != "channel"}
+    import random
+
+    import torch
+
+    from semantic import AgentLink
+    from semantic.agent_mean import measure_code, take_mean
+    from semantic.agent_training import evaluate
+    from semantic.training import write_card
+    from semantic.turns import turns_about
+
+    agents, *others = (AgentLink.from_pretrained(folder) for folder in init)
+    take_mean(agents, others)
+    measure_code(agents, dataset(data, "train"), num_questions)
+    agents.save_pretrained(out, dtype=torch.float16)
+    agents = AgentLink.from_pretrained(out)  # as it was rounded
+    held_out = turns_about(agents, dataset(data, "val"))
+    results = {
+        f"accuracy at {at:g} dB": evaluate(agents, channel, held_out, random.Random(0), at) for at in (20.0, 5.0, -5.0)
+    }
+    write_card(out, title="The mean of agents from one start", stage="mean", options=options, results=results)
+    print("val", results)
+
+
+def train_quantizer(
+    out: Path,
+    data: Path,
+    split: str = "train",
+    num_questions: int = 6000,
+    asked_split: str = "val",
+    num_asked: int = 1500,
+) -> None:
+    """Learn the quantisers of a pair from its codes of training images, and measure what their bytes are worth.
 
     Parameters
     ----------
@@ -89,24 +137,43 @@ def train_quantizer(out: Path, data: Path, split: str = "train", num_questions: 
         Split whose codes are learned from, and measured on for a tenth of its images.
     num_questions : int
         Questions to encode.
+    asked_split : str
+        Split whose questions tell the accuracy of payloads by their size; no study may ask them.
+    num_asked : int
+        Questions to ask, the first ones of that split.
     """
     options = dict(locals())
     import numpy as np
 
     from semantic.training import write_card
-    from studies.schemes.digital.quantizer_file import CARD, KINDS, encode_questions, error, load_tables, save_tables
+    from studies.schemes.digital.quantizer_file import (
+        CARD,
+        KINDS,
+        encode_questions,
+        error,
+        load_tables,
+        measure_accuracy,
+        save_tables,
+    )
     from studies.workbench import load_agents
 
     agents = load_agents(str(out))
     codes, images = encode_questions(agents, dataset(data, split), num_questions)
     kept = images < np.quantile(images, 0.9)  # the last tenth of the images only measures
-    path = save_tables(out, codes[kept], agents.model_hash)
+    learned = {name: kind.learn(codes[kept]) for name, kind in KINDS.items()}
+    asked = dataset(data, asked_split)
+    worth = measure_accuracy(agents, learned, asked, num_asked)
+    path = save_tables(out, {name: learned[name] | worth[name] for name in KINDS}, agents.model_hash, int(kept.sum()))
     results: dict[str, object] = {"codes learned from": int(kept.sum()), "codes measured on": int((~kept).sum())}
+    results["questions asked"] = len(asked.questions[:num_asked])
     for name, kind in KINDS.items():
         tables = load_tables(str(out), name, agents)
         for num_bytes in sorted({min(size, kind.most_bytes(codes.shape[1:])) for size in (5, 40, 160)}):
             nmse = error(kind, tables, codes[~kept], num_bytes)
             results[f"{name}, {num_bytes} bytes: squared error over power"] = f"{nmse:.4f}"
+        for num_bytes, accuracy in zip(tables["accuracy_bytes"].astype(int), tables["accuracy"], strict=True):
+            results[f"{name}, {num_bytes} bytes: accuracy"] = f"{accuracy:.3f}"
+        results["nothing arrives: accuracy"] = f"{tables['accuracy_lost'].item():.3f}"
     write_card(out, title="Quantisers of the codes", stage="quantizer", options=options, results=results, name=CARD)
     for name, value in results.items():
         print(f"{name}: {value}")
@@ -142,18 +209,53 @@ def train_prior(out: Path, data: Path, split: str = "train", num_questions: int 
     print(path)
 
 
-def train_losses() -> None:
-    """Measure the kept loss rates of the default digital link anew."""
-    from studies.schemes.digital.payload_link import measure_losses
+def train_losses(
+    data_res: list[int] = list(KEPT_RES),  # noqa: B006 -- typer's own way; never changed
+    num_payloads: int = 2000,
+) -> None:
+    """Measure the kept loss rates of the default digital link anew.
 
-    print(measure_losses())
+    Parameters
+    ----------
+    data_res : list of int
+        Budgets in resource elements to measure: the small one takes minutes, that of images an hour.
+    num_payloads : int
+        Payloads of each size at each SNR; fewer are sent where all are lost, or none.
+    """
+    print(measure_losses(data_res, num_payloads))
+
+
+def train_jpeg(data: Path, split: str = "val", num_images: int = 64) -> None:
+    """Measure which share of an image's variance JPEG payloads leave out, by their size; the link adapts by it.
+
+    Parameters
+    ----------
+    data : Path
+        Folder of the data set.
+    split : str
+        Split whose images are compressed; no study may ask about them.
+    num_images : int
+        Images, evenly over the split.
+    """
+    import numpy as np
+
+    from studies.schemes.digital.jpeg_code import measure_errors
+
+    source = dataset(data, split)
+    indices = np.unique([question.image_index for question in source.questions])
+    chosen = indices[np.linspace(0, len(indices) - 1, num_images).astype(int)]
+    sizes = [int(64 * 2 ** (step / 4)) for step in range(29)]  # 64 bytes to 8 KB
+    for size, share in measure_errors([source.image(int(index)) for index in chosen], sizes).items():
+        print(f"{size} bytes: {share:.4f}")
 
 
 MEASUREMENTS: dict[str, Callable[..., None]] = {  # stages that are put together here, from both sides of the link
+    "mean": train_mean,
     "adaptive": train_adaptive,
     "quantizer": train_quantizer,
     "prior": train_prior,
     "losses": train_losses,
+    "jpeg": train_jpeg,
 }
 
 
@@ -200,12 +302,19 @@ def as_command(function: Callable[..., None], **defaults: Any) -> Callable[..., 
     def command(**options: Any) -> None:
         if "channel" in signature.parameters:
             options["channel"] = link_channel(options["channel"])
-        function(**{name: Path(expanded(str(o))) if isinstance(o, Path) else o for name, o in options.items()})
+        function(**{name: with_home(option) for name, option in options.items()})
 
     command.__doc__ = docstring.partition("\n\n")[0]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return command
+
+
+def with_home(option: Any) -> Any:
+    """Return an option, ``~`` expanded in paths."""
+    if isinstance(option, list):
+        return [with_home(part) for part in option]
+    return Path(expanded(str(option))) if isinstance(option, Path) else option
 
 
 def _parameter_lines(docstring: str) -> dict[str, str]:

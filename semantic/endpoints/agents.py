@@ -42,6 +42,7 @@ def main(
     max_images: int | None = None,
     init: Path | None = None,
     nested: bool = False,
+    sparsity: float = 0.0,
 ) -> None:
     """Train sensor adapter and code end to end over the link.
 
@@ -80,8 +81,10 @@ def main(
         Trained agents to start from, as far as they fit: see `semantic.agent_training.start_from`.
     nested : bool
         Train a code whose first tokens suffice.
+    sparsity : float
+        Weight of the mean absolute value of the codes' numbers in the loss, for links with too few receive antennas.
     """
-    options = {k: v for k, v in locals().items() if k not in ("channel", "min_snr_db", "max_snr_db")}  # of the card
+    options = {name: value for name, value in locals().items() if name != "channel"} | {"sparsity": sparsity or None}
     torch.manual_seed(seed)
     agents = build_agents(
         sensor, task, num_tokens=num_tokens, width=None if uncompressed else width, r=r, nested=nested
@@ -104,6 +107,7 @@ def main(
         seed=seed,
         batch=batch,
         lr=lr,
+        sparsity=sparsity,
         report=lambda results: write_card(
             out, title="Machine-language tokens: LoRA, slots and code", stage="agents", options=options, results=results
         ),

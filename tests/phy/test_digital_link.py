@@ -1,3 +1,4 @@
+import itertools
 import pickle
 
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from py3gpp import nrCRCEncode, nrRateMatchLDPC
+from py3gpp import nrCRCEncode, nrPRBS, nrRateMatchLDPC
 from py3gpp.nrDLSCHInfo import getCBSInfo, getZarray
 from py3gpp.nrLDPCEncode import _encode_thangaraj, _load_basegraph
 from scipy.optimize import brentq
@@ -18,9 +19,10 @@ from phy.digital_link import LOW_RATE_MCS, MCS, BitTransmission
 from phy.transport_block import HEADER_BITS, TransportCoder, TransportFormat
 
 
-def make_link(bits_per_symbol=2, code_rate=0.5, length_header=True, **facts):
+def make_link(bits_per_symbol=2, code_rate=0.5, length_header=True, data_res=None, **facts):
     config = LinkConfig(**{"channel": "rayleigh", **facts})
-    return DigitalLink(config, bits_per_symbol=bits_per_symbol, code_rate=code_rate, length_header=length_header)
+    options = {"bits_per_symbol": bits_per_symbol, "code_rate": code_rate, "data_res": data_res}
+    return DigitalLink(config, length_header=length_header, **options)
 
 
 def payloads_of(*sizes, seed=0):
@@ -96,7 +98,7 @@ def py3gpp_code_block(bits, graph, num_coded, bits_per_symbol):
     ],
 )
 def test_crc_and_ldpc_are_those_of_py3gpp_bit_for_bit(num_bytes, bits_per_symbol, code_rate, graph):
-    form = TransportFormat.ldpc(HEADER_BITS + 8 * num_bytes, bits_per_symbol, code_rate, None)
+    form = TransportFormat.ldpc(HEADER_BITS + 8 * num_bytes, bits_per_symbol, code_rate=code_rate)
     (payload,) = payloads_of(num_bytes, seed=num_bytes)
     sent = np.unpackbits(np.frombuffer(num_bytes.to_bytes(3, "big") + payload, np.uint8)).astype(int)
     block = np.pad(sent, (0, form.block_bits - len(sent)))
@@ -111,7 +113,7 @@ def test_crc_and_ldpc_are_those_of_py3gpp_bit_for_bit(num_bytes, bits_per_symbol
 
 def test_repetition_adds_up_what_it_repeats():
     """Each copy alone is too noisy; together they decode. A tenth of the rate is half the mother code's, 3 dB."""
-    form = TransportFormat.ldpc(HEADER_BITS + 8 * 30, 2, 0.1, None)
+    form = TransportFormat.ldpc(HEADER_BITS + 8 * 30, 2, code_rate=0.1)
     coder = TransportCoder(form, bits_per_symbol=2, num_iterations=20)
     payloads = payloads_of(*[30] * 20)
     signs = 2 * coder.encode(payloads).numpy() - 1
@@ -124,7 +126,7 @@ def test_repetition_adds_up_what_it_repeats():
 
 
 def test_noise_is_never_taken_for_a_payload():
-    form = TransportFormat.ldpc(HEADER_BITS + 8 * 5, 2, 0.5, None)
+    form = TransportFormat.ldpc(HEADER_BITS + 8 * 5, 2)
     coder = TransportCoder(form, bits_per_symbol=2, num_iterations=5)
     llr = np.random.default_rng(2).standard_normal((200, form.coded_bits)).astype(np.float32)
     assert coder.decode(tf.constant(llr)).count(None) >= 199  # a CRC of 16 bits lets one in 65 536 through
@@ -148,13 +150,39 @@ def test_a_receiver_that_knows_the_size_needs_no_header():
     assert ledger.data_res < with_header.data_res
 
 
+def test_a_payload_fills_what_is_set_aside_for_it():
+    link = pickle.loads(pickle.dumps(make_link(2, 602 / 1024, False, data_res=80)))
+    most = max(size for size in range(1, 200) if link.carries(size))
+    payloads = payloads_of(1, 5, most, 1)
+    assert link(payloads, 40.0, np.arange(4)) == payloads
+    for payload in payloads:
+        ledger = link.ledger(payload_bytes=len(payload))
+        assert (ledger.data_res, ledger.coded_bits) == (80, 640)
+        assert ledger.payload_bits + ledger.overhead_bits <= 602 / 1024 * 640
+    message = (
+        f"a payload of {most + 1} bytes does not fit 80 data resource elements with 2 bits per symbol and code rate"
+    )
+    with pytest.raises(ValueError, match=message):
+        link([bytes(most + 1)])
+    assert not make_link(8, 0.9, False, data_res=1, num_tx_ant=1).carries(1)  # no word has less than 18 bits
+    assert make_link().carries(10_000)
+
+
+@pytest.mark.parametrize(("num_bytes", "coded_bits"), [(1, 640), (60, 12_288), (500, 12_288), (2000, 24_576)])
+def test_coding_is_undone_for_any_number_of_coded_bits(num_bytes, coded_bits):
+    form = TransportFormat.of(num_bytes, bits_per_symbol=4, coded_bits=coded_bits)
+    assert coded_bits - 4 * form.num_blocks < form.coded_bits <= coded_bits
+    coder = TransportCoder(form, bits_per_symbol=4, num_iterations=10)
+    payloads = payloads_of(num_bytes, num_bytes)
+    assert coder.decode(20 * coder.encode(payloads) - 10) == payloads
+
+
 def test_error_of_the_channel_estimate_is_noise_to_the_soft_bits(monkeypatch):
     """One antenna: the variance of a symbol's error is (N0 + ε) / |h|², and a bit of QPSK is as sure as 1 over it."""
     config = LinkConfig(channel="rayleigh", num_tx_ant=1, num_rx_ant=1, estimator="perfect", precision="double")
     link, form = DigitalLink(config), TransportFormat.of(5, bits_per_symbol=2, code_rate=0.5)
     coder = TransportCoder(form, bits_per_symbol=2, num_iterations=5)
-    facts = {"num_bits": form.coded_bits, "bits_per_symbol": 2}
-    transmission = BitTransmission(config, link.channel, coder, **facts)
+    transmission = BitTransmission(config, link.channel, num_bits=form.coded_bits, bits_per_symbol=2)
     fades = tf.nest.map_structure(tf.constant, link.channel.fades(np.arange(3), transmission.grid))
     bits, no, soft = coder.encode(payloads_of(5, 5, 5)), tf.constant([0.1, 0.2, 0.4], tf.float64), {}
     for epsilon in (0.0, 0.3):
@@ -171,7 +199,7 @@ def test_soft_bits_are_as_sure_as_they_are_right(estimator, monkeypatch):
     config = LinkConfig(channel="rayleigh", num_tx_ant=2, num_rx_ant=2, estimator=estimator)
     link, form = DigitalLink(config), TransportFormat.of(100, bits_per_symbol=2, code_rate=0.5)
     coder = TransportCoder(form, bits_per_symbol=2, num_iterations=5)
-    transmission = BitTransmission(config, link.channel, coder, num_bits=form.coded_bits, bits_per_symbol=2)
+    transmission = BitTransmission(config, link.channel, num_bits=form.coded_bits, bits_per_symbol=2)
     fades = tf.nest.map_structure(tf.constant, link.channel.fades(np.arange(64), transmission.grid))
     bits, no = coder.encode(payloads_of(*[100] * 64)), tf.fill([64], 10**-0.5)
 
@@ -187,6 +215,51 @@ def test_soft_bits_are_as_sure_as_they_are_right(estimator, monkeypatch):
     )
     believed, found = believed_and_found()
     assert believed < 0.85 * found
+
+
+BINS = (0, 1, 2, 4, 8)  # of a soft bit's magnitude
+
+
+def soft_bits(config, snr_db, num_fades):
+    """Soft bits of QPSK in 80 resource elements, and whether the decisions are wrong: both [num_fades, num_bits]."""
+    num_bits = 2 * 80 * min(config.num_tx_ant, config.num_rx_ant)
+    transmission = BitTransmission(config, DigitalLink(config).channel, num_bits=num_bits, bits_per_symbol=2)
+    bits = np.random.default_rng(0).integers(2, size=(num_fades, num_bits)).astype(np.float32)
+    parts = np.arange(num_fades).reshape(-1, 100)
+    soft = np.concatenate([transmission(tf.constant(bits[part]), np.full(100, snr_db), part) for part in parts])
+    return soft.astype(np.float64), (soft > 0) != (bits > 0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("facts", "snr_db", "least"),
+    [({}, 0.0, 0.75), ({"channel": "cdl-d", "num_tx_ant": 2}, -5.0, 0.9)],
+    ids=["cdl-c 4x8", "cdl-d 2x8"],
+)
+def test_soft_bits_of_the_default_receiver_are_right_as_often_as_each_of_them_says(facts, snr_db, least):
+    """What is left of other streams has no tails, unlike noise: sure bits of four streams are wrong a little less.
+
+    With the channel known as well: from 4 on, 0.91 of what they say; with the estimate 0.88, over 3 200 fades.
+    """
+    soft, wrong = soft_bits(LinkConfig(**facts), snr_db, 800)
+    for low, high in itertools.pairwise(BINS):
+        chosen = (low <= np.abs(soft)) & (np.abs(soft) < high)
+        found = np.mean(wrong[chosen]) / np.mean(expit(-np.abs(soft[chosen])))
+        assert (0.95 if high <= 4 else least) < found < (1.05 if high <= 4 else 1.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", ["lmmse-spatial", "perfect"])
+def test_streams_that_interfere_are_no_noise_but_the_mean_of_soft_bits_holds(estimator):
+    """Six streams of QPSK over a line of sight that tells two apart: what is left of five is not Gaussian.
+
+    Moderate soft bits are wrong more often than they say, and sure ones hardly ever, with the channel known as well.
+    """
+    soft, wrong = soft_bits(LinkConfig(channel="cdl-d", num_tx_ant=6, estimator=estimator), 5.0, 400)
+    believed = expit(-np.abs(soft))
+    assert np.mean(believed) == pytest.approx(np.mean(wrong), rel=0.1)
+    sure = np.abs(soft) > 4
+    assert np.mean(wrong[sure]) < 0.2 * np.mean(believed[sure])
 
 
 IMPAIRED = {
@@ -213,6 +286,27 @@ def test_higher_modulations_carry_more(bits_per_symbol):
     payloads = payloads_of(60, 60)
     assert link(payloads, 35.0, [0, 1]) == payloads
     assert link.ledger(payload_bytes=60).data_res < make_link().ledger(payload_bytes=60).data_res
+
+
+def test_a_payload_of_zeros_is_as_safe_as_any_other():
+    """Its word is all zeros; without scrambling its streams would be alike, and the receiver could not part them."""
+    link, numbers = make_link(2, 602 / 1024, False, data_res=20), np.arange(200)
+    zeros, random = (link([payload] * 200, -3.0, numbers).count(None) for payload in (bytes(5), payloads_of(5)[0]))
+    assert 5 < random < 195
+    assert fisher_exact([[zeros, 200 - zeros], [random, 200 - random]]).pvalue > 1e-3
+
+
+def test_scrambling_is_that_of_py3gpp(monkeypatch):
+    config = LinkConfig(channel="awgn", num_tx_ant=1, num_rx_ant=1, pilots="none", estimator="perfect")
+    transmission, sent = BitTransmission(config, DigitalLink(config).channel, num_bits=200, bits_per_symbol=2), []
+    monkeypatch.setattr(
+        transmission, "map_bits", lambda bits: sent.append(bits) or BitTransmission.map_bits(transmission, bits)
+    )
+    fades = tf.nest.map_structure(tf.constant, transmission.channel.fades(np.arange(1), transmission.grid))
+    bits = np.random.default_rng(0).integers(2, size=(1, 200))
+    soft = transmission.call(tf.constant(bits, tf.float32), tf.constant([1e-3]), fades)
+    np.testing.assert_array_equal(sent[0], bits ^ nrPRBS(2**15 + 1, 200).astype(int))
+    np.testing.assert_array_equal(soft.numpy() > 0, bits > 0)
 
 
 def test_too_much_noise_is_a_declared_loss():
@@ -304,16 +398,23 @@ def test_block_errors_on_awgn_are_those_of_sionnas_code_and_near_the_finite_leng
     """A thousand information bits at rate 1/2, QPSK, one antenna, perfect channel."""
     trials, k, n = 512, 1000, 2000
     config = LinkConfig(channel="awgn", num_tx_ant=1, num_rx_ant=1, pilots="none", estimator="perfect")
-    form = TransportFormat(block_bits=k - 16, crc_bits=16, num_blocks=1, k=k, mother_bits=n, n=n)
+    form = TransportFormat(code="ldpc", block_bits=k - 16, crc_bits=16, num_blocks=1, k=k, mother_bits=n, n=n)
     coder = TransportCoder(form, bits_per_symbol=2, num_iterations=20)
-    link = BitTransmission(config, DigitalLink(config).channel, coder, num_bits=n, bits_per_symbol=2)
+    link = BitTransmission(config, DigitalLink(config).channel, num_bits=n, bits_per_symbol=2)
     encoder = LDPC5GEncoder(k, n, num_bits_per_symbol=2)
     decoder = LDPC5GDecoder(encoder, num_iter=20, hard_out=True)
-    payloads, rng = payloads_of(*[(k - 16 - HEADER_BITS) // 8] * trials), np.random.default_rng(4)
+    size = (k - 16 - HEADER_BITS) // 8
+    payloads, rng = payloads_of(*[size] * trials), np.random.default_rng(4)
+    octets = [np.frombuffer(size.to_bytes(3, "big") + payload, np.uint8) for payload in payloads]
+    blocks = np.stack([nrCRCEncode(np.unpackbits(row).astype(int), "16")[:, 0] for row in octets])
 
     def losses(snr_db, first):
+        """Count them; Sionna's decoder makes nothing else of the same soft bits."""
         rows = np.arange(trials).reshape(-1, 32)
-        return sum(link([payloads[i] for i in some], np.full(32, snr_db), first + some).count(None) for some in rows)
+        soft = [link(coder.encode([payloads[i] for i in some]), np.full(32, snr_db), first + some) for some in rows]
+        lost = np.array([payload is None for payload in coder.decode(tf.concat(soft, 0))])
+        np.testing.assert_array_equal(lost, np.any(decoder(tf.concat(soft, 0)).numpy() != blocks, axis=1))
+        return lost.sum()
 
     def sionnas_losses(snr_db):
         bits = rng.integers(2, size=(trials, k)).astype(np.float32)

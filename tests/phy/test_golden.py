@@ -66,9 +66,9 @@ def test_transport_blocks_are_those_of_sionna_2(name):
     """Header, CRC, segments, LDPC and repetition."""
     num_bytes, bits_per_symbol, code_rate, header = name.split()[1:]
     bits_per_symbol, payload = int(bits_per_symbol), WORDS[f"{name} in"].tobytes()
-    num_bits, size = (HEADER_BITS, None) if header == "1" else (0, len(payload))
-    form = TransportFormat.ldpc(num_bits + 8 * len(payload), bits_per_symbol, float(code_rate), size)
-    assert num_bytes == str(len(payload))
+    wanted = 8 * int(num_bytes) + (HEADER_BITS if header == "1" else 0)
+    size = None if header == "1" else int(num_bytes)
+    form = TransportFormat.ldpc(wanted, bits_per_symbol, code_rate=float(code_rate), payload_bytes=size)
     told = (form.block_bits, form.crc_bits, form.num_blocks, form.k, form.mother_bits, form.n)
     assert told == tuple(WORDS[f"{name} form"])
     coder = TransportCoder(form, bits_per_symbol=bits_per_symbol, num_iterations=8)

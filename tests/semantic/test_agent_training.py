@@ -218,6 +218,27 @@ def test_nested_training_sends_every_number_of_tokens_and_learns_a_power_for_eac
         build_agents(pair / "sensor", pair / "task", num_tokens=3, width=None, nested=True)
 
 
+def test_a_reward_for_sparse_codes_makes_them_sparse_at_unit_power(pair, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        agent_training,
+        "fit",
+        lambda step, parameters, **options: training.fit(step, parameters, **{**options, "steps": 40, "every": 10}),
+    )
+    amplitude = {}
+    for sparsity in (0.0, 30.0):
+        channel, out = NoisyChannel(), tmp_path / f"{sparsity:g}"
+        options = {"num_tokens": 3, "width": 8, "r": 4, "batch": 4, "lr": 1e-2}
+        main(out, data, pair / "sensor", pair / "task", channel, 1, sparsity=sparsity, **options)
+        codes = torch.stack([codes for codes, *_ in channel.calls[30:40]])
+        assert codes.square().mean().item() == pytest.approx(1, abs=1e-3)
+        amplitude[sparsity] = codes.abs().mean().item()
+    assert amplitude[30.0] < 0.8 * amplitude[0.0]
+    lines = [json.loads(line) for line in (tmp_path / "30" / "training.jsonl").read_text().splitlines()]
+    assert lines[-1]["amplitude"] < lines[0]["amplitude"]
+    assert "amplitude" not in (tmp_path / "0" / "training.jsonl").read_text()
+    assert "--sparsity 30.0" in (tmp_path / "30" / "README.md").read_text()
+
+
 def test_training_goes_on_from_agents_with_another_number_of_tokens(pair, data, tmp_path, monkeypatch):
     """LoRA and code are taken over; slots start anew and are pulled towards the scene's objects."""
     pulled = []

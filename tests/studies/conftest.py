@@ -10,7 +10,16 @@ from studies.schemes.carriers import adaptive, analog
 from studies.schemes.digital import payload_link, quantizer_file
 from studies.schemes.digital.quantizer_file import KINDS
 from studies.schemes.encoders import image_codes
-from tests.studies.fakes import FAKE_CHOICE, OWN_CURVE, FakeAgents, FakeChannel, FakeDataset, FakeImageCode, fake_link
+from tests.studies.fakes import (
+    FAKE_CHOICE,
+    OWN_CURVE,
+    FakeAgents,
+    FakeChannel,
+    FakeDataset,
+    FakeImageCode,
+    fake_link,
+    fake_tables,
+)
 
 assert agents_axis.load_agents is workbench.load_agents  # imported before any test puts a stand-in there
 CACHES = (sweep.workbench_for, sweep.scheme_for, sweep.dataset_for, sweep.read_codes)
@@ -45,7 +54,7 @@ def no_real_link(stand_in):
     channel = FakeChannel()  # whose ledger tells the budget
     stand_in(analog, "make_channel", lambda link, prior=None: channel)
     stand_in(payload_link, "make_payload_link", lambda config, data_res: fake_link(data_res))
-    stand_in(quantizer_file, "load_tables", lambda name, kind, agents: KINDS[kind].learn(agents.table))
+    stand_in(quantizer_file, "load_tables", lambda name, kind, agents: fake_tables(KINDS[kind], agents.table))
 
 
 @pytest.fixture

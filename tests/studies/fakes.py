@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from phy import Ledger, LinkConfig
-from phy.link_adaptation import PayloadLink
+from phy.link_adaptation import HIGHEST_RATE, PayloadLink
 from semantic.code_moments import CodeMoments
 from semantic.token_choice import ANY, TokenChoice
 
@@ -157,21 +157,32 @@ class FakeDigitalLink:
 
     config = LinkConfig()
 
-    def __init__(self, mcs):
-        self.bits_per_res = NUM_STREAMS * mcs[0] * mcs[1]
+    def __init__(self, bits_per_symbol, data_res=80):
+        self.bits_per_symbol, self.coded_bits = bits_per_symbol, NUM_STREAMS * bits_per_symbol * data_res
+
+    def carries(self, payload_bytes):
+        return 8 * payload_bytes + OVERHEAD_BITS <= HIGHEST_RATE[self.bits_per_symbol] / 1024 * self.coded_bits
 
     def ledger(self, *, payload_bytes):
-        return SimpleNamespace(data_res=int(np.ceil((8 * payload_bytes + OVERHEAD_BITS) / self.bits_per_res)))
+        return SimpleNamespace(coded_bits=self.coded_bits)
 
     def __call__(self, payloads, snr_db, realisation):
-        assert len({len(payload) for payload in payloads}) == 1
+        assert all(self.carries(len(payload)) for payload in payloads)
         arrives = [snr_db >= 0 and number % 3 > 0 for number in realisation]
         return [payload if ok else None for payload, ok in zip(payloads, arrives, strict=True)]
 
 
 def fake_link(data_res=80, kind=FakeDigitalLink):
-    """Put a budget in front of it; one MCS is all that is worth taking."""
-    return PayloadLink(kind, data_res, lambda snr_db: {(4, 0.5): 0.3})
+    """Put a budget in front of it; one size of payloads is all that is worth taking."""
+    return PayloadLink(
+        lambda bits_per_symbol: kind(bits_per_symbol, data_res), data_res, lambda snr_db: {data_res: 0.3}
+    )
+
+
+def fake_tables(kind, codes):
+    """Learn a quantiser's tables; more bytes are worth more."""
+    worth = {"accuracy_bytes": [1, 100], "accuracy": [0.5, 0.9], "accuracy_lost": [0.4]}
+    return kind.learn(codes) | {name: np.array(value) for name, value in worth.items()}
 
 
 OWN_CURVE = '''"""A curve in a file of its own: tokens at four times the power, over the link of machine tokens."""

@@ -20,7 +20,7 @@ from semantic.data import scenes
 from semantic.endpoints import agents
 from studies import cli, doctor, run_folder, training, workbench
 from studies.curves import CURVES
-from studies.schemes.digital import payload_link
+from studies.schemes.digital import jpeg_code, payload_link
 from studies.study import STUDIES
 from tests.studies.fakes import FAKE_CHOICE
 
@@ -447,18 +447,33 @@ def test_deepjscc_is_trained_over_the_link_that_was_asked_for(tokenlink, fakes, 
     assert fakes["links"][-1].channel == "tdl-a"
 
 
-def test_loss_rates_are_measured_for_every_budget_and_snr_that_is_kept(tokenlink, monkeypatch, tmp_path):
-    rates = {(2, 120 / 1024): 0.25}
-    link = SimpleNamespace(measure=lambda snr_db: rates)
+def test_loss_rates_are_measured_for_the_budgets_that_are_asked_for(tokenlink, monkeypatch, tmp_path):
+    link, path = (
+        SimpleNamespace(measure=lambda snr_db, num_payloads: {5: num_payloads / 1000}),
+        tmp_path / "losses.json",
+    )
     monkeypatch.setattr(payload_link, "make_payload_link", lambda config, data_res: link)
-    monkeypatch.setattr(payload_link.measure_losses, "__defaults__", (tmp_path / "losses.json", print))
-    code, out, err = tokenlink("train", "losses")
+    monkeypatch.setattr(payload_link.measure_losses, "__defaults__", (path, print))
+    code, out, err = tokenlink("train", "losses", "--num-payloads", "250")
     assert code == 0, err
     assert "1536 resource elements, 20 dB" in out
-    kept = json.loads((tmp_path / "losses.json").read_text())
+    kept = json.loads(path.read_text())
     assert list(kept) == [str(data_res) for data_res in payload_link.KEPT_RES]
     assert all(list(at) == [f"{snr_db:g}" for snr_db in payload_link.KEPT_SNR_DB] for at in kept.values())
-    assert kept["80"]["5"] == {"0": 0.25}
+    assert kept["80"]["5"] == {"5": 0.25}
+    code, out, err = tokenlink("train", "losses", "--data-res", "80", "--num-payloads", "500")
+    assert code == 0, err
+    kept = json.loads(path.read_text())
+    assert (kept["80"]["5"], kept["1536"]["5"]) == ({"5": 0.5}, {"5": 0.25})
+
+
+def test_what_jpegs_bytes_are_worth_is_measured_on_the_split_that_is_named(tokenlink, fakes, monkeypatch, tmp_path):
+    monkeypatch.setattr(jpeg_code.measure_errors, "__defaults__", (tmp_path / "errors.json",))
+    code, out, err = tokenlink("train", "jpeg", "--data", "d", "--num-images", "4")
+    assert code == 0, err
+    assert "64 bytes: " in out
+    shares = json.loads((tmp_path / "errors.json").read_text())
+    assert (min(map(int, shares)), max(map(int, shares))) == (64, 8192)
 
 
 @pytest.mark.parametrize("verdict", ["ok", "off"])
@@ -540,8 +555,11 @@ def test_a_quantiser_is_learned_from_codes_and_tells_its_error_on_others(tokenli
     assert code == 0, err
     assert "codes learned from: 60" in out  # of 12 images with 6 questions each, ten
     card = (tmp_path / "pair" / "quantizer.md").read_text()
-    assert "tokenlink train quantizer --out pair --data d --split train --num-questions 72" in card
-    assert "transform, 5 bytes" in card
+    options = "--split train --num-questions 72 --asked-split val --num-asked 1500"
+    assert f"tokenlink train quantizer --out pair --data d {options}" in card
+    assert "transform, 5 bytes: squared error" in card
+    assert "questions asked | 72" in card
+    assert "vector, 100 bytes: accuracy" in card
     assert (tmp_path / "pair" / "quantizer.safetensors").exists()
 
 

@@ -1,7 +1,6 @@
-import functools
+import json
 import zlib
 from types import SimpleNamespace
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,18 +11,19 @@ from scipy.stats import norm
 import bridge  # noqa: F401 -- before phy: it fixes the order in which the two frameworks are loaded
 
 # isort: split
-from phy import LinkConfig, link_adaptation
-from phy.digital_link import MCS
-from phy.link_adaptation import FIRST_REALISATION, QPSK, PayloadLink, Received, digital_link, loss_rates
+import itertools
+
+from phy import LinkConfig
+from phy.link_adaptation import FIRST_REALISATION, PayloadLink, Received, digital_link, loss_rates
 from studies import accuracy_vs_snr
 from studies.curves import CURVES
 from studies.questions import Batch
 from studies.schemes.carriers import quantized
-from studies.schemes.carriers.jpeg import JpegImages, sample_error
+from studies.schemes.carriers.jpeg import JpegImages
 from studies.schemes.carriers.lossless import Everything
 from studies.schemes.carriers.text import Texts, sample_answers, sample_captions
-from studies.schemes.digital.jpeg_code import compress, decompress
-from studies.schemes.digital.payload_link import kept_loss_rates, make_payload_link
+from studies.schemes.digital.jpeg_code import compress, decompress, left_out, measure_errors
+from studies.schemes.digital.payload_link import KEPT, kept_loss_rates, make_payload_link, measure_losses, read_losses
 from studies.schemes.digital.quantizers import (
     TransformQuantizer,
     VectorQuantizer,
@@ -36,7 +36,7 @@ from studies.schemes.digital.quantizers import (
 from studies.schemes.digital.text_code import TextCode
 from studies.schemes.encoders.captions import PROMPT
 from studies.study_config import ModelsConfig
-from tests.studies.fakes import FakeDataset, FakeDigitalLink, FakeQuestion, fake_link
+from tests.studies.fakes import FakeDataset, FakeDigitalLink, FakeQuestion, fake_link, fake_tables
 
 # --- words ---------------------------------------------------------------------------------------------------------
 
@@ -179,53 +179,68 @@ def test_an_image_that_does_not_fit_is_no_image(image):
             decompress(payload, (96, 64))
 
 
-def test_what_a_byte_is_worth_is_learned_from_the_datas_images(image):
-    dataset = SimpleNamespace(
-        questions=[SimpleNamespace(image_index=i // 2) for i in range(80)],
-        image=lambda index: np.roll(image, 3 * index, axis=1),
-    )
-    error = sample_error(dataset)
-    errors = [error(num_bytes) for num_bytes in (5, 60, 200, 1000)]
-    assert errors[0] == pytest.approx(1)  # nothing fits
-    assert errors == sorted(errors, reverse=True)
-    images = np.stack([dataset.image(index) for index in range(0, 40, 3)]).astype(float)
-    size = (image.shape[1], image.shape[0])
-    shown = [decompress(compress(shot.astype(np.uint8), 200), size).astype(float) for shot in images]
-    variance = ((images - images.mean(0)) ** 2).mean()
-    assert errors[2] == pytest.approx(np.mean((np.stack(shown) - images) ** 2) / variance)
+def test_what_a_byte_is_worth_is_a_share_of_the_variance_around_the_images_mean(image, tmp_path):
+    images = [np.roll(image, 9 * index, axis=1) for index in range(4)]
+    shares = measure_errors(images, [5, 60, 200, 1000], tmp_path / "errors.json")
+    assert list(shares.values()) == sorted(shares.values(), reverse=True)
+    assert shares[5] == 1  # nothing fits
+    stacked, size = np.stack(images).astype(float), (image.shape[1], image.shape[0])
+    shown = np.stack([decompress(compress(shot, 200), size).astype(float) for shot in images])
+    variance = ((stacked - stacked.mean(0)) ** 2).mean()
+    assert shares[200] == pytest.approx(((shown - stacked) ** 2).mean() / variance)
+    assert json.loads((tmp_path / "errors.json").read_text()) == {str(size): share for size, share in shares.items()}
+
+
+def test_the_kept_shares_fall_with_the_bytes():
+    shares = [left_out(num_bytes) for num_bytes in (1, 64, 100, 300, 1000, 3000, 9000)]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] <= 1
+    assert shares[4] < 0.1
 
 
 # --- budget and link -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("mcs", "data_res"), [((2, 0.5), 80), ((2, 120 / 1024), 80), ((6, 0.85), 33), (QPSK, 5)])
-def test_capacity_is_the_largest_payload_that_fits(mcs, data_res):
-    link, digital = fake_link(data_res), FakeDigitalLink(mcs)
-    capacity = link.capacity(mcs)
-    assert digital.ledger(payload_bytes=capacity + 1).data_res > data_res
-    assert capacity == 0 or digital.ledger(payload_bytes=capacity).data_res <= data_res
+@pytest.mark.parametrize(
+    ("num_bytes", "bits_per_symbol"), [(1, 2), (42, 2), (43, 4), (97, 4), (98, 6), (199, 6), (200, 8), (291, 8)]
+)
+def test_payloads_take_the_lowest_modulation_whose_rates_carry_them(num_bytes, bits_per_symbol):
+    assert fake_link().bits_per_symbol(num_bytes) == bits_per_symbol
 
 
-@pytest.mark.parametrize(("num_bytes", "bits_per_symbol"), [(1, 2), (13, 2), (40, 2), (45, 4), (110, 6), (220, 8)])
-def test_the_most_robust_scheme_has_the_lowest_rate_that_fits(num_bytes, bits_per_symbol):
-    link = fake_link()
-    found, code_rate = link.most_robust(num_bytes)
-    assert found == bits_per_symbol
-    assert link.capacity((found, code_rate)) >= num_bytes > link.capacity((found, code_rate - 1 / 1024))
+@pytest.mark.parametrize("data_res", [80, 33, 5, 1])
+def test_the_largest_payload_is_the_largest_that_fits(data_res):
+    link, digital = fake_link(data_res), FakeDigitalLink(8, data_res)
+    assert not digital.carries(link.most_bytes + 1)
+    assert link.most_bytes == 0 or digital.carries(link.most_bytes)
+    assert data_res > 1 or link.most_bytes == 0
+
+
+def test_sizes_worth_a_try_are_small_ones_and_those_of_nrs_rates():
+    sizes = fake_link().sizes
+    assert sizes == sorted(set(sizes))
+    assert sizes[:8] == list(range(1, 9))
+    assert sizes[-1] == fake_link().most_bytes == 291
+    assert {int(640 * 120 / 1024 / 8), int(2560 * 797 / 1024 / 8)} <= set(sizes)
+    assert all(b <= max(a + 1, 1.35 * a) for a, b in itertools.pairwise(sizes))
 
 
 def test_what_never_fits_is_refused():
-    with pytest.raises(ValueError, match="payload of 500 bytes does not fit 80 data resource elements"):
-        fake_link().most_robust(500)
-    with pytest.raises(ValueError, match="payload of 100 bytes exceeds the 35 that fit 80 data resource elements"):
-        fake_link().send([bytes(100)], QPSK, 0.0, np.array([1]), bytes)
+    for refused in (
+        fake_link().bits_per_symbol,
+        lambda size: fake_link().send([bytes(size)], 0.0, np.arange(1), bytes),
+    ):
+        with pytest.raises(
+            ValueError, match="payload of 500 bytes does not fit 80 data resource elements, whatever the"
+        ):
+            refused(500)
 
 
 def test_a_payload_that_cannot_be_read_counts_as_lost():
     def read(payload):
         raise ValueError("undetected error")
 
-    assert fake_link().send([b"a"], QPSK, 0.0, np.array([1]), read) == Received([None], [False])
+    assert fake_link().send([b"a"], 0.0, np.array([1]), read) == Received([None], [False])
 
 
 def test_the_ledger_charges_the_whole_budget_and_its_pilots():
@@ -234,75 +249,107 @@ def test_the_ledger_charges_the_whole_budget_and_its_pilots():
     assert fake_link(80).ledger().total_res == 896
 
 
-def test_bytes_cross_the_real_link_or_are_lost():
+def test_bytes_of_any_size_cross_the_real_link_or_are_lost():
     config = LinkConfig(channel="awgn", num_tx_ant=1, num_rx_ant=1, estimator="perfect")
     link = make_payload_link(config, 100)
-    mcs = link.most_robust(9)
-    ledger = digital_link(config, mcs).ledger(payload_bytes=9)
-    assert 98 <= ledger.data_res <= 100
-    payloads = [b"two cubes", b"one"]
-    padded = [payload.ljust(9, b"\0") for payload in payloads]
-    assert link.send(payloads, mcs, 15.0, np.array([0, 1]), bytes) == Received(padded, [False, False])
-    assert link.send(payloads, mcs, -25.0, np.array([0, 1]), bytes).items == [None, None]
+    payloads = [b"two cubes", b"1", b"", b"a hundred and twenty bytes", b"one"]
+    assert [link.bits_per_symbol(len(payload)) for payload in payloads] == [2, 2, 2, 4, 2]
+    for size in map(len, payloads):
+        assert digital_link(config, link.bits_per_symbol(size), 100).ledger(payload_bytes=size).data_res == 100
+    assert link.send(payloads, 25.0, np.arange(5), bytes) == Received(payloads, [False] * 5)
+    assert link.send(payloads, -25.0, np.arange(5), bytes).items == [None] * 5
 
 
-TABLE = ((2, 0.25), (2, 0.5), (4, 0.5), (4, 0.75), (6, 0.75))
-LOST = {(2, 0.25): (0, 0), (2, 0.5): (0, 0), (4, 0.5): (0.75, 0), (4, 0.75): (0.8, 0.3), (6, 0.75): (1, 0.6)}
+SIZES = [1, 5, 20, 40, 80]
+LOST = {1: (0, 0), 5: (0, 0), 20: (0.75, 0), 40: (0.8, 0.3), 80: (1, 0.6)}  # at 0 dB and at 10 dB
 
 
-class Rated(FakeDigitalLink):
-    """Loses the first payloads, as many as its MCS loses at 0 dB or at 10 dB."""
-
-    sent: ClassVar[list] = []
-
-    def __init__(self, mcs):
-        super().__init__(mcs)
-        self.mcs = mcs
-
-    def __call__(self, payloads, snr_db, realisation):
-        self.sent.append((self.mcs, {len(payload) for payload in payloads}, min(realisation)))
-        gone = round(LOST[self.mcs][snr_db >= 10] * len(payloads))
-        return [None] * gone + list(payloads[gone:])
+def lossy(sent, payloads, snr_db, realisation):
+    """Lose the first payloads of each twenty fades, as many as their size loses."""
+    sent.append((len(payloads[0]), len(payloads), min(realisation)))
+    gone = round(20 * LOST[len(payloads[0])][snr_db >= 10])
+    return [None if number % 20 < gone else payload for payload, number in zip(payloads, realisation, strict=True)]
 
 
-def test_loss_rates_are_those_of_full_payloads_from_the_fastest_that_loses_none():
-    link = fake_link(kind=Rated)
-    assert loss_rates(Rated, TABLE, link.capacity, 0.0, num_payloads=20) == {(2, 0.5): 0.0}
-    found = loss_rates(Rated, TABLE, link.capacity, 10.0, num_payloads=20)
-    assert found == {(4, 0.75): 0.3, (4, 0.5): 0.0}
-    assert loss_rates(Rated, TABLE[-1:], link.capacity, 10.0, num_payloads=20) == {(6, 0.75): 0.6}  # there is no better
-    assert all(sizes == {link.capacity(mcs)} for mcs, sizes, _ in Rated.sent)
-    assert {first for *_, first in Rated.sent} == {FIRST_REALISATION}
+def test_loss_rates_are_those_from_the_largest_payload_that_is_never_lost():
+    sent = []
+
+    def send(*arguments):
+        return lossy(sent, *arguments)
+
+    assert loss_rates(send, SIZES, 0.0, 20) == {5: 0.0}
+    assert loss_rates(send, SIZES, 10.0, 20) == {40: 0.3, 20: 0.0}
+    assert loss_rates(send, SIZES[-1:], 10.0, 20) == {80: 0.6}  # there is no better
+    assert {first for *_, first in sent} == {FIRST_REALISATION}
 
 
-def test_the_mcs_weighs_what_is_lost_against_what_a_byte_is_worth():
-    link = PayloadLink(Rated, 80, lambda snr_db: {(4, 0.75): 0.3, (4, 0.5): 0.02, (2, 0.5): 0.0})
-    small, middle, large = (link.capacity(mcs) for mcs in ((2, 0.5), (4, 0.5), (4, 0.75)))
-    assert link.adapted(10.0, lambda num_bytes: 0.1) == (2, 0.5)  # more bytes bring nothing
-    assert link.adapted(10.0, lambda num_bytes: {small: 0.1, middle: 0.05, large: 0.04}[num_bytes]) == (4, 0.5)
-    assert link.adapted(10.0, lambda num_bytes: {small: 0.9, middle: 0.8, large: 0.1}[num_bytes]) == (4, 0.75)
+def test_losses_are_counted_where_they_are_neither_certain_nor_excluded():
+    sent = []
+    assert loss_rates(lambda *arguments: lossy(sent, *arguments), SIZES, 10.0, 1000) == {40: 0.3, 20: 0.0}
+    counts = {size: sum(number for of, number, _ in sent if of == size) for size in (20, 40, 80)}
+    assert counts == {20: 200, 40: 1000, 80: 200}
 
 
-def test_the_default_link_brings_its_loss_rates_and_others_are_measured(monkeypatch):
+def test_the_size_weighs_what_is_lost_against_what_a_byte_is_worth():
+    link = PayloadLink(FakeDigitalLink, 80, lambda snr_db: {40: 0.3, 20: 0.02, 5: 0.0})
+    assert link.adapted(10.0, lambda num_bytes: 0.9, 0.4) == 5  # more bytes bring nothing
+    assert link.adapted(10.0, {5: 0.9, 20: 0.95, 40: 0.96}.get, 0.4) == 20
+    assert link.adapted(10.0, {5: 0.1, 20: 0.2, 40: 0.9}.get, 0.0) == 40
+    assert link.adapted(10.0, {5: 0.5, 20: 0.5, 40: 0.6}.get, 0.2) == 5
+    assert link.adapted(10.0, {5: 0.5, 20: 0.5, 40: 0.6}.get, 0.5) == 40  # a loss costs nothing
+
+
+def test_the_default_link_brings_its_loss_rates_and_others_are_measured():
     for data_res in (80, 1536):
         for snr_db in accuracy_vs_snr.Config().snr_db:
             kept = kept_loss_rates(LinkConfig(), data_res, snr_db)
-            assert set(kept) <= set(MCS)
-            assert list(kept.values()) == sorted(kept.values(), reverse=True)
-            assert make_payload_link(LinkConfig(), data_res).adapted(snr_db, lambda num_bytes: 0.5) in kept
+            assert list(kept) == sorted(kept, reverse=True)
+            assert max(kept) <= make_payload_link(LinkConfig(), data_res).most_bytes
+            assert make_payload_link(LinkConfig(), data_res).adapted(snr_db, lambda num_bytes: 0.5, 0.0) in kept
     assert kept_loss_rates(LinkConfig(seed=5), 80, 0.0) == kept_loss_rates(LinkConfig(), 80, 0.0)
     assert kept_loss_rates(LinkConfig(num_rx_ant=4), 80, 0.0) is None
     assert kept_loss_rates(LinkConfig(), 80, 0.5) is None
     other = make_payload_link(LinkConfig(channel="awgn", num_tx_ant=1, num_rx_ant=1, estimator="perfect"), 60)
-    monkeypatch.setattr(link_adaptation, "loss_rates", functools.partial(loss_rates, num_payloads=8))
-    assert list(other.measure(6.0).values())[-1] == 0.0
-    with pytest.raises(ValueError, match="2 data resource elements hold not a byte, whatever the MCS"):
+    assert list(other.measure(6.0, num_payloads=8).values())[-1] == 0.0
+    with pytest.raises(ValueError, match="2 data resource elements hold not a byte, whatever the modulation"):
         make_payload_link(LinkConfig(num_tx_ant=1), 2).measure(0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read: Expecting property name"),
+        ("[]", "holds list at its top; it needs rows by resource elements"),
+        ("{}", "holds dict at its top"),
+        ('{"eighty": {"0": {"5": 0.1}}}', "has the key 'eighty' at its top, which is not resource elements"),
+        ('{"080": {"0": {"5": 0.1}}}', "has the key '080' at its top"),
+        ('{"80": {"0.0": {"5": 0.1}}}', r"has the key '0.0' at \[80\], which is not an SNR in dB"),
+        ('{"80": {"nan": {"5": 0.1}}}', r"has the key 'nan' at \[80\]"),
+        ('{"80": {"0": {"0": 0.1}}}', r"has the key '0' at \[80\]\[0\], which is not bytes"),
+        ('{"80": {"0": 0.1}}', r"holds float at \[80\]\[0\]; it needs rows by bytes"),
+        ('{"80": {"0": {"5": NaN}}}', r"holds nan at \[80\]\[0\]\[5\]; a loss rate lies between 0 and 1"),
+        ('{"80": {"0": {"5": 1.5}}}', r"holds 1.5 at \[80\]\[0\]\[5\]"),
+        ('{"80": {"0": {"5": "0.5"}}}', r"holds '0.5' at \[80\]\[0\]\[5\]"),
+    ],
+)
+def test_a_file_of_loss_rates_that_is_none_is_refused_with_the_way_out(text, message, tmp_path):
+    path = tmp_path / "mcs_losses.json"
+    path.write_text(text)
+    for read in (read_losses, lambda path: measure_losses([80], 8, path)):
+        with pytest.raises(
+            ValueError, match=rf"mcs_losses.json {message}.* `tokenlink train losses` measures"
+        ) as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_kept_loss_rates_are_read_as_they_are_written():
+    assert read_losses(KEPT) == json.loads(KEPT.read_text())
 
 
 @pytest.mark.slow
 def test_the_kept_loss_rates_are_those_of_the_link():
-    assert make_payload_link(LinkConfig(), 80).measure(5.0) == kept_loss_rates(LinkConfig(), 80, 5.0)
+    assert make_payload_link(LinkConfig(), 80).measure(5.0, 2000) == kept_loss_rates(LinkConfig(), 80, 5.0)
 
 
 # --- schemes -------------------------------------------------------------------------------------------------------
@@ -394,8 +441,8 @@ def test_codes_arrive_as_the_learned_quantiser_gives_them(name, kind, batch, no_
     agents = Agents()
     scheme = make(name, agents, batch)
     sent, delivery, answers = run(scheme, batch, 10.0)
-    size = min(fake_link().capacity((4, 0.5)), 12 if kind is TransformQuantizer else 2)  # a byte a number, or a token
-    quantizer = kind(kind.learn(agents.table), size)
+    size = 12 if kind is TransformQuantizer else 2  # a byte a number, or a token; the budget holds more
+    quantizer = kind(fake_tables(kind, agents.table), size)
     for number, item in enumerate(delivery.items):
         if number % 3 == 0:
             assert item is None
@@ -418,6 +465,21 @@ def test_a_point_depends_on_the_quantisers_tables(batch, no_real_link):
     other.table = other.table + 1
     hashes = {make(name, pair, batch).determined_by()["quantizer"] for name in LEARNED for pair in (agents, other)}
     assert len(hashes) == 4
+
+
+def test_a_text_takes_the_bytes_that_it_needs(captions, code):
+    sizes = []
+
+    class Spy(FakeDigitalLink):
+        def __call__(self, payloads, snr_db, realisation):
+            sizes.extend(map(len, payloads))
+            return super().__call__(payloads, snr_db, realisation)
+
+    texts = np.array(captions[:30])
+    delivery = Texts(fake_link(kind=Spy), code).deliver(texts, SimpleNamespace(numbers=np.arange(30)), 10.0)
+    assert sizes == [len(code.encode(text)) for text in texts]
+    assert len(set(sizes)) > 3
+    assert [item for item in delivery.items if item is not None] == [t for i, t in enumerate(texts) if i % 3]
 
 
 def test_an_image_is_described_once_and_its_question_is_not_seen(batch, no_real_link):
@@ -446,12 +508,12 @@ def test_every_budget_but_the_images_is_that_of_machine_tokens(batch, no_real_li
 
 def test_the_adapted_image_is_finer_at_a_higher_snr_and_the_fixed_one_is_not(image):
     def adapt(snr_db):
-        return (2, 0.2) if snr_db < 5 else (6, 0.8)
+        return 55 if snr_db < 5 else 715
 
     dataset = SimpleNamespace(image=lambda image_index: image)
     batch, errors = Batch(1, (FakeQuestion(0, "", "", ""),), dataset), {}
     for snr_db in (0.0, 20.0):
-        for name, rule in (("adapted", adapt), ("fixed", lambda snr_db: (2, 0.2))):
+        for name, rule in (("adapted", adapt), ("fixed", lambda snr_db: 55)):
             [shown] = JpegImages(fake_link(300), rule).deliver(None, batch, snr_db).items
             errors[name, snr_db] = np.mean((shown.astype(float) - image) ** 2)
     assert errors["adapted", 20.0] < 0.9 * errors["adapted", 0.0]
@@ -461,7 +523,7 @@ def test_the_adapted_image_is_finer_at_a_higher_snr_and_the_fixed_one_is_not(ima
 def test_images_of_two_sizes_cross_the_link_each_at_its_own(image, no_real_link):
     dataset = SimpleNamespace(image=lambda index: image if index % 2 else image[:32, :48])
     batch = Batch(0, tuple(FakeQuestion(i // 2, "", "", "") for i in range(12)), dataset)
-    delivery = JpegImages(fake_link(300), lambda snr_db: (6, 0.8)).deliver(None, batch, 10.0)
+    delivery = JpegImages(fake_link(300), lambda snr_db: 715).deliver(None, batch, 10.0)
     assert delivery.lost.tolist() == [number % 3 == 0 for number in batch.numbers]
     for item, original in zip(delivery.items, batch.images, strict=True):
         assert item is None or item.shape == original.shape
@@ -484,7 +546,7 @@ def test_errors_that_the_crc_lets_through_are_counted_apart_from_losses():
             raise ValueError("no payload starts so")
         return payload[0]
 
-    received = link.send(payloads, (4, 0.5), 10.0, np.arange(12), read)
+    received = link.send(payloads, 10.0, np.arange(12), read)
     assert received.items == [None, 0, 2, None, None, None, None, 6, 8, None, 11, 11]  # 4 arrives as 5: noticed; 5 too
     assert [i for i, wrong in enumerate(received.undetected) if wrong] == [1, 7, 10]
 

@@ -1,8 +1,9 @@
 """The proposal's own codes as bits: quantised, over the digital link, in the resource elements of machine tokens.
 
 Sensor, code, task agent, grid, pilots and fades are those of the proposal. At each mean SNR, which the transmitter is
-assumed to know, the MCS has the least expected error. Quantisers are learned once, from codes of training images; their
-file lies next to the weights (`digital/quantizer_file.py`).
+assumed to know, the number of bytes, and thus the code rate, has the highest expected accuracy. Quantisers are learned
+once, from codes of training images, and the accuracy of each size is measured on validation questions; their file lies
+next to the weights (`digital/quantizer_file.py`).
 """
 
 import functools
@@ -40,10 +41,6 @@ class QuantizerKind(Protocol):
         """Make the quantiser."""
         ...
 
-    def error(self, tables: Tables, num_bytes: int) -> float:
-        """Return the share of the codes' variance that a payload of this size leaves out."""
-        ...
-
     def most_bytes(self, shape: tuple[int, ...]) -> int:
         """Return the largest payload that it can use for codes of a shape, [num_tokens, width]."""
         ...
@@ -75,12 +72,8 @@ class QuantizedCodes:
         """Quantise, send, and return the codes that arrive."""
         assert codes is not None
         sent = codes[batch.numbers]
-        mcs = self.link.adapted(snr_db, functools.partial(self._kind.error, self._tables))
-        most = self._kind.most_bytes(sent.shape[1:])
-        if most < self.link.capacity(mcs):  # what is left of the budget goes into robustness
-            mcs = self.link.most_robust(most)
-        quantizer = self._quantizer(min(most, self.link.capacity(mcs)))
-        received = self.link.send(quantizer.encode(sent), mcs, snr_db, batch.numbers, quantizer.decode)
+        quantizer = self._quantizer(self.num_bytes(snr_db, sent.shape[1:]))
+        received = self.link.send(quantizer.encode(sent), snr_db, batch.numbers, quantizer.decode)
         arrived = [index for index, item in enumerate(received.items) if item is not None]
         return Delivery(
             items=received.items,
@@ -89,6 +82,14 @@ class QuantizedCodes:
             codes=[sent[index] for index in arrived],
             codes_hat=[item for item in received.items if item is not None],
         )
+
+    def num_bytes(self, snr_db: float, shape: tuple[int, ...]) -> int:
+        """Return the size of the payloads at an SNR for codes of a shape, [num_tokens, width]."""
+        sizes, reached = self._tables["accuracy_bytes"], np.maximum.accumulate(self._tables["accuracy"])
+        size = self.link.adapted(
+            snr_db, lambda num_bytes: float(np.interp(num_bytes, sizes, reached)), self._tables["accuracy_lost"].item()
+        )
+        return min(size, self._kind.most_bytes(shape))  # what is left of the budget goes into robustness
 
     def cost(self, snr_db: float) -> dict[str, float]:
         """Return the cost of the budget."""

@@ -1,7 +1,8 @@
 """Words over the digital link, in the resource elements of machine tokens.
 
-A code made for such words compresses them (`digital/text_code.py`). They take the most robust modulation and code rate
-that carry the longest text of the study; anything faster would only add losses.
+A code made for such words compresses them (`digital/text_code.py`). Each text has the length that it needs, which a
+scheduler would announce, and fills the budget with the lowest modulation that carries it; anything faster would only
+add losses.
 """
 
 import functools
@@ -44,9 +45,8 @@ class Texts:
     def deliver(self, codes: np.ndarray | None, batch: "Batch", snr_db: float) -> Delivery:
         """Send the payloads, and return the texts that arrive."""
         assert codes is not None
-        size = max(len(self._compress(str(text))) for text in codes)
-        payloads = [self._compress(str(codes[number])).ljust(size, b"\0") for number in batch.numbers]
-        received = self.link.send(payloads, self.link.most_robust(size), snr_db, batch.numbers, self.code.decode)
+        payloads = [self._compress(str(codes[number])) for number in batch.numbers]
+        received = self.link.send(payloads, snr_db, batch.numbers, self.code.decode)
         lost = np.array([item is None for item in received.items])
         return Delivery(items=received.items, lost=lost, undetected=np.array(received.undetected))
 

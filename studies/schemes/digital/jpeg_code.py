@@ -6,6 +6,9 @@ it names size and quality, from which the receiver writes the rest of the file. 
 
 import functools
 import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -13,6 +16,7 @@ from PIL import Image
 QUALITIES = (*range(1, 33), *range(34, 97, 2))  # 64 of them
 SHRINKS = (1, 2, 3, 4)  # of width and height; with the qualities they fill a byte
 SCAN = 0xDA  # marker behind whose segment the entropy-coded part begins
+ERRORS = Path(__file__).with_name("jpeg_errors.json")  # shares of variance left out, by bytes; of validation images
 
 
 def compress(image: np.ndarray, num_bytes: int) -> bytes:
@@ -46,6 +50,23 @@ def rendition_error(image: np.ndarray, payload: bytes) -> float:
     return float(np.mean((decompress(payload, (image.shape[1], image.shape[0])).astype(float) - image) ** 2))
 
 
+def left_out(num_bytes: float) -> float:
+    """Return the mean share of an image's variance that a number of bytes leaves out, as it was measured."""
+    sizes, shares = _errors()
+    return float(np.interp(num_bytes, sizes, shares, left=1.0))  # fewer bytes are no image
+
+
+def measure_errors(images: Sequence[np.ndarray], sizes: Sequence[int], path: Path = ERRORS) -> dict[int, float]:
+    """Measure the shares of the images' variance around their mean that payloads of some sizes leave out; keep them."""
+    variance = np.var(np.stack(images).astype(float), axis=0).mean()
+    shares = {}
+    for size in sizes:
+        missing = [rendition_error(image, compress(image, size)) for image in images]
+        shares[size] = float(np.mean(np.minimum(missing, variance)) / variance)
+    path.write_text(json.dumps(shares, indent=1) + "\n")
+    return shares
+
+
 def decompress(payload: bytes, size: tuple[int, int]) -> np.ndarray:
     """Return the image of a payload, uint8 [height, width, 3], at its original size (width, height).
 
@@ -64,6 +85,12 @@ def decompress(payload: bytes, size: tuple[int, int]) -> np.ndarray:
     except OSError as error:  # the decoder's word for a damaged file
         raise ValueError(f"the payload is no image: {error}") from error
     return np.asarray(image if image.size == size else image.resize(size, Image.Resampling.BICUBIC))
+
+
+@functools.cache
+def _errors() -> tuple[list[int], list[float]]:
+    shares = {int(size): share for size, share in json.loads(ERRORS.read_text()).items()}
+    return list(shares), list(shares.values())
 
 
 def _jpeg(image: Image.Image, quality: int) -> bytes:

@@ -46,21 +46,12 @@ class TransformQuantizer:
         used = variance > NO_VARIANCE * variance.max()
         pooled = ((flat - mean) @ basis[:, used] / np.sqrt(variance[used])).ravel()
         pooled = pooled[:: max(1, len(pooled) // _LEVEL_SAMPLES)]
-        levels = [np.zeros(1), *(lloyd_max(pooled, 2**bits) for bits in range(1, MAX_BITS + 1))]
-        quantised = [level[np.searchsorted((level[1:] + level[:-1]) / 2, pooled)] for level in levels]
         return {
             "mean": mean.reshape(training.shape[1:]),
             "variance": variance,
             "basis": basis,
-            "distortion": np.mean((pooled - np.stack(quantised)) ** 2, axis=1),  # by number of bits
-            **{f"levels_{bits}": level for bits, level in enumerate(levels) if bits},
+            **{f"levels_{bits}": lloyd_max(pooled, 2**bits) for bits in range(1, MAX_BITS + 1)},
         }
-
-    @staticmethod
-    def error(tables: dict[str, np.ndarray], num_bytes: int) -> float:
-        """Return the share of the codes' variance that a payload of this size leaves out, as it was in training."""
-        variance = tables["variance"]
-        return float(variance @ tables["distortion"][allocate_bits(variance, 8 * num_bytes)] / variance.sum())
 
     @staticmethod
     def problem(tables: dict[str, np.ndarray], shape: tuple[int, int]) -> str:
@@ -70,13 +61,12 @@ class TransformQuantizer:
             "mean": shape,
             "variance": (size,),
             "basis": (size, size),
-            "distortion": (MAX_BITS + 1,),
             **{f"levels_{bits}": (2**bits,) for bits in range(1, MAX_BITS + 1)},
         }
-        if problem := _unlike(tables, needed):
+        if problem := unlike(tables, needed):
             return problem
-        if tables["variance"].min() < 0 or not tables["variance"].any() or tables["distortion"].min() < 0:
-            return "variances and distortions must not be negative, nor all variances zero"
+        if tables["variance"].min() < 0 or not tables["variance"].any():
+            return "variances must not be negative, nor all of them zero"
         falling = [name for name in needed if name.startswith("levels") and np.diff(tables[name]).min() < 0]
         return f"{falling[0]} are not rising" if falling else ""
 
@@ -127,29 +117,13 @@ class VectorQuantizer:
         """Return codebooks, [num_tokens, num_codewords, width], for codes like these, [num_examples, …, width]."""
         by_position = np.moveaxis(training, 1, 0).astype(np.float64)
         sizes = range(min(MAX_INDEX_BITS, int(np.log2(len(training)))) + 1)
-        books = [np.stack([k_means(vectors, 2**bits) for vectors in by_position]) for bits in sizes]
-        error = [
-            sum(np.sum((x - part[nearest(x, part)]) ** 2) for x, part in zip(by_position, book, strict=True))
-            for book in books
-        ]
-        return {
-            "distortion": np.divide(error, error[0]),
-            **{f"codebooks_{bits}": book for bits, book in enumerate(books)},
-        }
-
-    @staticmethod
-    def error(tables: dict[str, np.ndarray], num_bytes: int) -> float:
-        """Return the share of the codes' variance that a payload of this size leaves out, as it was in training."""
-        return float(tables["distortion"][_index_bits(tables, num_bytes)])
+        return {f"codebooks_{bits}": np.stack([k_means(vectors, 2**bits) for vectors in by_position]) for bits in sizes}
 
     @staticmethod
     def problem(tables: dict[str, np.ndarray], shape: tuple[int, int]) -> str:
         """Say why tables are none for codes of a shape, [num_tokens, width]; empty if they are."""
-        sizes = range(len(tables) - 1)  # all but distortion
-        needed = {f"codebooks_{bits}": (shape[0], 2**bits, shape[1]) for bits in sizes}
-        if problem := _unlike(tables, {"distortion": (len(sizes),), **needed}):
-            return problem
-        return "distortions must not be negative" if tables["distortion"].min() < 0 else ""
+        sizes = range(max(1, len(tables)))
+        return unlike(tables, {f"codebooks_{bits}": (shape[0], 2**bits, shape[1]) for bits in sizes})
 
     def __init__(self, tables: dict[str, np.ndarray], num_bytes: int):
         num_tokens, self.num_bytes = len(tables["codebooks_0"]), num_bytes
@@ -170,10 +144,11 @@ class VectorQuantizer:
 
 def _index_bits(tables: dict[str, np.ndarray], num_bytes: int) -> int:
     """Return the bits of a payload that each token's index gets."""
-    return min(8 * num_bytes // len(tables["codebooks_0"]), len(tables["distortion"]) - 1)
+    largest = max(int(name.removeprefix("codebooks_")) for name in tables if name.startswith("codebooks_"))
+    return min(8 * num_bytes // len(tables["codebooks_0"]), largest)
 
 
-def _unlike(tables: dict[str, np.ndarray], needed: dict[str, tuple[int, ...]]) -> str:
+def unlike(tables: dict[str, np.ndarray], needed: dict[str, tuple[int, ...]]) -> str:
     """Say which table is not there, of another shape, or not finite; empty if all are as needed."""
     for name in sorted({*tables, *needed}):
         here = tables[name].shape if name in tables else None
