@@ -5,15 +5,17 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from phy.channel import CACHE_BYTES, Channel, Fades
 from phy.config import LinkConfig
 from phy.graphs import graph
-from phy.impairments import Modulator, Receiver, Transmitter, ofdm_symbols
+from phy.impairments import Modulator, Receiver, Transmitter, ofdm_symbols, peak_power
 from phy.ledger import Ledger, grid_ledger
 from phy.noise import check_snr_db, snr_db_to_no
 from phy.recovery import RECOVERIES, CodePrior, LinearRecovery, build_recovery
+from phy.recovery.linear import effective_channel, scaled_channel
 from phy.resource_grid import ResourceGrid
 from phy.sounding import Sounding, in_one_row
 from phy.token_grid import TokenGrid
@@ -149,6 +151,32 @@ class AnalogLink:
         modulate = Modulator(config.subcarriers, config.fft_size)
         return modulate(ofdm_symbols(grid.map(codes), config.num_subcarriers))
 
+    def gain(self, *, num_tokens: int, width: int, snr_db, realisation) -> np.ndarray:
+        """Received energy of a unit of sent energy over the noise variance of a real dimension, for each example.
+
+        It is that of the channel as the receiver estimates it, the error of the estimate taken for noise, and the mean
+        over antennas and resource elements: what can be known before a fade is met.
+
+        Parameters
+        ----------
+        num_tokens, width : int
+        snr_db : float or array of shape [batch], [dB]
+        realisation : array of shape [batch], int
+
+        Returns
+        -------
+        numpy.ndarray, [batch]
+        """
+        transmission = self.transmission(num_tokens=num_tokens, width=width)
+        numbers = self.channel.number(realisation, len(realisation))
+        no = snr_db_to_no(check_snr_db(snr_db, len(numbers)), self._dtype)
+        fades = self.channel.fades(numbers, transmission.grid.resources)
+        return transmission.gain(no, tf.nest.map_structure(tf.convert_to_tensor, fades)).numpy()
+
+    def peak_power(self, codes) -> np.ndarray:
+        """Largest power of each example's `waveform` over the ensemble's mean, [batch]."""
+        return peak_power(self.waveform(codes), self.config)
+
     def transmission(self, *, num_tokens: int, width: int) -> "Transmission":
         """Grid and boxes for `num_tokens` codes of `width` numbers, built once."""
         for name, value in (("num_tokens", num_tokens), ("width", width)):
@@ -225,6 +253,8 @@ class Transmission:
 
         self._chain = graph(lambda *args: this.call(*args), signature=signature)
         self._gradient = graph(gradient, signature=[*signature, signature[0]])
+        self._noisy_channel = config.has_noisy_estimate
+        self.gain = graph(lambda no, fades: this.mean_gain(no, fades), signature=signature[1:])
 
     def __call__(self, codes, no, fades: Fades):
         """Run the compiled chain; see `call`."""
@@ -244,6 +274,19 @@ class Transmission:
         no = self._noise_error * no
         reals, variance = self.recover(*self.whiten(y, h_hat, err_var, no), no)  # [reals_per_re, batch, num_res]
         return self.read_tokens(reals, variance)
+
+    def mean_gain(self, no, fades: Fades):
+        """Gain of the estimated channel over its noise, [batch], at noise variances [batch]; see `AnalogLink.gain`."""
+        no = no[:, None]
+        fades = fades.cast(self._complex)
+        h_hat, err_var = self.estimate(fades, no)
+        no = self._noise_error * no
+        received = tf.zeros_like(tf.transpose(h_hat[:, :, 0], [1, 0, 2]))
+        _, h_hat, err_var = self.whiten(received, h_hat, err_var, no)
+        shrinkage, no_real = effective_channel(err_var, no, noisy_channel=self._noisy_channel)
+        h_hat = scaled_channel(h_hat, shrinkage)
+        energy = tf.reduce_mean(tf.reduce_sum(tf.math.real(h_hat * tf.math.conj(h_hat)), 1), 1)  # [batch, num_res]
+        return tf.reduce_mean(energy / no_real, 1)
 
     def read_tokens(self, reals, variance):
         """Bring both back to the shape and the units of the codes."""

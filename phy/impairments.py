@@ -281,6 +281,25 @@ def papr_db(waveform):
     return 10 / math.log(10) * tf.math.log(tf.reduce_max(power, -1) / tf.reduce_mean(power, -1))
 
 
+def peak_power(waveform, config) -> np.ndarray:
+    """Largest power of each example's waveform, over the mean power that an antenna sends on data symbols.
+
+    Unlike `papr_db` it does not forgive an example that is loud as a whole.
+
+    Parameters
+    ----------
+    waveform : tf.Tensor, [num_antennas, batch, num_symbols, samples], complex
+        Of antennas that share the power of the resource elements. Oversample at least four times.
+    config : LinkConfig
+
+    Returns
+    -------
+    numpy.ndarray, [batch]
+    """
+    power = tf.reduce_max(tf.math.real(waveform * tf.math.conj(waveform)), [0, 2, 3])
+    return power.numpy() / (config.num_subcarriers / config.fft_size / waveform.shape[0])
+
+
 def ccdf(values, levels) -> np.ndarray:
     """Complementary cumulative distribution: share of `values`, of any shape, that exceed each of `levels`."""
     values = np.sort(np.ravel(values))

@@ -54,13 +54,27 @@ MEANINGS = {
     "loss_rate": "share of declared losses; NaN for schemes that cannot declare one",
     "undetected_rate": "share of payloads that were taken for right and are not what was sent; NaN where loss_rate is",
     "resource_elements": "resource elements of the slots one question occupies, everything included; NaN where nothing "
-    "crosses the link",
+    "crosses the link, as in all that follows",
     "data_res": "of these, elements that carry codes: complex channel uses, two real ones each",
     "pilot_res": "of these, elements of pilots",
+    "guard_res": "of these, guard carriers and the null at the carrier frequency",
+    "idle_res": "of these, elements that another user may take",
+    "energy": "energy per question, pilots included, in units of a data symbol's mean energy",
+    "duration_s": "time on the air per question, of whole slots [s]",
+    "active_s": "of this, OFDM symbols with data or pilots [s]",
+    "mini_slots": "mini-slots of two OFDM symbols that hold these symbols",
+    "span_s": "time from the first of these symbols to the end of the last [s]",
+    "payload_bytes": "mean size of a payload; NaN for analog schemes",
     "payload_bits": "information bits per question; NaN for analog schemes",
-    "duration_s": "time on the air per question [s]; NaN where nothing crosses the link",
+    "bits_per_symbol": "mean coded bits of a QAM symbol; NaN for analog schemes",
+    "code_rate": "mean code rate, CRC included; NaN for analog schemes",
+    "peak_db": "largest power of a question's waveform on an antenna, over the mean of all questions; one in a hundred "
+    "questions exceeds it [dB]",
+    "prompt_bits": "bits per question of the vague description over the downlink; 0 where the sensor is told nothing, "
+    "NaN where it is told the question",
     **{name: axis.meaning for name, axis in AXES.items()},
 }
+COSTS = ("resource_elements", "data_res", "pilot_res", "duration_s")  # of the ledger, in points of every version
 SCALARS = ("code_nmse", "code_nmse_declared", "loss_rate", "undetected_rate", "psnr", "ssim")  # per point
 
 
@@ -264,7 +278,7 @@ def build_results(
         for name, values in scalars.items():
             values[index] = point.scalars.get(name, np.nan)  # older points do not have it
         for name, values in ledger.items():
-            values[index] = point.scalars[name]
+            values[index] = point.scalars.get(name, np.nan)  # older points lack some
 
     num_questions = np.where((correct == MISSING).any(-1), 0, correct.shape[-1])
     num_correct = np.where(num_questions > 0, np.where(correct == MISSING, 0, correct).sum(-1), 0)
@@ -344,6 +358,12 @@ class Results:
         dimensions = self.dimensions.get(variable, ("scheme", *self.axes))[1 : 1 + values.ndim]
         shape = [len(along) if axis in dimensions else 1 for axis, along in self.axes.items()]
         return np.broadcast_to(values.reshape(shape), [len(along) for along in self.axes.values()])
+
+    def kept(self, variable: str, scheme: str) -> np.ndarray:
+        """Return a variable as `along` does; NaN where the archive is of before it was kept."""
+        if variable in self.variables:
+            return self.along(variable, scheme)
+        return np.full([len(along) for along in self.axes.values()], np.nan)
 
     def content_hash(self) -> str:
         """Return the SHA-256 of everything in it."""

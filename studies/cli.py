@@ -169,7 +169,7 @@ def report(
     ],
 ) -> None:
     """Compare the schemes of run folders, and judge the paper's claims: tables, comparison.csv, claims.json and .md."""
-    from studies import archive, claims, run_folder, tables
+    from studies import archive, claims, overview, run_folder, tables
 
     runs: dict[str, Any] = {}
     for folder in folders:
@@ -182,10 +182,13 @@ def report(
     origin = {name: f"configuration {results.attributes['config_hash']}" for name, results in runs.items()}
     paths = claims.write(folders[0], judged, origin)
     if snr := runs.get("accuracy-vs-snr"):
-        for make in (tables.compared_table, tables.mcnemar_table):
-            console.print(make(snr))
+        rows = overview.compared(snr)
+        console.print(overview.overview_table(rows, runs.get("accuracy-vs-seed")), overview.mcnemar_table(rows))
+        for make in (overview.equal_table, overview.bounds_table, tables.ledger_table):
+            if (table := make(snr)).rows:
+                console.print(table)
         paths.append(folders[0] / "comparison.csv")
-        archive.write_atomically(paths[-1], tables.comparison_csv(snr).encode())
+        archive.write_atomically(paths[-1], overview.comparison_csv(rows).encode())
     for name in ("accuracy-vs-tokens", "accuracy-vs-width"):
         if name in runs:
             console.print(tables.uses_table(runs[name]))
@@ -433,10 +436,13 @@ def _show_plan(plan: Any, part: tuple[int, int]) -> None:
 
 
 def _show_results(results: Any, folder: Path) -> None:
-    from studies import tables
+    from studies import overview, tables
 
     for make in (tables.accuracy_table, tables.family_table, tables.comparison_table, tables.ledger_table):
         console.print(make(results))
+    for make in (overview.equal_table, overview.bounds_table):
+        if (table := make(results)).rows:
+            console.print(table)
     if list(results.axes) == ["snr_db"] and (quality := tables.quality_table(results)).rows:
         console.print(quality)
     if "seed" in results.axes:

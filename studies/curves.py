@@ -52,6 +52,8 @@ class Curve:
         Key of `models` that names its weights; or a name or folder of weights.
     default : bool
         Whether it runs unless `schemes` says otherwise. Digital ones and images take minutes.
+    bounds : tuple of str
+        Schemes that are not to lie above it.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Curve:
     level: bool = False
     weights: str = "machine_tokens"
     default: bool = False
+    bounds: tuple[str, ...] = ()
 
     def __post_init__(self):
         checked_name(self.name)

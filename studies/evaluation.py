@@ -1,10 +1,12 @@
 """Evaluating one point of a study: every question once, question i over fade i, at one SNR."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from studies.schemes.scheme import PAYLOAD
 
 if TYPE_CHECKING:
     from studies.questions import Batch
@@ -29,6 +31,10 @@ class Evaluation:
         Shares of payloads; NaN where no loss can be declared.
     psnr, ssim : float
         Means over the images that crossed the link; NaN where none did.
+    payload : dict
+        Mean sizes and rates of payloads, by the names of `PAYLOAD`; NaN where there are none.
+    peak_db : float
+        Peak power over the ensemble's mean that one question in a hundred exceeds [dB]; NaN without a waveform.
     """
 
     correct: np.ndarray
@@ -40,6 +46,8 @@ class Evaluation:
     undetected_rate: float
     psnr: float
     ssim: float
+    payload: dict[str, float]
+    peak_db: float
 
 
 def evaluate(scheme: "Scheme", batches: Sequence["Batch"], codes: np.ndarray | None, snr_db: float) -> Evaluation:
@@ -51,12 +59,18 @@ def evaluate(scheme: "Scheme", batches: Sequence["Batch"], codes: np.ndarray | N
     lost: list[np.ndarray] = []
     undetected: list[np.ndarray] = []
     quality: list[tuple[float, float]] = []
+    payloads: list[Mapping[str, np.ndarray]] = []
+    peaks: list[np.ndarray] = []
     for batch in batches:
         written, delivery = scheme.answer(codes, batch, snr_db)
         answers += written
         if delivery.lost is not None and delivery.undetected is not None:
             lost.append(delivery.lost)
             undetected.append(delivery.undetected)
+        if delivery.payload is not None:
+            payloads.append(delivery.payload)
+        if delivery.peaks is not None:
+            peaks.append(delivery.peaks)
         if scheme.crosses_link:
             quality += image_quality(batch, delivery)
         if delivery.codes is not None and delivery.codes_hat is not None:
@@ -77,6 +91,11 @@ def evaluate(scheme: "Scheme", batches: Sequence["Batch"], codes: np.ndarray | N
         undetected_rate=float(np.mean(np.concatenate(undetected))) if undetected else float("nan"),
         psnr=float(np.mean([db for db, _ in quality])) if quality else float("nan"),
         ssim=float(np.mean([similarity for _, similarity in quality])) if quality else float("nan"),
+        payload={
+            name: float(np.mean(np.concatenate([part[name] for part in payloads]))) if payloads else float("nan")
+            for name in PAYLOAD
+        },
+        peak_db=float(10 * np.log10(np.quantile(np.concatenate(peaks), 0.99))) if peaks else float("nan"),
     )
 
 

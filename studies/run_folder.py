@@ -93,7 +93,7 @@ def _compare(planned: PlannedPoint, point: archive.Point) -> None:
     if of != {"scheme": planned.scheme, **planned.coordinates}:
         raise ValueError(f"{name} is of {shown(of)}, in plan.json of {planned.scheme} at {shown(planned.coordinates)}")
     columns = [point.arrays.get(column, np.zeros(0)).shape for column in (*archive.QUESTION_COLUMNS, "correct")]
-    if len(set(columns)) > 1 or len(columns[0]) != 1 or not columns[0][0] or not {*archive.LEDGER} <= {*point.scalars}:
+    if len(set(columns)) > 1 or len(columns[0]) != 1 or not columns[0][0] or not {*archive.COSTS} <= {*point.scalars}:
         raise ValueError(f"{name} does not hold an outcome for each question; delete it, the next run computes it")
 
 

@@ -1,10 +1,13 @@
-"""Uncertainty of accuracies: Wilson intervals, exact McNemar tests, bootstrap over clusters."""
+"""Uncertainty of accuracies: Wilson intervals, exact McNemar tests, clusters, corrections for many tests."""
 
+import functools
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 from scipy.stats import binomtest
 
 
@@ -122,6 +125,98 @@ def cluster_bootstrap(
     return float(low), float(high)
 
 
+def clustered_variance(values: ArrayLike, levels: Sequence[ArrayLike]) -> float:
+    r"""Variance of a mean whose samples share what belongs to one image, to one fade or to one training.
+
+    Levels may be nested, such as fades of one question each within images, or crossed, such as trainings and images.
+    With G the labels of the levels in a set S taken together, and :math:`r_i` a sample less the mean,
+
+    .. math:: V = \sum_{S \ne \emptyset} (-1)^{|S| + 1} V_S, \qquad
+        V_S = \frac{1}{n^2} \frac{G}{G - 1} \sum_g \Big(\sum_{i \in g} r_i\Big)^2
+
+    and at least the largest of a single level's. Levels with one label tell nothing and are left out.
+
+    Parameters
+    ----------
+    values : array_like, [num_samples]
+    levels : sequence of array_like, [num_samples]
+        Label of each sample on each level, the samples' own included where nothing else sets them apart.
+
+    Source: A. C. Cameron, J. B. Gelbach, D. L. Miller, "Robust inference with multiway clustering", Journal of Business
+    and Economic Statistics 29, 2011.
+    """
+    values = np.asarray(values, dtype=float)
+    labels = [np.unique(np.asarray(level), return_inverse=True)[1] for level in levels]
+    if values.ndim != 1 or not len(values) or any(label.shape != values.shape for label in labels):
+        raise ValueError(
+            f"values and levels must be equally long lists, got shapes {values.shape} and "
+            f"{[label.shape for label in labels]}"
+        )
+    labels = [label for label in labels if label.max() > 0]
+    if not labels:
+        return float("nan")
+    rest, total = values - values.mean(), 0.0
+    single = []
+    for size in range(1, len(labels) + 1):
+        for chosen in itertools.combinations(labels, size):
+            _, joint = np.unique(functools.reduce(_together, chosen), return_inverse=True)
+            sums = np.bincount(joint, weights=rest)
+            variance = len(sums) / (len(sums) - 1) * float(sums @ sums) / len(values) ** 2
+            total -= (-1) ** size * variance
+            single += [variance] if size == 1 else []
+    return max(total, *single)
+
+
+def clustered_interval(
+    outcomes: ArrayLike, levels: Sequence[ArrayLike], confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of a proportion whose outcomes come in clusters: Wilson's, for as many questions as they are worth.
+
+    The outcomes are worth the number of independent ones with the variance of `clustered_variance`, and no more than
+    they are. With few labels on a level, such as three trainings, the quantile is Student's.
+
+    Parameters
+    ----------
+    outcomes : array_like of 0 and 1, [num_outcomes]
+    levels : sequence of array_like, [num_outcomes]
+    confidence : float, between 0 and 1
+
+    Returns
+    -------
+    low, high : float
+    """
+    outcomes = np.asarray(outcomes, dtype=float)
+    mean, variance = float(outcomes.mean()), clustered_variance(outcomes, levels)
+    fewest = min((count for level in levels if (count := len(np.unique(np.asarray(level)))) > 1), default=2)
+    worth = float(len(outcomes))
+    if variance > 0:
+        worth = min(worth, mean * (1 - mean) / variance)
+    wider = ndtri(0.5 + confidence / 2) / stdtrit(fewest - 1, 0.5 + confidence / 2)
+    low, high = wilson_interval(mean * worth * wider**2, worth * wider**2, confidence)
+    return float(low), float(high)
+
+
+def holm(p_values: ArrayLike) -> np.ndarray:
+    """Correct the p-values of many tests for their number; NaN stays, and counts for none.
+
+    That any of the rejections at a level is wrong then has at most this probability, whatever the tests have to do with
+    each other.
+
+    Parameters
+    ----------
+    p_values : array_like, of any shape
+
+    Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6,
+    1979.
+    """
+    p_values = np.asarray(p_values, dtype=float)
+    flat = p_values.ravel()
+    order = np.argsort(flat)[: np.isfinite(flat).sum()]  # NaN comes last
+    corrected = np.full(flat.shape, np.nan)
+    corrected[order] = np.minimum(1, np.maximum.accumulate(np.arange(len(order), 0, -1) * flat[order]))
+    return corrected.reshape(p_values.shape)
+
+
 def compare(first: ArrayLike, second: ArrayLike, images: ArrayLike) -> Comparison:
     """Compare two systems on the same questions and fades; `images` says which image each question is about."""
     first, second = _paired(first, second)
@@ -129,6 +224,11 @@ def compare(first: ArrayLike, second: ArrayLike, images: ArrayLike) -> Compariso
     gain = first.astype(float) - second.astype(float)
     low, high = cluster_bootstrap(gain, images)
     return Comparison(float(gain.mean()), low, high, only_first, only_second, p_value)
+
+
+def _together(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return one label for each pair of labels."""
+    return first * (second.max() + 1) + second
 
 
 def _paired(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

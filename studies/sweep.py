@@ -328,6 +328,9 @@ def execute(task: EncodeTask | PointTask) -> None:
         {
             **{name: getattr(evaluation, name) for name in archive.SCALARS},
             **scheme.carrier.cost(snr_db),
+            **evaluation.payload,
+            "peak_db": evaluation.peak_db,
+            "prompt_bits": scheme.prompt_bits([question.question for question in workbench.questions]),
         },
     )
 

@@ -1,7 +1,7 @@
 """What a run prints, 80 columns wide: accuracies with intervals, families, comparisons, and what the link costs."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +15,12 @@ from studies.archive import MISSING, Results
 from studies.axes import axis_of, named, written
 from studies.claims import Claim
 from studies.compare import Difference
-from studies.csv_text import csv_text
-from studies.statistics import Comparison, compare, wilson_interval
+from studies.schemes.scheme import LEDGER
+from studies.statistics import compare, wilson_interval
 
 WIDTH = 80  # columns of a terminal
 BOUNDS = ("accuracy", "accuracy_low", "accuracy_high")
 PROPOSAL = "machine-tokens"
-TABLE_SNR_DB = (-5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 
 # Pairs worth a test, at the end of the axis.
 COMPARISONS = (
@@ -183,23 +182,51 @@ def uses_table(results: Results) -> Grid:
     return Grid(title, ["scheme", *header], rows)
 
 
+# Columns of the ledger's table: head, and how a scheme's costs are written in it.
+AIR: dict[str, Callable[[dict[str, float]], str]] = {
+    "codes [REs]": lambda cost: f"{cost['data_res']:.0f}",
+    "pilots [REs]": lambda cost: f"{cost['pilot_res']:.0f}",
+    "both [REs]": lambda cost: f"{cost['data_res'] + cost['pilot_res']:.0f}",
+    "slots [REs]": lambda cost: f"{cost['resource_elements']:.0f}",
+    "time [ms]": lambda cost: f"{1e3 * cost['duration_s']:.3g}",
+    "energy": lambda cost: _or(UNKNOWN, cost["energy"], ".0f"),
+    "guard [REs]": lambda cost: _or(UNKNOWN, cost["guard_res"], ".0f"),
+    "idle [REs]": lambda cost: _or(UNKNOWN, cost["idle_res"], ".0f"),
+    "mini-slots": lambda cost: _or(UNKNOWN, cost["mini_slots"], ".3g"),
+    "active [ms]": lambda cost: _or(UNKNOWN, 1e3 * cost["active_s"], ".3g"),
+    "span [ms]": lambda cost: _or(UNKNOWN, 1e3 * cost["span_s"], ".3g"),
+    "peak [dB]": lambda cost: _or(NONE, cost["peak_db"], ".1f"),
+    "payload [bytes]": lambda cost: _or(NONE, cost["payload_bytes"], ".4g"),
+    "payload [bits]": lambda cost: _or(NONE, cost["payload_bits"], ".4g"),
+    "bits per symbol": lambda cost: _or(NONE, cost["bits_per_symbol"], ".3g"),
+    "code rate": lambda cost: _or(NONE, cost["code_rate"], ".3f"),
+    "prompt [bits]": lambda cost: _or(NONE, cost["prompt_bits"], ".2f"),
+}
+UNKNOWN, NONE = "?", "-"
+
+
 def ledger_table(results: Results) -> Grid:
     """What one question costs on the air: a row where something changes."""
-    rows = []
+    rows, unknown = [], False
     for scheme in results.schemes:
-        values = [results.along(name, scheme) for name in ("data_res", "pilot_res", "resource_elements", "duration_s")]
-        before = None
+        values = {name: results.kept(name, scheme) for name in LEDGER}
+        finite = [value for value in values.values() if np.isfinite(value).any()]
+        before: list[str] = []
         for index in np.ndindex(*map(len, results.axes.values())):
-            *counts, duration = (float(value[index]) for value in values)
-            if np.isnan(counts).any() or counts == before:
+            cost = {name: float(value[index]) for name, value in values.items()}
+            if math.isnan(cost["data_res"]):
                 continue
-            before = counts
-            name = ", ".join([scheme, *_changing(results, values, index)])
-            uses = f"{counts[0] + counts[1]:.0f}"
-            rows.append([name, *(f"{count:.0f}" for count in counts[:2]), uses, f"{counts[2]:.0f}",
-                         f"{1e3 * duration:.3g}"])  # fmt: skip
-    title = "On the air, per question: resource elements (REs) and time"
-    return Grid(title, ["scheme", "codes [REs]", "pilots [REs]", "both [REs]", "slots [REs]", "time [ms]"], rows)
+            cells = [write(cost) for write in AIR.values()]
+            if cells != before:
+                rows.append([", ".join([scheme, *_changing(results, finite, index)]), *cells])
+            before, unknown = cells, unknown or UNKNOWN in cells
+    title = (
+        "On the air, per question: resource elements (REs), whole slots and their time; energy, pilots included, in\n"
+        "data symbols; OFDM symbols in use: their mini-slots of two, their time, and from the first to the last;\n"
+        "peak power over the mean; payload and rate of digital schemes; vague description over the downlink"
+    )
+    note = f"\n{UNKNOWN}: not kept by archives of this age; run the study again" if unknown else ""
+    return Grid(title + note, ["scheme", *AIR], rows)
 
 
 def difference_table(differences: Sequence[Difference]) -> Grid:
@@ -210,74 +237,6 @@ def difference_table(differences: Sequence[Difference]) -> Grid:
         verdict = "equal" if difference.equal else "different"
         rows.append([difference.name, str(difference.num_values), str(difference.num_different), largest, verdict])
     return Grid("Variables of both archives", ["name", "values", "different", "largest gap", "verdict"], rows)
-
-
-def compared_table(results: Results) -> Grid:
-    """Every scheme in a row: what it takes on the air, and its accuracy along SNR."""
-    snr_db = _table_snr_db(results)
-    rows = []
-    for line in compared(results):
-        air = ["-", "-"] if np.isnan(line.data_res) else [f"{line.data_res:.0f}", f"{1e3 * line.duration_s:.2g}"]
-        rows.append([line.scheme, *air, *(_percent(*bounds, digits=0) for bounds in line.accuracy)])
-    title = "Accuracy [%], 95 % Wilson interval; REs of codes and time on the air per question"
-    return Grid(title, ["scheme / SNR [dB]", "codes [REs]", "time [ms]", *(f"{at:g}" for at in snr_db)], rows)
-
-
-def mcnemar_table(results: Results) -> Grid:
-    """Exact McNemar test of every scheme against the proposal, on the same questions and fades."""
-    rows = []
-    for line in compared(results):
-        if line.scheme != PROPOSAL:
-            rows.append([line.scheme, *("-" if c is None else f"{c.p_value:.1g}" for c in line.against)])
-    title = f"McNemar p against {PROPOSAL}, none corrected for their number"
-    return Grid(title, ["scheme / SNR [dB]", *(f"{at:g}" for at in _table_snr_db(results))], rows)
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A scheme of a study along SNR; what it spends is its mean over SNR.
-
-    Attributes
-    ----------
-    accuracy : (accuracy, low, high) at each of the table's SNRs
-    against : its difference to the proposal at each of them; None where either is missing
-    """
-
-    scheme: str
-    data_res: float
-    resource_elements: float
-    duration_s: float
-    accuracy: list[tuple[float, ...]]
-    against: list[Comparison | None]
-
-
-def compared(results: Results) -> list[Compared]:
-    """Compare every scheme with the proposal, at those of `TABLE_SNR_DB` that were run."""
-    lines = []
-    indices = [list(results.coordinates["snr_db"]).index(at) for at in _table_snr_db(results)]
-    for scheme in results.schemes:
-        spent = {name: results.along(name, scheme) for name in ("data_res", "resource_elements", "duration_s")}
-        means = {name: np.nan if np.isnan(value).all() else float(np.nanmean(value)) for name, value in spent.items()}
-        bounds = [results.of(name, scheme) for name in BOUNDS]
-        accuracy = [tuple(float(bound[index]) for bound in bounds) for index in indices]
-        against = [_against_proposal(results, scheme, index) for index in indices]
-        lines.append(Compared(scheme, **means, accuracy=accuracy, against=against))
-    return lines
-
-
-def comparison_csv(results: Results) -> str:
-    """Return the two tables' numbers, a line for each scheme and SNR."""
-    header = ["scheme", "snr_db", "data_res", "resource_elements", "duration_ms", *BOUNDS]
-    rows = []
-    for line in compared(results):
-        for at, bounds, paired in zip(_table_snr_db(results), line.accuracy, line.against, strict=True):
-            spent = (line.data_res, line.resource_elements, 1e3 * line.duration_s)
-            difference = ("",) * 4 if paired is None else (paired.difference, paired.low, paired.high, paired.p_value)
-            numbers = (value if value == "" else f"{value:.6g}" for value in (at, *spent, *bounds, *difference))
-            rows.append([line.scheme, *numbers])
-    return csv_text(
-        [*header, *(f"{name}_from_{PROPOSAL}" for name in ("difference", "low", "high")), "mcnemar_p"], rows
-    )
 
 
 def claims_table(claims: Sequence[Claim]) -> Table:
@@ -309,19 +268,6 @@ def _accuracies(title: str, corner: str, heads: Sequence[str], cells: dict[str, 
     return Grid(title, [corner, *heads], rows)
 
 
-def _table_snr_db(results: Results) -> list[float]:
-    return [at for at in TABLE_SNR_DB if at in results.coordinates["snr_db"]]
-
-
-def _against_proposal(results: Results, scheme: str, index: int) -> Comparison | None:
-    if PROPOSAL not in results.schemes:
-        return None
-    outcomes = [results.of("correct", name)[index] for name in (scheme, PROPOSAL)]
-    if any((correct == MISSING).any() for correct in outcomes):
-        return None
-    return compare(*outcomes, images=results.variables["image_index"])
-
-
 def at_end(results: Results, scheme: str) -> np.ndarray:
     """Return each question's outcome at the last value of every axis."""
     return results.of("correct", scheme)[(-1,) * len(results.axes)]
@@ -338,6 +284,11 @@ def _changing(results: Results, values: Sequence[np.ndarray], index: tuple[int, 
         if any(np.any(np.fmin.reduce(value, axis=number) != np.fmax.reduce(value, axis=number)) for value in values):
             names.append(named(axis, along[index[number]].item()))
     return names
+
+
+def _or(otherwise: str, value: float, form: str) -> str:
+    """Write a number, or something else where there is none."""
+    return otherwise if math.isnan(value) else format(value, form)
 
 
 def _percent(accuracy: ArrayLike, low: ArrayLike, high: ArrayLike, digits: int = 1) -> str:

@@ -15,8 +15,21 @@ if TYPE_CHECKING:
     from phy import Ledger
     from studies.questions import Batch
 
-# What the archive keeps of a ledger.
-LEDGER = ("resource_elements", "data_res", "pilot_res", "payload_bits", "duration_s")
+# What the archive keeps of a ledger: grid and time, from `phy.Ledger`; then the payload, the peaks and the downlink.
+GRID = {
+    "resource_elements": "total_res",
+    "data_res": "data_res",
+    "pilot_res": "pilot_res",
+    "guard_res": "guard_res",
+    "idle_res": "idle_res",
+    "energy": "energy",
+    "duration_s": "duration_s",
+    "active_s": "active_s",
+    "mini_slots": "mini_slots",
+    "span_s": "span_s",
+}
+PAYLOAD = ("payload_bytes", "payload_bits", "bits_per_symbol", "code_rate")
+LEDGER = (*GRID, *PAYLOAD, "peak_db", "prompt_bits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +51,10 @@ class Delivery:
         Error variance that the link declares for each of `codes_hat`.
     item_var : sequence of float arrays, optional
         Error variance of items that are codes other than `codes_hat`.
+    payload : mapping of arrays [batch], optional
+        Sizes and rates of payloads, by the names of `PAYLOAD`.
+    peaks : float [batch], optional
+        Largest power of each question's waveform on an antenna, over the mean of all questions.
     """
 
     items: Sequence[Any] | np.ndarray
@@ -47,6 +64,8 @@ class Delivery:
     codes_hat: Sequence[np.ndarray] | np.ndarray | None = None
     error_var: Sequence[np.ndarray] | np.ndarray | None = None
     item_var: Sequence[np.ndarray] | np.ndarray | None = None
+    payload: Mapping[str, np.ndarray] | None = None
+    peaks: np.ndarray | None = None
 
     def check_finite(self, batch: "Batch", snr_db: float) -> None:
         """Refuse NaN and infinite values, which a reader would turn into some answer.
@@ -85,6 +104,10 @@ class Encoder(Part, Protocol):
         """Return the codes of a batch: float32 [batch, num_tokens, width], or texts [batch]."""
         ...
 
+    def prompts(self, questions: list[str]) -> list[str] | None:
+        """Return what the sensor is told of each question over the downlink; None if it is told the question itself."""
+        ...
+
 
 class Carrier(Part, Protocol):
     """From codes to what arrives of them.
@@ -110,7 +133,7 @@ class Carrier(Part, Protocol):
         ...
 
     def cost(self, snr_db: float) -> dict[str, float]:
-        """Return the resources of one question, named as in `LEDGER`; means where questions differ."""
+        """Return the resources of one question, named as in `GRID`; means where questions differ."""
         ...
 
 
@@ -156,6 +179,16 @@ class Scheme:
         """Return what its answers depend on beside questions, SNR, link and source code, as JSON content."""
         return dict(self._determined_by)
 
+    def prompt_bits(self, questions: list[str]) -> float:
+        """Return the bits that go down to the sensor for each question; NaN if these are the question itself.
+
+        They are charged by `entropy`: both ends know how often each vague description occurs.
+        """
+        if not self.crosses_link:
+            return float("nan")
+        prompts = [""] * len(questions) if self.encoder is None else self.encoder.prompts(questions)
+        return float("nan") if prompts is None else entropy(prompts)
+
     def answer(self, codes: np.ndarray | None, batch: "Batch", snr_db: float) -> tuple[list[str], Delivery]:
         """Carry a batch and answer its questions; `codes` are those of all questions of the study.
 
@@ -170,21 +203,19 @@ class Scheme:
 
 
 def ledger_scalars(ledger: "Ledger | None") -> dict[str, float]:
-    """Return what the archive keeps of a ledger; NaN where there is none."""
-    if ledger is None:
-        return dict.fromkeys(LEDGER, float("nan"))
-    return {
-        "resource_elements": ledger.total_res,
-        "data_res": ledger.data_res,
-        "pilot_res": ledger.pilot_res,
-        "payload_bits": float("nan"),
-        "duration_s": ledger.duration_s,
-    }
+    """Return what the archive keeps of a ledger's grid; NaN where there is none."""
+    return {name: float("nan") if ledger is None else float(getattr(ledger, field)) for name, field in GRID.items()}
 
 
 def mean_of(costs: Mapping[Any, Mapping[str, float]], counts: Mapping[Any, int]) -> dict[str, float]:
     """Return the mean cost of questions that differ, from the cost and the count of each kind."""
     return {
-        name: float(np.average([costs[kind][name] for kind in counts], weights=list(counts.values())))
-        for name in LEDGER
+        name: float(np.average([costs[kind][name] for kind in counts], weights=list(counts.values()))) for name in GRID
     }
+
+
+def entropy(texts: Sequence[str]) -> float:
+    """Return the bits per text that a code needs which knows how often each of these texts occurs."""
+    _, counts = np.unique(np.array(texts), return_counts=True)
+    share = counts / counts.sum()
+    return float(-share @ np.log2(share)) + 0.0

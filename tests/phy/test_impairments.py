@@ -5,7 +5,7 @@ from scipy.integrate import quad
 from scipy.special import erfc, j0
 from scipy.stats import norm
 
-from phy import LinkConfig, ccdf, evm, papr_db
+from phy import AnalogLink, LinkConfig, ccdf, evm, papr_db
 from phy.channel import ABSENT
 from phy.impairments import (
     Modulator,
@@ -350,3 +350,13 @@ def test_lower_resolution_costs_what_its_distortion_says():
     shrink = quantizer_distortion(3, quantizer_loading(3))
     expected = 10**-1.5 / 2 * (1 - shrink) ** 2 + distortion * (1 - shrink) / 2 + shrink**2
     assert np.mean((out.codes_hat - codes) ** 2) == pytest.approx(expected, rel=0.05)
+
+
+def test_peak_power_is_over_the_ensembles_mean_and_grows_with_an_examples_power():
+    link = AnalogLink(LinkConfig())
+    codes = np.random.default_rng(0).standard_normal((50, 5, 64)).astype(np.float32)
+    peaks = link.peak_power(codes)
+    waveform = link.waveform(codes).numpy()  # [num_tx_ant, batch, num_symbols, samples]
+    full = np.mean(np.abs(waveform[:, :, 0]) ** 2)  # the first symbol is full
+    np.testing.assert_allclose(peaks, (np.abs(waveform) ** 2).max((0, 2, 3)) / full, rtol=0.05)
+    np.testing.assert_allclose(link.peak_power(2 * codes), 4 * peaks, rtol=1e-4)

@@ -1,5 +1,6 @@
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,10 @@ def test_ledger_of_the_default_link():
     assert ledger.channel_uses == 208
     assert ledger.duration_s == pytest.approx(0.5e-3)
     assert ledger.energy == pytest.approx(80 + 128)
+    assert (ledger.active_symbols, ledger.mini_slots) == (4, 2)  # symbols 2, 3, 10 and 11: two data, two pilot symbols
+    assert ledger.active_s == pytest.approx(4 / 14 * 0.5e-3)
+    assert ledger.span_s == pytest.approx(10 / 14 * 0.5e-3)
+    assert np.isnan(ledger.code_rate)
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
@@ -38,6 +43,9 @@ def test_parts_add_up_to_the_grid(num_tokens, width, guards, **facts):
     assert ledger.guard_res == ledger.num_symbols * sum(guards)
     assert (ledger.data_res - 1) * config.reals_per_re < num_tokens * width <= ledger.data_res * config.reals_per_re
     assert min(asdict(ledger).values()) >= 0
+    assert 0 < ledger.active_s <= ledger.span_s <= ledger.duration_s
+    assert ledger.active_symbols <= 2 * ledger.mini_slots <= ledger.num_symbols
+    assert ledger.active_symbols * (32 - sum(guards)) >= ledger.data_res + ledger.pilot_res
 
 
 def test_two_numbers_per_symbol_halve_the_resource_elements():

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from phy import LinkConfig
+from phy import Ledger, LinkConfig
 from phy.link_adaptation import HIGHEST_RATE, PayloadLink
 from semantic.code_moments import CodeMoments
 from semantic.token_choice import ANY, TokenChoice
@@ -118,12 +118,30 @@ class FakeImageCode:
         return shown
 
 
+LEDGER = Ledger(
+    data_res=80,
+    pilot_res=4,
+    guard_res=0,
+    idle_res=28,
+    total_res=112,
+    num_slots=1,
+    num_symbols=14,
+    duration_s=1e-3,
+    active_symbols=4,
+    active_s=3e-4,
+    mini_slots=2,
+    span_s=5e-4,
+    energy=84.0,
+)
+
+
 class FakeChannel:
     """White noise, decided by the realisation's number alone; it declares its variance."""
 
     def __init__(self):
-        ledger = SimpleNamespace(data_res=80, pilot_res=4, total_res=112, duration_s=1e-3)
-        self.link = SimpleNamespace(ledger=lambda num_tokens, width: ledger)
+        self.link = SimpleNamespace(
+            ledger=lambda num_tokens, width: LEDGER, peak_power=lambda codes: np.full(len(codes), 10.0)
+        )
 
     def __call__(self, codes, snr_db, realisation):
         noise = np.stack([np.random.default_rng(int(i)).standard_normal(codes.shape[1:]) for i in realisation])

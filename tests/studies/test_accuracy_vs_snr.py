@@ -12,7 +12,7 @@ from studies.accuracy_vs_snr import STUDY
 from studies.config import ConfigError
 from studies.curves import CURVES
 from studies.engines import StudyError
-from studies.schemes.scheme import Delivery, Scheme
+from studies.schemes.scheme import GRID, Delivery, Scheme
 from studies.statistics import wilson_interval
 
 
@@ -286,7 +286,7 @@ def test_every_scheme_keeps_the_interface(fakes, config, name, tmp_path):
         assert codes.dtype == np.float32 or codes.dtype.kind == "U"  # codes, or texts
         json.dumps(scheme.encoder.encoded_by(), allow_nan=False)
     cost = scheme.carrier.cost(10.0)
-    assert set(cost) == set(archive.LEDGER)
+    assert set(cost) == set(GRID)
     assert scheme.crosses_link == np.isfinite(cost["data_res"])
     answers, delivery = scheme.answer(codes, batch, 10.0)
     assert isinstance(delivery, Delivery)

@@ -21,7 +21,7 @@ from studies.config import ConfigError, resolve
 from studies.curves import CURVES
 from studies.schemes.carriers import adaptive
 from studies.study_config import ModelsConfig
-from tests.studies.fakes import FAKE_CHOICE, FakeAgents
+from tests.studies.fakes import FAKE_CHOICE, LEDGER, FakeAgents
 
 STUDIES = [(accuracy_vs_tokens, "num_tokens"), (accuracy_vs_width, "width"), (accuracy_vs_seed, "seed")]
 SCHEMES = ("machine-tokens", "raw-image", "question-only", "machine-tokens-adaptive")
@@ -59,7 +59,7 @@ def pairs(fakes, stand_in):
 
     def ledger(num_tokens, width):
         reals = num_tokens * width
-        return type(fakes["channel"].link)(data_res=reals, pilot_res=4, total_res=100 + reals, duration_s=1e-3)
+        return replace(LEDGER, data_res=reals, idle_res=96, total_res=100 + reals)
 
     fakes["channel"].link.ledger = ledger
     return made

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from studies.schemes.carriers import arq
-from studies.schemes.scheme import LEDGER
+from studies.schemes.scheme import GRID
 from tests.studies.fakes import FakeChannel
 
 NUM, TOKENS, WIDTH = 230, 2, 3
@@ -81,5 +81,5 @@ def test_every_transmission_is_charged_on_average():
     mean = repeated.transmissions(0.0).mean()
     once, cost = carrier(1).cost(0.0), repeated.cost(0.0)
     assert 1 < mean < 4
-    for name in LEDGER:
+    for name in GRID:
         assert cost[name] == pytest.approx(mean * once[name], nan_ok=True)

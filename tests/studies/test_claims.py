@@ -1,6 +1,5 @@
 """Verdicts on hand-made results, whose accuracies are known and whose outcomes are nested."""
 
-import csv
 import functools
 import io
 import json
@@ -22,7 +21,7 @@ from studies.claims import (
     Outcomes,
     judge,
 )
-from studies.statistics import cluster_bootstrap, mcnemar, wilson_interval
+from studies.statistics import cluster_bootstrap, wilson_interval
 
 SNR_DB = [-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0]
 N = 2000
@@ -277,41 +276,3 @@ def test_claims_are_written_with_rules_and_numbers(tmp_path):
     assert "machine-tokens - raw-image, 20 dB: +7.0 [" in text
     assert "not measured: accuracy-vs-tokens was not run" in text
     assert all(claim["rule"] in text for claim in content["claims"])
-
-
-# --- the table ---------------------------------------------------------------------------------------------------
-
-
-def cells(grid):
-    """A table's cells, by the cell in its first column and by column header."""
-    return {(row[0], head): cell for row in grid.rows for head, cell in zip(grid.header, row, strict=True)}
-
-
-def test_the_table_has_what_a_scheme_takes_and_how_it_differs_from_the_proposal():
-    run = snr()
-    grid = tables.compared_table(run)
-    assert grid.header == ["scheme / SNR [dB]", "codes [REs]", "time [ms]", *(f"{at:g}" for at in SNR_DB[1:])]
-    found = cells(grid)
-    assert found["machine-tokens", "20"] == "93.0\n91-95"
-    taken = ("deepjscc", "codes [REs]"), ("deepjscc", "time [ms]"), ("raw-image", "codes [REs]")
-    assert [found[cell] for cell in taken] == ["1536", "0.5", "-"]
-    tests = cells(tables.mcnemar_table(run))
-    assert ("machine-tokens", "20") not in tests
-    p_value = mcnemar(run.of("correct", "caption")[4], run.of("correct", "machine-tokens")[4])[2]
-    assert tests["caption", "10"] == f"{p_value:.1g}"
-    rows = list(csv.DictReader(io.StringIO(tables.comparison_csv(run))))
-    assert len(rows) == len(PAPER) * 6
-    [row] = [row for row in rows if row["scheme"] == "caption" and row["snr_db"] == "10"]
-    assert float(row["difference_from_machine-tokens"]) == pytest.approx(0.6 - 0.92)
-    assert float(row["mcnemar_p"]) == pytest.approx(p_value, rel=1e-5)
-
-
-@pytest.mark.parametrize("make", [tables.compared_table, tables.mcnemar_table])
-def test_the_tables_fit_80_columns(make):
-    console = Console(width=80, file=io.StringIO())
-    console.print(make(snr()))
-    lines = console.file.getvalue().splitlines()
-    assert any("machine-tokens-uncompressed" in line for line in lines)
-    assert not [line for line in lines if "…" in line]
-    printed = {word for line in lines for word in line.split()}
-    assert {word for row in make(snr()).rows for cell in row for word in cell.split()} <= printed

@@ -75,12 +75,14 @@ class FirstTokens:
         assert codes is not None
         all_tokens, numbers = torch.as_tensor(codes[batch.numbers]), self.num_tokens(snr_db)[batch.numbers]
         sent, codes_hat, error_var = ([np.empty(0)] * len(numbers) for _ in range(3))
+        peaks = np.zeros(len(numbers))
         for number in np.unique(numbers).tolist():
             first = self.agents.first(all_tokens, number).numpy(force=True)
             received, variance = send(self.channel, first, snr_db, batch.numbers)
+            peaks[numbers == number] = self.channel.link.peak_power(first)[numbers == number]
             for index in np.flatnonzero(numbers == number).tolist():
                 sent[index], codes_hat[index], error_var[index] = first[index], received[index], variance[index]
-        return Delivery(items=codes_hat, codes=sent, codes_hat=codes_hat, error_var=error_var)
+        return Delivery(items=codes_hat, codes=sent, codes_hat=codes_hat, error_var=error_var, peaks=peaks)
 
     def cost(self, snr_db: float) -> dict[str, float]:
         """Return the mean cost over the questions."""

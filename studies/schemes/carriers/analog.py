@@ -66,8 +66,15 @@ class Codes:
         codes_hat, error_var = send(self.channel, sent, snr_db, batch.numbers)
         items, item_var = codes_hat, error_var
         if self.moments is not None:
-            items, item_var = _observation(self.moments, codes_hat, error_var)
-        return Delivery(items=items, item_var=item_var, codes=sent, codes_hat=codes_hat, error_var=error_var)
+            items, item_var = observation(self.moments, codes_hat, error_var)
+        return Delivery(
+            items=items,
+            item_var=item_var,
+            codes=sent,
+            codes_hat=codes_hat,
+            error_var=error_var,
+            peaks=self.channel.link.peak_power(sent),
+        )
 
     def cost(self, snr_db: float) -> dict[str, float]:
         """Return the cost of one question's codes."""
@@ -84,7 +91,7 @@ def send(
     return codes_hat.numpy(force=True), error_var.numpy(force=True)
 
 
-def _observation(moments: "CodeMoments", codes_hat: np.ndarray, error_var: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def observation(moments: "CodeMoments", codes_hat: np.ndarray, error_var: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Turn posteriors of codes into what the pair's decoder reads them from; see `CodeMoments.observation`."""
     import torch
 

@@ -47,7 +47,9 @@ class Images:
         with torch.no_grad():
             received = (torch.as_tensor(part).split(BATCH_SIZE) for part in (codes_hat, error_var))
             parts = [to_images(self.network.decode(*part)) for part in zip(*received, strict=True)]
-        return Delivery(items=list(np.concatenate(parts)), codes=sent, codes_hat=codes_hat, error_var=error_var)
+        peaks = self.channel.link.peak_power(sent)
+        items = list(np.concatenate(parts))
+        return Delivery(items=items, codes=sent, codes_hat=codes_hat, error_var=error_var, peaks=peaks)
 
     def cost(self, snr_db: float) -> dict[str, float]:
         """Return the cost of one image."""

@@ -72,7 +72,8 @@ class Repeated:
             weighted, precision = weighted + asked * codes_hat / error_var, precision + asked / error_var
         error_var = (1 / precision).astype(np.float32)
         codes_hat = (weighted / precision).astype(np.float32)
-        return Delivery(items=codes_hat, codes=sent, codes_hat=codes_hat, error_var=error_var)
+        peaks = self.channel.link.peak_power(sent)
+        return Delivery(items=codes_hat, codes=sent, codes_hat=codes_hat, error_var=error_var, peaks=peaks)
 
     def cost(self, snr_db: float) -> dict[str, float]:
         """Return the mean cost over the questions, all their transmissions together."""

@@ -35,6 +35,9 @@ class Answers:
         """Return answers, str [batch]."""
         return np.array(self.agents.sensor.answer(batch.images, batch.texts), dtype=str)
 
+    def prompts(self, questions: list[str]) -> None:
+        """Return nothing: the sensor is told the question itself."""
+
 
 def answers(workbench: "Workbench", weights: str) -> Answers:
     """Build the encoder of answers."""

@@ -43,13 +43,17 @@ class Captions:
         """Return captions, str [batch]."""
         writer = copy.copy(self.agents.sensor)  # the same weights; it may write more words
         writer.max_new_tokens = MAX_NEW_TOKENS
-        prompts = [PROMPT.format(vague=description) for description in self.agents.describe(batch.texts)]
+        prompts = self.prompts(batch.texts)
         keys = list(zip((question.image_index for question in batch.questions), prompts, strict=True))
         first = {key: index for index, key in reversed(list(enumerate(keys)))}
         images = batch.images
         texts = writer.answer([images[index] for index in first.values()], [prompt for _, prompt in first])
         written = dict(zip(first, texts, strict=True))
         return np.array([written[key] for key in keys], dtype=str)
+
+    def prompts(self, questions: list[str]) -> list[str]:
+        """Return the prompts: one and the same, unless `PROMPT` holds the vague description."""
+        return [PROMPT.format(vague=description) for description in self.agents.describe(questions)]
 
 
 def captions(workbench: "Workbench", weights: str) -> Captions:

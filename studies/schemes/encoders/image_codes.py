@@ -55,6 +55,10 @@ class ImageCodes:
         row = {image_index: index for index, image_index in enumerate(images)}
         return codes[[row[question.image_index] for question in batch.questions]]
 
+    def prompts(self, questions: list[str]) -> list[str]:
+        """Return empty texts: an image code is told nothing."""
+        return [""] * len(questions)
+
 
 @functools.cache
 def load_deepjscc(name: str) -> "DeepJSCC":

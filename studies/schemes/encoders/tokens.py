@@ -36,6 +36,10 @@ class Tokens:
         """Return codes, float32 [batch, num_tokens, width]."""
         return self.agents.encode(batch.images, batch.texts).numpy(force=True)
 
+    def prompts(self, questions: list[str]) -> list[str]:
+        """Return the vague descriptions."""
+        return self.agents.describe(questions)
+
 
 def tokens(workbench: "Workbench", weights: str) -> Tokens:
     """Build the encoder of machine tokens from a run's configuration."""
