@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from studies import claims, plots, risk, tables
+from studies import claims, overview, plots, risk, tables
 from studies.archive import Results
 from studies.csv_text import csv_text
 from studies.schemes.scheme import LEDGER
@@ -46,6 +46,7 @@ def results(name, at="good", axis="snr_db", values=(0.0, 20.0)):
             **{scalar: np.full(shape, 0.5) for scalar in scalars},
             "accuracy_low": np.full(shape, 0.2),
             "image_index": np.arange(num_questions),
+            "realisation": np.arange(num_questions),
             "family": np.array([name] * num_questions),
         },
         attributes={},
@@ -68,7 +69,7 @@ def test_no_cell_of_a_csv_starts_a_formula(name):
     for text in (
         plots.to_csv(found),
         risk._to_csv(found, risk.confident_points(found)),
-        tables.comparison_csv(without_mood(found)),
+        overview.comparison_csv(overview.compared(without_mood(found))),
     ):
         rows = list(csv.reader(io.StringIO(text, newline="")))
         assert len({len(row) for row in rows}) == 1
@@ -108,7 +109,8 @@ def test_tables_print_names_as_they_are_and_no_command_of_a_terminal(name):
     found = results(name, at=name)
     flat = without_mood(found)
     grids = [tables.accuracy_table(found), tables.family_table(found), tables.ledger_table(found)]
-    for grid in (*grids, tables.compared_table(flat), tables.mcnemar_table(flat)):
+    rows = overview.compared(flat)
+    for grid in (*grids, overview.overview_table(rows), overview.mcnemar_table(rows)):
         text = printed(grid, force_terminal=True, color_system="truecolor")
         assert "\x1b]" not in text
         assert "\x1b[31m" not in text
