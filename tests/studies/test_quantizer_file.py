@@ -1,5 +1,4 @@
 import json
-import random
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +10,7 @@ from semantic import agent_link
 from semantic.model_files import ModelFileError, write_settings
 from studies.schemes.digital import quantizer_file
 from studies.schemes.digital.quantizer_file import KINDS, encode_questions, error, load_tables, save_tables
-from tests.mutants import attempt, of_bytes
+from tests.mutants import attempt, generator, of_bytes
 from tests.studies.fakes import FakeDataset
 
 AGENTS = SimpleNamespace(model_hash="of these weights", num_tokens=5, width=6)
@@ -130,7 +129,7 @@ def mutate(folder, count):
     """Damage a hashed file of tables: either it is refused by its name, or nothing that is read has changed."""
     write_settings(folder / agent_link.SETTINGS, {"num_tokens": 5}, {})
     path = save_tables(folder, codes(), AGENTS.model_hash)
-    whole, rng, refused = path.read_bytes(), random.Random(7), 0
+    whole, rng, refused = path.read_bytes(), generator(7), 0
     expected = {kind: load_tables(str(folder), kind, AGENTS) for kind in KINDS}
     for index in range(count):
         path.write_bytes(of_bytes(whole, rng))
