@@ -220,7 +220,7 @@ class LMMSEEstimator:
             error += share * tf.abs(gap) ** 2
         h_hat = tf.transpose(h_hat, [0, 2, 1, 3, 4])
         error = tf.transpose(tf.maximum(error, 0), [1, 0, 2, 3])
-        err_var = tf.reshape(error, [num_tx_ant, batch, -1])[..., : self._num_res]
+        err_var = tf.reshape(error, [num_tx_ant, batch, error.shape[2] * error.shape[3]])[..., : self._num_res]
         return turned(h_hat, self._turn, self._num_res), err_var
 
     def _synthesise(self, modes):

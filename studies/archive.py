@@ -265,13 +265,14 @@ def build_results(
     confidence = np.full(correct.shape, np.nan, dtype=np.float32)
     scalars = {name: np.full(shape, np.nan) for name in SCALARS}
     ledger = {name: np.full(shape, np.nan) for name in LEDGER}
+    scheme_at = {scheme: i for i, scheme in enumerate(schemes)}
+    axes_at = {axis: {value: i for i, value in enumerate(along)} for axis, along in axes.items()}
     for coordinates, point in points:
         if point is None:
             continue
-        scheme = list(schemes).index(str(coordinates["scheme"]))
         index = (
-            scheme,
-            *(list(axes[axis]).index(coordinates[axis]) if axis in coordinates else slice(None) for axis in axes),
+            scheme_at[str(coordinates["scheme"])],
+            *(axes_at[axis][coordinates[axis]] if axis in coordinates else slice(None) for axis in axes),
         )
         correct[index] = point.arrays["correct"]
         confidence[index] = point.arrays.get("confidence", np.nan)  # older points do not have it

@@ -2,6 +2,7 @@
 
 import ctypes
 import importlib
+import itertools
 import multiprocessing
 import os
 import re
@@ -222,11 +223,12 @@ def _run_in_processes(
     running: dict[Future[Any], tuple[Job, float]] = {}
     try:
         while waiting or running:
-            for job in [job for job in waiting if job.needs & failed]:
+            for job in [job for job in waiting if job.needs & failed] if failed else ():
                 waiting.remove(job)
                 failed.add(job.id)
                 yield _skipped(job)
-            for job in [job for job in waiting if job.needs <= done][: max(0, workers - len(running))]:
+            ready = (job for job in waiting if job.needs <= done)
+            for job in list(itertools.islice(ready, max(0, workers - len(running)))):
                 waiting.remove(job)
                 running[pool.schedule(execute, args=[job.task])] = job, time.monotonic()
             finished, _ = wait(running, return_when=FIRST_COMPLETED)

@@ -52,8 +52,9 @@ class Plan(Record, frozen=True):
         ):
             if len(set(values)) < len(values):
                 raise ValueError(f"two {what} are the same")
+        known = {axis: set(along) for axis, along in self.axes.items()}
         for point in self.points:
-            strange = [axis for axis, at in point.coordinates.items() if at not in self.axes.get(axis, ())]
+            strange = [axis for axis, at in point.coordinates.items() if at not in known.get(axis, ())]
             if strange or point.scheme not in self.schemes:
                 raise ValueError(f"point {point.hash} stands where there is no {strange[0] if strange else 'scheme'}")
         if self.attributes.get("study") != self.study or "config_hash" not in self.attributes:

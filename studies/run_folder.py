@@ -9,7 +9,7 @@ import contextlib
 import errno
 import fcntl
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +60,24 @@ def collect(
 
 def _read_points(folder: Path, plan: Plan) -> tuple[list[archive.Point | None], list[str]]:
     """Return the points of a plan in its order, None for those that are not done, and what is wrong with files."""
-    points, problems = list[archive.Point | None](), list[str]()
+    points, problems, shared = list[archive.Point | None](), list[str](), dict[str, np.ndarray]()
     for planned in plan.points:
         try:
-            points.append(read_planned(folder, planned))
+            point = read_planned(folder, planned)
         except ValueError as error:
             problems.append(str(error))
-            points.append(None)
+            point = None
+        points.append(point and _without_copies(point, shared))
     return points, problems
+
+
+def _without_copies(point: archive.Point, shared: dict[str, np.ndarray]) -> archive.Point:
+    """Leave out of a point what results do not hold, and share the columns that are the same in every point."""
+    arrays = {name: array for name, array in point.arrays.items() if name != "answer"}
+    for name in archive.QUESTION_COLUMNS:
+        if np.array_equal(arrays[name], shared.setdefault(name, arrays[name])):
+            arrays[name] = shared[name]
+    return replace(point, arrays=arrays)
 
 
 def read_planned(folder: Path, planned: PlannedPoint) -> archive.Point | None:

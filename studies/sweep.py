@@ -26,6 +26,7 @@ from studies.workbench import Workbench
 
 # Modules that the numbers of every curve depend on, beside those of its parts.
 ROOTS = ("studies.evaluation", "studies.questions", "studies.workbench")
+KEPT = 32  # schemes in memory: more than there are curves, whatever the number of links that a study varies
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Sweep:
                 source, models = self._source(curve.modules), scheme.determined_by()
                 key = self._key("point", source, models, scheme=curve.name, coordinates=coordinates)
                 if scheme.crosses_link:
-                    key["link"] = config.plain()["link"]
+                    key["link"] = config.model_dump(mode="json", include={"link"})["link"]
                 task = PointTask(config, name, self.folder, coordinates, key, tuple(job.id for job in codes))
                 label = ", ".join([curve.name, *(named(axis, value) for axis, value in coordinates.items())])
                 points.append(Job(content_hash(key), label, task, frozenset(task.codes), kind=curve.name))
@@ -348,15 +349,15 @@ def dataset_for(data: DataConfig) -> Any:
     return load_dataset(data.folder, data.split, data.layout)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=KEPT)
 def workbench_for(config: StudyConfig) -> Workbench:
     """Return this process's workbench for a configuration."""
     return Workbench(config, dataset_for(config.data))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=KEPT)
 def scheme_for(curve: str, config: StudyConfig) -> Scheme:
-    """Return this process's scheme of a curve for a configuration."""
+    """Return this process's scheme of a curve for a configuration; the link in it keeps its fades."""
     return curves.find(curve).build(workbench_for(config))
 
 

@@ -2,11 +2,19 @@
 
 import copy
 import json
+import os
+import random
 
+SEED = int(os.environ.get("TOKENLINK_SEED", "0"))  # of another round: TOKENLINK_SEED=1 pytest -m thousands
 JUNK = [
     None, True, False, 0, -1, 1, 3.5, 1e308, 2**70, "", "x", "\ud83d", "<image>", "../../x", "/dev/zero", [], {},
     [[]], [None], {"a": 1}, 9 * "long ",
 ]  # fmt: skip
+
+
+def generator(seed):
+    """Random numbers of this round."""
+    return random.Random(seed + 1000 * SEED)
 
 
 def of_bytes(content, rng):

@@ -77,7 +77,9 @@ def least_squares(a, y, ridge=0.0, *, real: bool = False, whole: bool = False):
             row[j] -= _sum(row[k] * tf.math.conj(lower[j][k]) for k in range(j))
         lower.append([part * _like(part, inverse[j]) for j, part in enumerate(row)])
         pivot = energy - _sum(tf.math.real(u * tf.math.conj(v)) for u, v in zip(row, lower[i], strict=True))
-        inverse.append(1 / tf.maximum(pivot, 1e-14 * energy + 1e-200))  # without rank: large numbers, but no NaN
+        inverse.append(
+            1 / tf.maximum(pivot, 1e-14 * energy + 1e-30)
+        )  # without rank: large numbers, in single precision too
     x = []
     for i in unknowns:
         x.append(matched[i] - _sum(lower[i][j] * x[j] for j in range(i)))

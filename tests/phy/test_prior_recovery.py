@@ -1,12 +1,11 @@
 import pickle
-import random
 
 import numpy as np
 import pytest
 
 from phy import CodePrior
 from phy.recovery.prior import best_terms_error, gini
-from tests.mutants import attempt, of_bytes
+from tests.mutants import attempt, generator, of_bytes
 from tests.phy.links import NUM_TOKENS, SIZE, WIDTH, draw, fades_of, link_with
 
 
@@ -145,7 +144,7 @@ def test_priors_of_all_laws_are_read_again(tmp_path):
 def mutate(tmp_path, count):
     """Damage the file of a prior: either it is refused by its name, or nothing that is read has changed."""
     path = stored(tmp_path / "prior.npz")
-    whole, expected, rng = path.read_bytes(), CodePrior.load(path), random.Random(7)
+    whole, expected, rng = path.read_bytes(), CodePrior.load(path), generator(7)
     refused = 0
     for _ in range(count):
         path.write_bytes(of_bytes(whole, rng))

@@ -1,7 +1,6 @@
 """GQA's files: read as they come, refused question by question where something is wrong, and never outside."""
 
 import json
-import random
 import re
 
 import numpy as np
@@ -172,7 +171,7 @@ def test_images_stay_within_the_folder_and_are_images(folder, tmp_path):
 def run_mutants(folder, count):
     """Damage the question file: it is refused by its name, or all that is read is what the rest relies on."""
     path = folder / "val_balanced_questions.json"
-    whole, rng, refused = path.read_bytes(), random.Random(5), 0
+    whole, rng, refused = path.read_bytes(), mutants.generator(5), 0
     for number in range(count):
         damaged = mutants.of_bytes(whole, rng) if number % 2 else mutants.of_json(json.loads(whole), rng)
         path.write_bytes(damaged)

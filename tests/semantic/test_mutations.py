@@ -53,7 +53,7 @@ def damage(path, read, mutants_of, count, kind=ModelFileError, check=None, least
 
     `check` gets what was read of a damaged file that is taken.
     """
-    whole, rng, counts = path.read_bytes(), random.Random(7), Counter()
+    whole, rng, counts = path.read_bytes(), mutants.generator(7), Counter()
     for _ in range(count):
         path.write_bytes(mutants_of(whole, rng))
         value, error = mutants.attempt(read)
@@ -242,8 +242,7 @@ def test_no_valid_record_is_lost(split, tmp_path):
 
 
 def run_images(folder, count):
-    rng = np.random.default_rng(0)
-    noise = rng.integers(0, 256, (24, 30, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (24, 30, 3), dtype=np.uint8)
     made = [("JPEG", "RGB", {}), ("JPEG", "L", {"progressive": True}), ("JPEG", "CMYK", {}), ("PNG", "RGB", {}),
             ("PNG", "P", {}), ("PNG", "RGBA", {}), ("PNG", "1", {})]  # fmt: skip
     for number, (kind, mode, options) in enumerate(made):
@@ -255,9 +254,9 @@ def run_images(folder, count):
             assert (image.dtype, image.ndim, image.shape[2]) == (np.uint8, 3, 3)
             assert max(image.shape) <= 4096
 
-        whole, random_ = path.read_bytes(), random.Random(number)
+        whole, rng = path.read_bytes(), mutants.generator(number)
         for _ in range(count):
-            path.write_bytes(mutants.of_bytes(whole, random_))
+            path.write_bytes(mutants.of_bytes(whole, rng))
             image, error = mutants.attempt(lambda: read_image(path))  # noqa: B023 -- called at once
             if error is None:
                 is_image(image)

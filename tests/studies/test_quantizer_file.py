@@ -1,6 +1,5 @@
 import itertools
 import json
-import random
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,7 +19,7 @@ from studies.schemes.digital.quantizer_file import (
     save_tables,
     sizes_up_to,
 )
-from tests.mutants import attempt, of_bytes
+from tests.mutants import attempt, generator, of_bytes
 from tests.studies.fakes import FakeAgents, FakeDataset, fake_tables
 
 AGENTS = SimpleNamespace(model_hash="of these weights", num_tokens=5, width=6)
@@ -162,7 +161,7 @@ def mutate(folder, count):
     """Damage a hashed file of tables: either it is refused by its name, or nothing that is read has changed."""
     write_settings(folder / agent_link.SETTINGS, {"num_tokens": 5}, {})
     path = save(folder, codes(), AGENTS.model_hash)
-    whole, rng, refused = path.read_bytes(), random.Random(7), 0
+    whole, rng, refused = path.read_bytes(), generator(7), 0
     expected = {kind: load_tables(str(folder), kind, AGENTS) for kind in KINDS}
     for index in range(count):
         path.write_bytes(of_bytes(whole, rng))

@@ -100,7 +100,7 @@ def observation(moments: "CodeMoments", codes_hat: np.ndarray, error_var: np.nda
     return observed, variance
 
 
-@functools.cache
+@functools.lru_cache(maxsize=32)
 def make_channel(link: "LinkConfig", prior: "CodePrior | None" = None) -> "TokenChannel":
     """Build a link, with a prior of the codes where there is one, and put it behind the bridge."""
     from bridge import TokenChannel  # before phy: it fixes the order in which the two frameworks are loaded

@@ -35,7 +35,7 @@ def payload_link(workbench: "Workbench", data_res: int | None = None) -> "Payloa
     return make_payload_link(config, data_res)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=32)
 def make_payload_link(config: "LinkConfig", data_res: int) -> "PayloadLink":
     """Put a budget in front of the digital links of a configuration, which share their fades."""
     import bridge  # noqa: F401 -- before phy: it fixes the order in which the two frameworks are loaded
