@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from scipy.integrate import quad
 from scipy.optimize import brentq
-from scipy.special import eval_genlaguerre, gammaln, logsumexp
+from scipy.special import eval_genlaguerre, gammaln
 from scipy.stats import binom, norm
 
 from phy.channel import Channel
@@ -78,8 +78,8 @@ def converse_bits(n: int) -> float:
     cumulative = np.asarray(binom.cdf(np.arange(n + 1), n, _CROSSOVER))
     last = int(np.searchsorted(cumulative, 1 - _BLOCK_ERRORS))
     share = (1 - _BLOCK_ERRORS - cumulative[last - 1]) / binom.pmf(last, n, _CROSSOVER)
-    weights = np.append(np.ones(last), share)
-    return float(-logsumexp(_log_volumes(n)[: last + 1], b=weights) / np.log(2))
+    shares = np.append(np.ones(last), share)  # of the words at each distance that the test accepts
+    return float(-np.logaddexp.reduce(_log_volumes(n)[: last + 1] + np.log(shares)) / np.log(2))
 
 
 def random_coding_bits(n: int) -> float:
