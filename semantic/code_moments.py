@@ -131,6 +131,14 @@ class CodeMoments(nn.Module):
         factor = self.factor.double()
         return factor @ factor.T + self.variance.double().diag()
 
+    def scaled(self, scale: Tensor | float) -> "CodeMoments":
+        """Return the moments of codes of so many times the amplitude."""
+        other = CodeMoments(self.size)
+        other.mean.copy_(scale * self.mean)
+        other.factor.copy_(scale * self.factor)
+        other.variance.copy_(scale**2 * self.variance)
+        return other
+
     def observation(
         self, codes_hat: Float[Tensor, "batch numbers"], error_var: Float[Tensor, "batch numbers"]
     ) -> tuple[Float[Tensor, "batch numbers"], Float[Tensor, "batch numbers"]]:

@@ -98,6 +98,13 @@ class JTCC(nn.Module):
         if self.moments is not None:
             self.moments.measure(raw.flatten(1))
 
+    @property
+    def sent_moments(self) -> CodeMoments | None:
+        """Moments of codes as they are sent, at unit power; `moments` are those of before. None without any."""
+        if self.moments is None or self.num_tokens is None:
+            return None
+        return self.moments.scaled(self._power(self.num_tokens).rsqrt())
+
     def first(self, codes: Float[Tensor, "batch tokens width"], num_tokens: int) -> Float[Tensor, "batch first width"]:
         """Return the codes of the first tokens, at the power at which they are sent alone.
 
@@ -184,6 +191,11 @@ class TokenScaler(nn.Module):
         self.moments = None if num_tokens is None else CodeMoments(num_tokens * hidden_size)
         self.register_buffer("mean", torch.zeros(hidden_size, dtype=torch.float32))
         self.register_buffer("variance", torch.ones(hidden_size, dtype=torch.float32))
+
+    @property
+    def sent_moments(self) -> CodeMoments | None:
+        """Moments of codes as they are sent."""
+        return self.moments
 
     def settings(self) -> dict[str, Any]:
         """Return the settings from which `build_code` builds this code again."""

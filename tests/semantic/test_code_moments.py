@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from semantic.code_moments import MAX_SIZE, CodeMoments, Running, log_deviation
-from semantic.jtcc import build_code
+from semantic.jtcc import JTCC, TokenScaler, build_code
 
 SIZE, RANK = 40, 6
 
@@ -154,3 +154,24 @@ def test_a_decoder_that_knows_the_moments_is_closer_to_the_tokens(kind):
 def test_the_deviation_is_told_in_decades_and_within_bounds():
     told = log_deviation(torch.tensor([0.0, 1e-4, 1.0, 100.0, torch.inf]))
     torch.testing.assert_close(told, torch.tensor([-2.0, -2.0, 0.0, 1.0, 2.0]))
+
+
+def test_moments_of_codes_as_they_are_sent_have_their_power():
+    torch.manual_seed(0)
+    code = JTCC(hidden_size=12, width=4, num_tokens=3, nested_tokens=3)
+    tokens = 5 * torch.randn(400, 3, 12) + 2
+    for batch in tokens.repeat(3, 1, 1).split(20):
+        code.encode(batch)
+    moments, sent = code.sent_moments, code.eval().encode(tokens).detach().flatten(1)
+    assert moments is not None
+    torch.testing.assert_close(moments.mean, sent.mean(0), rtol=0.2, atol=0.1)
+    torch.testing.assert_close(moments.dense().float(), sent.T.cov(correction=0), rtol=0.3, atol=0.15)
+    received, error_var = sent + torch.randn_like(sent), torch.ones_like(sent)
+    scale = code.power[2].rsqrt()
+    assert abs(scale - 1) > 0.2  # codes of before have another power
+    torch.testing.assert_close(
+        moments.estimate(received, error_var), code.moments.estimate(received, error_var, scale), rtol=1e-4, atol=1e-5
+    )
+    assert JTCC(hidden_size=12, width=4).sent_moments is None
+    plain = TokenScaler(hidden_size=4, num_tokens=3)
+    assert plain.sent_moments is plain.moments

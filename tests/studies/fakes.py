@@ -67,7 +67,7 @@ class FakeAgents:
         self.num_encoded = 0
         shape = (12, self.num_tokens, self.width)
         self.table = np.broadcast_to(np.arange(12, dtype=np.float32)[:, None, None], shape)  # of all images
-        self.code = SimpleNamespace(moments=CodeMoments(self.num_tokens * self.width))
+        self.code = SimpleNamespace(sent_moments=CodeMoments(self.num_tokens * self.width))
         self.sensor = SimpleNamespace(answer=lambda images, questions: [str(int(image[0, 0, 0])) for image in images])
         self.task_agent = SimpleNamespace(answer=lambda questions, prefix=None: ["0"] * len(questions))
 
@@ -140,7 +140,10 @@ class FakeChannel:
 
     def __init__(self):
         self.link = SimpleNamespace(
-            ledger=lambda num_tokens, width: LEDGER, peak_power=lambda codes: np.full(len(codes), 10.0)
+            config=LinkConfig(),
+            ledger=lambda num_tokens, width: LEDGER,
+            peak_power=lambda codes: np.full(len(codes), 10.0),
+            gain=lambda num_tokens, width, snr_db, realisation: np.full(len(realisation), 8 * 10 ** (snr_db / 10)),
         )
 
     def __call__(self, codes, snr_db, realisation):
@@ -164,7 +167,17 @@ class FakeDigitalLink:
         return 8 * payload_bytes + OVERHEAD_BITS <= HIGHEST_RATE[self.bits_per_symbol] / 1024 * self.coded_bits
 
     def ledger(self, *, payload_bytes):
-        return SimpleNamespace(coded_bits=self.coded_bits)
+        code_rate = (8 * payload_bytes + OVERHEAD_BITS) / self.coded_bits
+        return SimpleNamespace(coded_bits=self.coded_bits, code_rate=code_rate)
+
+    def peak_power(self, realisation):
+        return np.full(len(realisation), float(self.bits_per_symbol))
+
+    def soft_bits(self, snr_db, realisation):
+        """Bits that are known, as many as the SNR has decibels and as the fade's number is large."""
+        bits = np.ones((len(realisation), self.coded_bits))
+        known = np.arange(self.coded_bits) < (max(0, snr_db) + np.asarray(realisation))[:, None]
+        return 60.0 * known, bits
 
     def __call__(self, payloads, snr_db, realisation):
         assert all(self.carries(len(payload)) for payload in payloads)

@@ -161,7 +161,7 @@ def codes_with_prior(workbench: "Workbench", weights: str) -> Codes:
     agents, link = workbench.agents(weights), workbench.config.link
     if link.recovery == "lmmse-unbiased":
         link = dataclasses.replace(link, recovery="lmmse")
-    moments, path = agents.code.moments, Path(name).expanduser()
+    moments, path = agents.code.sent_moments, Path(name).expanduser()
     if moments is None:
         raise ValueError(
             f"models.code_prior: {weights} was trained before decoders knew the moments of codes; take a pair that "
