@@ -18,17 +18,31 @@ from studies.engines import prepare_worker
 
 MODULES = tuple(f"studies.cards.{name}" for name in ("sionna_tutorials", "tables_38901", "closed_forms"))
 CONFIDENCE = 0.95
-MIN_ERRORS = 30  # an interval is read this early at most, so that repeated looks at it rarely mislead
+SURE = 0.999  # to be off; of as many points as there are, a few would be off by chance otherwise
+MIN_ERRORS = 30  # before an interval is read, so that repeated looks at it rarely mislead
 COLOURS = {"ok": "green", "off": "red", "undecided": "yellow"}
 
 
 class Measurement(NamedTuple):
-    """A value with an interval that holds the true one with `CONFIDENCE`, and what it was counted from."""
+    """A value, and what it was counted from.
+
+    Attributes
+    ----------
+    value : float
+    likely, sure : tuple of two floats
+        Intervals that hold the true value with the probabilities `CONFIDENCE` and `SURE`.
+    sample : str
+    """
 
     value: float
-    low: float
-    high: float
+    likely: tuple[float, float]
+    sure: tuple[float, float]
     sample: str = ""
+
+    @classmethod
+    def exact(cls, value: float, sample: str = "") -> "Measurement":
+        """Return a value without uncertainty."""
+        return cls(value, (value, value), (value, value), sample)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,12 +95,12 @@ class Card:
         return self.tolerance + (2 * point.errors**-0.5 if point.errors else 0.0)
 
     def verdict(self, point: Point, measured: Measurement) -> str:
-        """Ok: the interval lies within the band around the printed number; off: outside of it; else undecided."""
+        """Ok: the likely interval is within the band around the printed number; off: the sure one is outside of it."""
         half = self.band(point) * abs(point.printed)
         low, high = point.printed - half, point.printed + half
-        if low <= measured.low and measured.high <= high:
+        if low <= measured.likely[0] and measured.likely[1] <= high:
             return "ok"
-        return "undecided" if measured.low <= high and low <= measured.high else "off"
+        return "undecided" if measured.sure[0] <= high and low <= measured.sure[1] else "off"
 
 
 class Row(NamedTuple):
@@ -198,7 +212,7 @@ def count_errors(card: Card, draw: Callable[[int], Callable[[float], np.ndarray]
         Number of batches after which a point stays undecided.
     """
     counted: list[list[np.ndarray]] = [[] for _ in card.points]
-    measured = [Measurement(float("nan"), 0.0, 1.0)] * len(card.points)
+    measured = [Measurement(float("nan"), (0.0, 1.0), (0.0, 1.0))] * len(card.points)
     pending = range(len(card.points))
     for batch in range(batches):
         errors_at = draw(batch)
@@ -235,9 +249,13 @@ def error_rate(errors: np.ndarray) -> Measurement:
     rate = wrong / words
     spread = errors.mean(1).var() * errors.shape[1] / (rate * (1 - rate)) if 0 < wrong < words else 1.0
     k, n = wrong / max(1.0, spread), words / max(1.0, spread)
-    low = beta.ppf((1 - CONFIDENCE) / 2, k, n - k + 1) if wrong else 0.0
-    high = beta.ppf((1 + CONFIDENCE) / 2, k + 1, n - k) if wrong < words else 1.0
-    return Measurement(rate, float(low), float(high), f"{wrong} of {words}")
+
+    def interval(confidence):
+        low = beta.ppf((1 - confidence) / 2, k, n - k + 1) if wrong else 0.0
+        high = beta.ppf((1 + confidence) / 2, k + 1, n - k) if wrong < words else 1.0
+        return float(low), float(high)
+
+    return Measurement(rate, interval(CONFIDENCE), interval(SURE), f"{wrong} of {words}")
 
 
 def table(outcome: Outcome) -> Table:
@@ -246,7 +264,8 @@ def table(outcome: Outcome) -> Table:
     for column in ("", outcome.axis, "printed", "±", "measured", "95 % interval", "counted"):
         made.add_column(Text(column), justify="left" if column in ("", "counted") else "right")
     for point, band, measured, verdict in outcome.rows:
-        interval = f"{_number(measured.low)} … {_number(measured.high)}" if measured.low < measured.high else ""
+        low, high = measured.likely
+        interval = f"{_number(low)} … {_number(high)}" if low < high else ""
         cells = (_place(point), _number(point.printed), f"{band:.2g}", _number(measured.value), interval)
         made.add_row(Text(verdict, COLOURS[verdict]), *cells, measured.sample)
     return made

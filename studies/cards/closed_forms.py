@@ -22,7 +22,7 @@ from phy.fading import BLOCK
 from phy.noise import ebno_db_to_snr_db, snr_db_to_no
 from phy.recovery import LinearRecovery
 from phy.resource_grid import ResourceGrid
-from studies.cards.card import CONFIDENCE, Card, Measurement, Point, count_errors
+from studies.cards.card import CONFIDENCE, SURE, Card, Measurement, Point, count_errors
 from studies.cards.coded_link import CodedLink, Uncoded, one_after_the_other
 
 _REALISATIONS = 256 * BLOCK
@@ -108,7 +108,7 @@ def _log_volumes(n):
 
 def _measure_lengths(card: Card) -> Sequence[Measurement]:
     lengths = map(least_length, (converse_bits, random_coding_bits))
-    return [Measurement(length, length, length) for length in lengths]
+    return [Measurement.exact(length) for length in lengths]
 
 
 def _count_bits(config: LinkConfig, *, bits_per_fade: int, bits_per_symbol: int, fades: int, batches: int):
@@ -167,9 +167,12 @@ def _measure_mean_squared_error(card: Card) -> Sequence[Measurement]:
 
 
 def _mean(samples):
-    """Mean of independent samples with its interval under the normal law."""
-    mean, half = float(samples.mean()), float(norm.isf((1 - CONFIDENCE) / 2) * samples.std() / len(samples) ** 0.5)
-    return Measurement(mean, mean - half, mean + half, f"{len(samples)} fades")
+    """Mean of independent samples with its intervals under the normal law."""
+    mean, error = float(samples.mean()), float(samples.std() / len(samples) ** 0.5)
+    likely, sure = (
+        (mean - width * error, mean + width * error) for width in norm.isf((1 - np.array([CONFIDENCE, SURE])) / 2)
+    )
+    return Measurement(mean, likely, sure, f"{len(samples)} fades")
 
 
 def _link(channel, num_tx_ant, num_rx_ant):

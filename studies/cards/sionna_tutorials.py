@@ -234,7 +234,7 @@ CARDS = (
             *((0, 7981, 10000), (0.5, 6442, 10000), (1, 4330, 10000), (1.5, 2330, 10000), (2, 1026, 10000)),
             *((2.5, 1082, 30000), (3, 1015, 130000), (3.5, 1002, 760000)),
         ),
-        measure=_counting(partial(_short_words, PolarCode, 64), batches=40),
+        measure=_counting(partial(_short_words, PolarCode, 64), batches=64),
     ),
     Card(
         title="block errors over a matrix per symbol, 4x16, 16-QAM",

@@ -194,7 +194,7 @@ def _count(differences):
 def _number_of_differing(cells):
     pairs = [np.broadcast_arrays(np.asarray(ours, float), np.asarray(typed, float)) for ours, typed in cells]
     wrong = sum(int(np.sum(~np.isclose(ours, typed, rtol=1e-5, atol=1e-6))) for ours, typed in pairs)
-    return Measurement(wrong, wrong, wrong, f"{wrong} of {sum(ours.size for ours, _ in pairs)}")
+    return Measurement.exact(wrong, f"{wrong} of {sum(ours.size for ours, _ in pairs)}")
 
 
 CARDS = (

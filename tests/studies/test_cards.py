@@ -22,7 +22,7 @@ def only_row(card):
 def test_the_right_number_agrees_a_wrong_one_is_off_and_few_errors_leave_it_open():
     right, wrong, few = (only_row(made_up(**case)) for case in ({}, {"printed": 0.2}, {"batches": 4}))
     assert [row.verdict for row in (right, wrong, few)] == ["ok", "off", "undecided"]
-    assert right.measured.low < RATE < right.measured.high
+    assert right.measured.likely[0] < RATE < right.measured.likely[1]
     assert few.measured.sample.endswith("of 400")
 
 
@@ -56,23 +56,35 @@ def test_the_band_grows_with_the_uncertainty_of_the_source():
 
 def test_an_exact_number_is_off_by_any_difference():
     card = dataclasses.replace(made_up(printed=0.0), tolerance=0.0)
-    assert card.verdict(card.points[0], cards.Measurement(0, 0, 0)) == "ok"
-    assert card.verdict(card.points[0], cards.Measurement(1, 1, 1)) == "off"
+    assert card.verdict(card.points[0], cards.Measurement.exact(0)) == "ok"
+    assert card.verdict(card.points[0], cards.Measurement.exact(1)) == "off"
+
+
+def test_a_number_is_off_only_where_it_is_surely_outside_of_the_band():
+    card = made_up(printed=1.0)
+    for sure, verdict in (
+        ((1.1, 1.6), "undecided"),
+        ((1.21, 1.6), "off"),
+        ((0.5, 0.79), "off"),
+        ((0.5, 0.81), "undecided"),
+    ):
+        assert card.verdict(card.points[0], cards.Measurement(1.4, (1.3, 1.5), sure)) == verdict
 
 
 @pytest.mark.parametrize("wrong", [0, 3, 40, 50])
 def test_independent_words_have_the_interval_of_clopper_and_pearson(wrong):
     errors = np.arange(50)[:, None] < wrong
-    exact = binomtest(wrong, 50).proportion_ci(0.95, method="exact")
     measured = cards.error_rate(errors)
-    assert (measured.low, measured.high) == pytest.approx((exact.low, exact.high), abs=1e-12)
+    for interval, confidence in ((measured.likely, 0.95), (measured.sure, 0.999)):
+        exact = binomtest(wrong, 50).proportion_ci(confidence, method="exact")
+        assert interval == pytest.approx((exact.low, exact.high), abs=1e-12)
     assert measured.sample == f"{wrong} of 50"
 
 
 def test_words_that_fail_together_count_as_one():
     fades = np.random.default_rng(0).random((200, 1)) < 0.3
     alone, together = cards.error_rate(fades), cards.error_rate(np.repeat(fades, 4, axis=1))
-    assert together[:3] == pytest.approx(alone[:3])
+    assert together.likely == pytest.approx(alone.likely)
     assert together.sample == f"{4 * int(fades.sum())} of 800"
 
 
