@@ -11,7 +11,7 @@ from sionna.phy.mapping import Demapper, Mapper
 from phy.channel import CACHE_BYTES, Channel, Fades
 from phy.config import LinkConfig
 from phy.graphs import graph
-from phy.impairments import Receiver, Transmitter
+from phy.impairments import Modulator, Receiver, Transmitter, ofdm_symbols, peak_power
 from phy.ledger import Ledger, grid_ledger
 from phy.noise import check_snr_db, snr_db_to_no
 from phy.recovery import LinearRecovery
@@ -21,6 +21,7 @@ from phy.transport_block import MAX_RATE, MIN_RATE, TransportCoder, TransportFor
 
 MAX_PAYLOAD_BYTES = 2**20
 _SENT_TOGETHER = 32  # payloads; bounds the memory that their channels take
+_BITS_SEED = 38_212  # of bits in the place of coded ones
 
 # (bits per symbol, code rate) by index. Source: 3GPP TS 38.214, tables 5.1.3.1-2 and, for low rates, 5.1.3.1-3.
 MCS = (
@@ -154,6 +155,32 @@ class DigitalLink:
             coded_bits=form.coded_bits,
         )
 
+    def soft_bits(self, snr_db, realisation) -> tuple[np.ndarray, np.ndarray]:
+        """Send random bits in the place of coded ones, as many as fill `data_res`.
+
+        Parameters
+        ----------
+        snr_db : float or array of shape [batch], [dB]
+        realisation : array of shape [batch], int
+            Numbers of the fade-and-noise draws; they decide the bits as well.
+
+        Returns
+        -------
+        llr, bits : numpy.ndarray, [batch, num_bits]
+            Log-likelihood ratios of ones, and the bits.
+        """
+        numbers = self.channel.number(realisation, len(realisation))
+        snr_db, bits = check_snr_db(snr_db, len(numbers)), self._random_bits(numbers)
+        transmission = self._transmission(bits.shape[1])
+        parts = [slice(start, start + _SENT_TOGETHER) for start in range(0, len(numbers), _SENT_TOGETHER)]
+        llr = [transmission(tf.constant(bits[part]), snr_db[part], numbers[part]).numpy() for part in parts]
+        return np.concatenate(llr), bits
+
+    def peak_power(self, realisation) -> np.ndarray:
+        """Largest power of a payload's waveform over the ensemble's mean, for random bits of each number, [batch]."""
+        bits = self._random_bits(self.channel.number(realisation, len(realisation)))
+        return peak_power(self._transmission(bits.shape[1]).waveform(tf.constant(bits)), self.config)
+
     def __reduce__(self):
         options = {
             "bits_per_symbol": self.bits_per_symbol,
@@ -192,6 +219,14 @@ class DigitalLink:
     def _grid(self, form):
         return ResourceGrid(self.config, -(-form.coded_bits // (self.bits_per_symbol * _num_streams(self.config))))
 
+    def _random_bits(self, numbers):
+        """Draw bits [batch, num_bits] that fill `data_res`."""
+        if self.data_res is None:
+            raise ValueError("random bits fill data_res, which this link has not; give it")
+        size = self.data_res * _num_streams(self.config) * self.bits_per_symbol
+        drawn = [np.random.default_rng((_BITS_SEED, int(number))).integers(0, 2, size) for number in numbers]
+        return np.stack(drawn).astype(np.float32)
+
     def _coder(self, form):
         if form not in self._coders:
             self._coders[form] = TransportCoder(
@@ -220,7 +255,7 @@ class BitTransmission:
     """
 
     def __init__(self, config: LinkConfig, channel: Channel, *, num_bits: int, bits_per_symbol: int):
-        self.channel = channel
+        self.channel, self._config = channel, config
         self._num_streams, self._num_symbols = _num_streams(config), num_bits // bits_per_symbol
         self.grid = grid = ResourceGrid(config, -(-self._num_symbols // self._num_streams))
         self._complex = tf.complex64 if config.precision == "single" else tf.complex128
@@ -275,6 +310,11 @@ class BitTransmission:
         symbols = tf.pad(symbols, [[0, 0], [0, self.grid.num_res * self._num_streams - self._num_symbols]])
         rows = tf.transpose(tf.reshape(symbols, [-1, self.grid.num_res, self._num_streams]), [2, 0, 1])
         return rows * tf.cast(self._scale, rows.dtype)
+
+    def waveform(self, bits):
+        """Signals of the antennas that send bits, four times oversampled, as `AnalogLink.waveform` has them."""
+        rows = ofdm_symbols(self.map_bits(bits), self._config.num_subcarriers)
+        return Modulator(self._config.subcarriers, self._config.fft_size)(rows)
 
     def read_bits(self, reals, variance):
         """Soft decisions on the bits from the unbiased symbols and the variance of their errors."""

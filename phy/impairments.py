@@ -282,7 +282,7 @@ def papr_db(waveform):
 
 
 def peak_power(waveform, config) -> np.ndarray:
-    """Largest power of each example's waveform, over the mean power that an antenna sends on data symbols.
+    """Largest power of each example's waveform, over the mean power of an antenna on data symbols if all of them send.
 
     Unlike `papr_db` it does not forgive an example that is loud as a whole.
 
@@ -297,7 +297,7 @@ def peak_power(waveform, config) -> np.ndarray:
     numpy.ndarray, [batch]
     """
     power = tf.reduce_max(tf.math.real(waveform * tf.math.conj(waveform)), [0, 2, 3])
-    return power.numpy() / (config.num_subcarriers / config.fft_size / waveform.shape[0])
+    return power.numpy() / (config.num_subcarriers / config.fft_size / config.num_tx_ant)
 
 
 def ccdf(values, levels) -> np.ndarray:

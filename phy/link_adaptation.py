@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from phy.channel import Channel
+from phy.coding_bounds import calibrated_density
 from phy.config import LinkConfig
 from phy.digital_link import LOW_RATE_MCS, MCS, DigitalLink
 from phy.ledger import Ledger, grid_ledger
@@ -64,6 +65,11 @@ class PayloadLink:
         known: Callable[[float], dict[int, float] | None] = lambda snr_db: None,
     ):
         self._link_of, self.data_res = link_of, data_res
+        self._densities = functools.cache(
+            lambda bits_per_symbol, snr_db, num_words: calibrated_density(
+                *link_of(bits_per_symbol).soft_bits(snr_db, np.arange(num_words))
+            )
+        )
         self._loss_rates = functools.cache(lambda snr_db: known(snr_db) or self.measure(snr_db))
 
     def bits_per_symbol(self, num_bytes: int) -> int:
@@ -153,6 +159,48 @@ class PayloadLink:
             item is not None and payload != sent for item, payload, sent in zip(items, received, payloads, strict=True)
         ]
         return Received(items, wrong)
+
+    @property
+    def modulations(self) -> tuple[int, ...]:
+        """Bits per symbol of the modulations."""
+        return tuple(HIGHEST_RATE)
+
+    @property
+    def num_symbols(self) -> int:
+        """QAM symbols of the budget."""
+        config = self._link_of(QPSK).config
+        return self.data_res * min(config.num_tx_ant, config.num_rx_ant)
+
+    def on_air(self, num_bytes: Sequence[int]) -> dict[str, np.ndarray]:
+        """Return what payloads of these sizes are on the air.
+
+        Returns
+        -------
+        dict
+            `payload_bytes`, `payload_bits`, `bits_per_symbol` and `code_rate`, CRC included: [len(num_bytes)] each.
+        """
+        sizes, index = np.unique(num_bytes, return_inverse=True)
+        bits = [self.bits_per_symbol(size) for size in sizes.tolist()]
+        ledgers = [self._link_of(b).ledger(payload_bytes=size) for b, size in zip(bits, sizes.tolist(), strict=True)]
+        of_size = {
+            "payload_bytes": sizes,
+            "payload_bits": 8 * sizes,
+            "bits_per_symbol": np.array(bits),
+            "code_rate": np.array([ledger.code_rate for ledger in ledgers]),
+        }
+        return {name: values[index].astype(float) for name, values in of_size.items()}
+
+    def peak_power(self, num_bytes: Sequence[int], realisation: np.ndarray) -> np.ndarray:
+        """Return the largest power of payloads of these sizes over the ensemble's mean, for random bits."""
+        bits, peaks = np.array([self.bits_per_symbol(size) for size in num_bytes]), np.zeros(len(num_bytes))
+        for bits_per_symbol in np.unique(bits).tolist():
+            chosen = bits == bits_per_symbol
+            peaks[chosen] = self._link_of(bits_per_symbol).peak_power(realisation[chosen])
+        return peaks
+
+    def density(self, bits_per_symbol: int, snr_db: float, num_words: int) -> np.ndarray:
+        """Return the information density of words that fill the budget over the first fades, in bits, [num_words]."""
+        return self._densities(bits_per_symbol, snr_db, num_words)
 
     def ledger(self) -> Ledger:
         """Return what one payload is charged: the whole budget, and the pilots of its slots."""

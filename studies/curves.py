@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from studies import outside
 from studies.config import checked_name, expanded
-from studies.schemes.carriers import adaptive, analog, analog_images, arq, coded_images, lossless, quantized, text
+from studies.schemes.carriers import (
+    adaptive,
+    analog,
+    analog_images,
+    arq,
+    bounds,
+    coded_images,
+    lossless,
+    quantized,
+    text,
+)
 from studies.schemes.encoders.answers import answers
 from studies.schemes.encoders.captions import captions
 from studies.schemes.encoders.image_codes import image_codes
@@ -242,6 +252,35 @@ _ROWS = (
         about="each token as its index in a codebook, over the digital link in as many resource elements",
         label="token indices",
         line={"color": PURPLE, "marker": "v", "linestyle": "-.", "markerfacecolor": "white"},
+    ),
+    Curve(
+        name="bound-digital",
+        encoder=tokens,
+        carrier=bounds.any_code,
+        reader=prefix,
+        about="quantised codes in as many resource elements, lost only where any code of that size must lose them",
+        label="quantized tokens, any code (bound)",
+        line={"color": PURPLE, "linestyle": "--"},
+        bounds=("quantized-tokens", "token-indices", "bound-digital-reached"),
+    ),
+    Curve(
+        name="bound-digital-reached",
+        encoder=tokens,
+        carrier=bounds.random_code,
+        reader=prefix,
+        about="the same, lost as often as with random codes: some code is as good",
+        label="quantized tokens, random code",
+        line={"color": PURPLE, "linestyle": (0, (1, 1))},
+    ),
+    Curve(
+        name="bound-linear",
+        encoder=tokens,
+        carrier=bounds.linear,
+        reader=prefix,
+        about="the codes of machine-tokens with the error of the best linear code of their covariance",
+        label="machine tokens, best linear code (bound)",
+        line={"color": BLUE, "linestyle": "--"},
+        bounds=("machine-tokens",),
     ),
     Curve(
         name="jpeg-ldpc",

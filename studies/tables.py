@@ -221,9 +221,10 @@ def ledger_table(results: Results) -> Grid:
                 rows.append([", ".join([scheme, *_changing(results, finite, index)]), *cells])
             before, unknown = cells, unknown or UNKNOWN in cells
     title = (
-        "On the air, per question: resource elements (REs), whole slots and their time; energy, pilots included, in\n"
-        "data symbols; OFDM symbols in use: their mini-slots of two, their time, and from the first to the last;\n"
-        "peak power over the mean; payload and rate of digital schemes; vague description over the downlink"
+        "On the air, per question: resource elements (REs), whole slots and their time;\n"
+        "energy, pilots included, in data symbols; OFDM symbols in use: mini-slots of two,\n"
+        "time, and from the first to the last; peak power over the mean; payload and rate\n"
+        "of digital schemes; vague description over the downlink"
     )
     note = f"\n{UNKNOWN}: not kept by archives of this age; run the study again" if unknown else ""
     return Grid(title + note, ["scheme", *AIR], rows)

@@ -77,8 +77,7 @@ def ldpc_code(k: int, n: int, *, bits_per_symbol: int) -> LDPCBlocks:
 
 def bit_transmission(channel: Channel, *, num_bits: int, bits_per_symbol: int) -> BitTransmission:
     """Return the digital link from coded bits to log-likelihood ratios; the code is with its caller."""
-    no_coder: Any = None
-    return BitTransmission(channel.config, channel, no_coder, num_bits=num_bits, bits_per_symbol=bits_per_symbol)
+    return BitTransmission(channel.config, channel, num_bits=num_bits, bits_per_symbol=bits_per_symbol)
 
 
 def one_after_the_other(config: LinkConfig, *, num_bits: int, bits_per_symbol: int) -> Send:
@@ -88,7 +87,7 @@ def one_after_the_other(config: LinkConfig, *, num_bits: int, bits_per_symbol: i
     def send(coded, snr_db, batch):
         bits = coded.reshape(-1, num_bits)
         numbers = len(bits) * batch + np.arange(len(bits))
-        llr = transmission.soft_bits(tf.constant(bits), np.full(len(bits), snr_db), numbers)
+        llr = transmission(tf.constant(bits), np.full(len(bits), snr_db), numbers)
         return llr.numpy().reshape(coded.shape)
 
     return send

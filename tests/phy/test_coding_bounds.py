@@ -5,6 +5,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import binom, norm
 
+from phy import DigitalLink, LinkConfig
 from phy.coding_bounds import calibrated_density, information_density, lost_by_any_code, random_coding_loss
 
 NEVER = 60.0  # log-likelihood ratio of a bit that is known
@@ -98,3 +99,41 @@ def test_no_code_of_two_words_is_better_than_the_bound():
     error = norm.sf(np.sqrt(num_bits) / deviation)
     assert lost_by_any_code(density, 1).mean() <= error
     assert random_coding_loss(density, 1).mean() >= error
+
+
+def digital_link(**facts):
+    return DigitalLink(LinkConfig(num_tx_ant=1, num_rx_ant=1, estimator="perfect", channel="awgn"), **facts)
+
+
+def test_soft_bits_of_the_link_over_awgn_are_those_of_the_closed_form():
+    snr_db, size = -2.0, 40
+    llr, bits = digital_link(bits_per_symbol=2, data_res=80).soft_bits(snr_db, np.arange(3000))
+    assert bits.shape == (3000, 160)
+    capacity, dispersion = density_moments(10 ** (-snr_db / 20))  # of each part of a QPSK symbol
+    density, mean, deviation = information_density(llr, bits), 160 * capacity, np.sqrt(160 * dispersion)
+    assert abs(density.mean() - mean) < 5 * deviation / np.sqrt(3000)
+    assert density.std() == pytest.approx(deviation, rel=0.07)  # its standard error is 1.3 %
+
+    def lost(part):
+        return min(1, 2.0 ** (size - mean - deviation * part)) * norm.pdf(part)
+
+    normal = quad(lost, -8, 8, limit=400, points=[(size - mean) / deviation])[0]
+    assert 0.05 < normal < 0.5
+    assert random_coding_loss(density, size).mean() == pytest.approx(normal, rel=0.15)  # its standard error is 4 %
+
+
+def test_random_bits_belong_to_their_fades_and_fill_the_budget():
+    link = digital_link(bits_per_symbol=4, data_res=7)
+    llr, bits = link.soft_bits(30.0, np.arange(5, 45))
+    np.testing.assert_array_equal(bits, (llr > 0).astype(float))
+    np.testing.assert_array_equal(link.soft_bits(30.0, np.array([8]))[1], bits[3:4])
+    assert bits.mean() == pytest.approx(0.5, abs=0.06)  # 1120 bits
+    with pytest.raises(ValueError, match="random bits fill data_res"):
+        digital_link(bits_per_symbol=4).soft_bits(30.0, np.arange(2))
+
+
+def test_peaks_of_qam_are_over_the_mean_of_all_payloads():
+    link = digital_link(bits_per_symbol=2, data_res=64)
+    peaks = link.peak_power(np.arange(200))  # 64 subcarriers: the waveform is nearly Gaussian
+    assert 1 < peaks.min() < np.median(peaks) < 64
+    assert 10 * np.log10(np.median(peaks)) == pytest.approx(7.5, abs=1)

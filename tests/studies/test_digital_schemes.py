@@ -39,7 +39,7 @@ from studies.schemes.digital.quantizers import (
 from studies.schemes.digital.text_code import TextCode
 from studies.schemes.encoders.captions import PROMPT
 from studies.study_config import ModelsConfig
-from tests.studies.fakes import FakeDataset, FakeDigitalLink, FakeQuestion, fake_link, fake_tables
+from tests.studies.fakes import OVERHEAD_BITS, FakeDataset, FakeDigitalLink, FakeQuestion, fake_link, fake_tables
 
 # --- words ---------------------------------------------------------------------------------------------------------
 
@@ -295,6 +295,28 @@ def test_the_ledger_charges_the_whole_budget_and_its_pilots():
     ledger = fake_link(1536).ledger()
     assert (ledger.data_res, ledger.pilot_res, ledger.num_slots) == (1536, 256, 2)
     assert fake_link(80).ledger().total_res == 896
+
+
+def test_payloads_are_described_by_size_modulation_and_rate():
+    link = fake_link()
+    assert {name: values.tolist() for name, values in link.on_air([43, 5, 43]).items()} == {
+        "payload_bytes": [43, 5, 43],
+        "payload_bits": [344, 40, 344],
+        "bits_per_symbol": [4, 2, 4],
+        "code_rate": [(344 + OVERHEAD_BITS) / 1280, (40 + OVERHEAD_BITS) / 640, (344 + OVERHEAD_BITS) / 1280],
+    }
+    assert link.peak_power([43, 5, 43], np.arange(3)).tolist() == [4, 2, 4]
+    assert (link.modulations, link.num_symbols) == ((2, 4, 6, 8), 320)
+
+
+def test_rates_and_peaks_of_the_real_link_count_its_crc():
+    link = make_payload_link(LinkConfig(channel="awgn", num_tx_ant=1, num_rx_ant=1, estimator="perfect"), 100)
+    assert link.on_air([5])["code_rate"].tolist() == [(40 + 11) / 200]
+    assert link.num_symbols == 100
+    peaks = link.peak_power([5] * 20, np.arange(20))
+    assert 1 < peaks.min() <= peaks.max() < 64
+    density = link.density(2, 20.0, 20)
+    np.testing.assert_allclose(density, 200, atol=0.1)  # two bits on each element
 
 
 def test_bytes_of_any_size_cross_the_real_link_or_are_lost():

@@ -136,6 +136,13 @@ def test_equal_energy_is_the_accuracy_at_an_snr_lower_by_the_ratio_of_energies()
     assert row[4].split("\n")[1] == "-"  # below the lowest SNR that was run
 
 
+def test_a_bound_that_takes_as_much_and_has_no_waveform_needs_no_equal_terms():
+    uses = {name: np.array([1.0, 1.0]) for name in ("data_res", "pilot_res", "energy")}
+    accuracy = {"machine-tokens": ACCURACY["machine-tokens"], "bound-linear": [0.7, 0.8, 0.9, 0.9]}
+    assert not overview.equal_table(results(accuracy, peak_db=np.array([9.0, np.nan]), **uses)).rows
+    assert overview.equal_table(results(accuracy, peak_db=np.array([9.0, 9.0]), **uses)).rows
+
+
 def test_accuracies_stand_on_straight_lines_and_nowhere_else():
     at, accuracy = np.array([0.0, 10.0, 20.0]), np.array([0.2, 0.4, 0.8])
     np.testing.assert_allclose(overview.shifted(at, accuracy, np.full(3, -5.0)), [np.nan, 0.3, 0.6])

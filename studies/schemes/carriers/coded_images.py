@@ -62,7 +62,13 @@ class CodedImages:
             undetected[chosen] = received.undetected
             for index, item in zip(chosen, received.items, strict=True):
                 items[index] = item
-        return Delivery(items=items, lost=np.array([item is None for item in items]), undetected=undetected)
+        return Delivery(
+            items=items,
+            lost=np.array([item is None for item in items]),
+            undetected=undetected,
+            payload=self.link.on_air([num_bytes] * len(items)),
+            peaks=self.link.peak_power([num_bytes] * len(items), batch.numbers),
+        )
 
     def cost(self, snr_db: float) -> dict[str, float]:
         """Return the cost of the budget."""

@@ -73,7 +73,8 @@ class QuantizedCodes:
         assert codes is not None
         sent = codes[batch.numbers]
         quantizer = self._quantizer(self.num_bytes(snr_db, sent.shape[1:]))
-        received = self.link.send(quantizer.encode(sent), snr_db, batch.numbers, quantizer.decode)
+        payloads = quantizer.encode(sent)
+        received = self.link.send(payloads, snr_db, batch.numbers, quantizer.decode)
         arrived = [index for index, item in enumerate(received.items) if item is not None]
         return Delivery(
             items=received.items,
@@ -81,6 +82,8 @@ class QuantizedCodes:
             undetected=np.array(received.undetected),
             codes=[sent[index] for index in arrived],
             codes_hat=[item for item in received.items if item is not None],
+            payload=self.link.on_air([*map(len, payloads)]),
+            peaks=self.link.peak_power([*map(len, payloads)], batch.numbers),
         )
 
     def num_bytes(self, snr_db: float, shape: tuple[int, ...]) -> int:

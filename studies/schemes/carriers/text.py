@@ -48,7 +48,14 @@ class Texts:
         payloads = [self._compress(str(codes[number])) for number in batch.numbers]
         received = self.link.send(payloads, snr_db, batch.numbers, self.code.decode)
         lost = np.array([item is None for item in received.items])
-        return Delivery(items=received.items, lost=lost, undetected=np.array(received.undetected))
+        sizes = [*map(len, payloads)]
+        return Delivery(
+            items=received.items,
+            lost=lost,
+            undetected=np.array(received.undetected),
+            payload=self.link.on_air(sizes),
+            peaks=self.link.peak_power(sizes, batch.numbers),
+        )
 
     def cost(self, snr_db: float) -> dict[str, float]:
         """Return the cost of the budget."""
