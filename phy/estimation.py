@@ -219,9 +219,7 @@ class LMMSEEstimator:
             h_hat += to_complex(share[..., None]) * amplitude[..., None, None] * gap[:, :, None]
             error += share * tf.abs(gap) ** 2
         h_hat = tf.transpose(h_hat, [0, 2, 1, 3, 4])
-        error = tf.transpose(tf.maximum(error, 0), [1, 0, 2, 3])
-        err_var = tf.reshape(error, [num_tx_ant, batch, error.shape[2] * error.shape[3]])[..., : self._num_res]
-        return turned(h_hat, self._turn, self._num_res), err_var
+        return turned(h_hat, self._turn, self._num_res), _variances_in_one_row(error, self._num_res)
 
     def _synthesise(self, modes):
         """From weighted modes to the targets, [batch, num_tx_ant, num_rx_ant, num_data_symbols, num_subcarriers].
@@ -380,6 +378,13 @@ def turned(h_hat, turn, num_res):
     if missing:
         h_hat = tf.reshape(h_hat, [-1, *h_hat.shape[1:3], num_res + missing])[..., :num_res]
     return h_hat
+
+
+def _variances_in_one_row(error, num_res):
+    """Turn error variances, [batch, num_tx_ant, num_data_symbols, num_subcarriers], to [num_tx_ant, batch, num_res]."""
+    _, num_tx_ant, num_symbols, num_subcarriers = error.shape
+    error = tf.transpose(tf.maximum(error, 0), [1, 0, 2, 3])
+    return tf.reshape(error, [num_tx_ant, -1, num_symbols * num_subcarriers])[..., :num_res]
 
 
 def inverse_pilots(pilots, dtype):
