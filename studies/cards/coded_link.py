@@ -71,7 +71,9 @@ def ldpc_code(k: int, n: int, *, bits_per_symbol: int) -> LDPCBlocks:
 
     `bits_per_symbol` is that of its interleaver; for 1 there is none.
     """
-    form = TransportFormat(block_bits=k - CRC_BITS, crc_bits=CRC_BITS, num_blocks=1, k=k, mother_bits=n, n=n)
+    form = TransportFormat(
+        code="ldpc", block_bits=k - CRC_BITS, crc_bits=CRC_BITS, num_blocks=1, k=k, mother_bits=n, n=n
+    )
     return LDPCBlocks(form, bits_per_symbol=bits_per_symbol, num_iterations=20)
 
 
