@@ -241,12 +241,14 @@ class LinkConfig:
             _check_int("cyclic_prefix_length", self.cyclic_prefix_length, 0, self.fft_size)
         excess = _SCENARIO_EXCESS_DELAY.get(self.channel, _EXCESS_DELAY.get(self.channel, 0.0) * self.delay_spread)
         if excess > self.cyclic_prefix_duration:
-            samples = math.ceil(excess * self.fft_size * self.subcarrier_spacing)
+            samples = excess * self.fft_size * self.subcarrier_spacing
+            could = samples <= self.fft_size  # no prefix is longer than its symbol
+            prefix = f"Set cyclic_prefix_length={math.ceil(samples)} or more, or lower " if could else "Lower "
             why = "" if self.channel in _SCENARIO_EXCESS_DELAY else f" with delay_spread={self.delay_spread:g} s"
             raise ValueError(
-                f"{self.channel}{why} has an excess delay of {excess * 1e6:.2f} us, longer than the cyclic prefix of "
-                f"{self.cyclic_prefix_duration * 1e6:.2f} us. Set cyclic_prefix_length={samples} or more, or lower "
-                f"{'delay_spread or ' if why else ''}subcarrier_spacing."
+                f"{self.channel}{why} has an excess delay of {excess * 1e6:.3g} us, longer than the cyclic prefix of "
+                f"{self.cyclic_prefix_duration * 1e6:.3g} us. {prefix}{'delay_spread or ' if why else ''}"
+                "subcarrier_spacing."
             )
 
     def _check_receiver(self):

@@ -90,7 +90,7 @@ def test_every_channel_fits_the_default_cyclic_prefix(channel):
         ({"num_tx_ant": 4, "num_rx_ant": 2, "recovery": "complex-ls"}, "recovery='complex-ls' has no solution"),
         (
             {"delay_spread": 300e-9},
-            "excess delay of 2.60 us, longer than the cyclic prefix of 2.34 us.*cyclic_prefix_length=5",
+            "excess delay of 2.6 us, longer than the cyclic prefix of 2.34 us.*cyclic_prefix_length=5",
         ),
         ({"recovery": "magic"}, "recovery must be one of ls, complex-ls, lmmse"),
         ({"seed": -1}, "seed must be a whole number"),
@@ -171,3 +171,11 @@ def test_the_configuration_names_the_recoveries_that_there_are():
     from phy.recovery import RECOVERIES
 
     assert _CHOICES["recovery"] == tuple(RECOVERIES)
+
+
+@pytest.mark.parametrize("delay_spread", [1e-3, 1e300, 1.7e308])
+def test_a_delay_that_no_prefix_covers_is_refused_without_the_advice_of_one(delay_spread):
+    with pytest.raises(
+        ValueError, match=r"longer than the cyclic prefix of .* us\. Lower delay_spread or subcarrier_spacing"
+    ):
+        LinkConfig(channel="cdl-a", delay_spread=delay_spread)
