@@ -130,7 +130,7 @@ def _count_bits(config: LinkConfig, *, bits_per_fade: int, bits_per_symbol: int,
 
 def _matrices(num_tx_ant, num_rx_ant):
     """Channel and fades of one resource element in many realisations."""
-    config = _link("rayleigh", num_tx_ant, num_rx_ant)
+    config = _link("rayleigh", num_tx_ant, num_rx_ant, fft_size=1)
     channel = Channel(config)
     return channel, channel.fades(np.arange(_REALISATIONS), ResourceGrid(config, 1))
 
@@ -175,8 +175,9 @@ def _mean(samples):
     return Measurement(mean, likely, sure, f"{len(samples)} fades")
 
 
-def _link(channel, num_tx_ant, num_rx_ant):
-    return LinkConfig(channel=channel, num_tx_ant=num_tx_ant, num_rx_ant=num_rx_ant, pilots="none", estimator="perfect")
+def _link(channel, num_tx_ant, num_rx_ant, **options):
+    known = {"pilots": "none", "estimator": "perfect"}
+    return LinkConfig(channel=channel, num_tx_ant=num_tx_ant, num_rx_ant=num_rx_ant, **known, **options)
 
 
 def _at(closed: Callable[[float], float], *ebno_db: float) -> tuple[Point, ...]:
@@ -216,7 +217,9 @@ CARDS = (
         settings="no code, a fade per symbol, maximum ratio combining; Eb/N0 of one antenna",
         ours="fades, grid, noise, receiver; Sionna's: QAM, demapper",
         points=_at(partial(mrc_bit_errors, num_rx_ant=4), -6.0, -3.0, 0.0),
-        measure=_count_bits(_link("rayleigh", 1, 4), bits_per_fade=2, bits_per_symbol=2, fades=BLOCK**2, batches=40),
+        measure=_count_bits(
+            _link("rayleigh", 1, 4, fft_size=1), bits_per_fade=2, bits_per_symbol=2, fades=BLOCK**2, batches=40
+        ),
         **_BIT_ERRORS,
     ),
     Card(

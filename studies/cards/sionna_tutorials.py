@@ -129,7 +129,7 @@ def _short_words(make: Callable[[int, int], object], block_bits: int) -> tuple[C
 
 def _flat_mimo() -> tuple[CodedLink, float]:
     """Words of 512 bits, coded into 1024, as 16-QAM over four antennas; a realisation for every four symbols."""
-    config = LinkConfig(channel="rayleigh", num_tx_ant=4, num_rx_ant=16, **_KNOWN_CHANNEL)
+    config = LinkConfig(channel="rayleigh", num_tx_ant=4, num_rx_ant=16, fft_size=1, **_KNOWN_CHANNEL)
     link = CodedLink(
         code=ldpc_code(512, 1024, bits_per_symbol=1),
         block_bits=512 - CRC_BITS,
