@@ -133,7 +133,7 @@ def _flat_mimo() -> tuple[CodedLink, float]:
     link = CodedLink(
         code=ldpc_code(512, 1024, bits_per_symbol=1),
         block_bits=512 - CRC_BITS,
-        fades=BLOCK,
+        fades=4 * BLOCK,
         words=1,
         send=one_after_the_other(config, num_bits=4 * config.num_tx_ant, bits_per_symbol=4),
     )
@@ -247,6 +247,6 @@ CARDS = (
             *((-2.5, 15106, 16384), (-2.25, 12836, 16384), (-2, 9595, 16384), (-1.75, 5998, 16384)),
             *((-1.5, 3120, 16384), (-1.25, 1359, 16384), (-1, 469, 16384), (-0.75, 121, 16384), (-0.5, 139, 65536)),
         ),
-        measure=_counting(_flat_mimo, batches=160),
+        measure=_counting(_flat_mimo, batches=40),
     ),
 )
