@@ -114,7 +114,12 @@ def modules_of(folder):
 
 
 # Parts that are built from another part's module.
-BUILDS_ON = {"adaptive": {"analog"}, "arq": {"analog"}, "analog_images": {"analog", "image_codes"}}
+BUILDS_ON = {
+    "adaptive": {"analog"},
+    "arq": {"analog"},
+    "analog_images": {"analog", "image_codes"},
+    "bounds": {"analog"},
+}
 ON_THE_DIGITAL_LINK = {"text", "coded_images", "quantized"}  # its budget is what the analog link takes
 
 
