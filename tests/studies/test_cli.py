@@ -534,7 +534,7 @@ def test_report_judges_the_claims_of_its_folders(tokenlink, tmp_path):
     found = json.loads((tmp_path / "here" / "claims.json").read_text())
     assert [claim["number"] for claim in found["claims"]] == [1, 2, 3, 4, 5, 6]
     assert list(found["origin"]) == ["accuracy-vs-snr"]
-    assert (tmp_path / "here" / "comparison.csv").read_text().startswith("scheme,snr_db,data_res")
+    assert (tmp_path / "here" / "comparison.csv").read_text().startswith("scheme,snr_db,channel_uses,")
     code, _, err = tokenlink("report", "here", "here")
     assert (code, "another run of accuracy-vs-snr" in err) == (2, True)
 
