@@ -30,7 +30,7 @@ class Compared:
     cost : dict
         By the names of `LEDGER`; NaN where the archive does not keep it.
     against : Comparison, optional
-        Difference to the proposal; None where either is missing, and for the proposal itself.
+        Difference to the proposal; None where either is missing, for the proposal itself, and for bounds.
     p_holm : float
         McNemar's p-value, corrected for the number of tests of all schemes and SNRs; NaN without a test.
     """
@@ -113,7 +113,7 @@ def mcnemar_table(rows: Sequence[Compared]) -> Grid:
         if scheme != PROPOSAL
     ]
     num_tests = sum(row.against is not None for row in rows)
-    title = f"McNemar p against {PROPOSAL}, corrected by Holm for the {num_tests} tests of this table"
+    title = f"McNemar p against {PROPOSAL}, after Holm for the {num_tests} tests of this table"
     return Grid(title, [f"scheme / {axis_of('snr_db').head}", *(f"{at:g}" for at in _snr_db(rows))], written)
 
 
@@ -205,7 +205,7 @@ def bounds_table(results: Results) -> Grid:
             )
         rows.append([f"{scheme}\n - {bound}", *cells])
     heads = (f"{at:g}" for at in results.coordinates["snr_db"])
-    title = "Schemes less their bounds, points [%], 95 % interval (bootstrap over images), and the verdict"
+    title = "Schemes less their bounds, points [%], 95 % bootstrap over images, and the verdict"
     return Grid(title, [f"scheme / {axis_of('snr_db').head}", *heads], rows)
 
 
@@ -241,7 +241,8 @@ def _accuracy(outcomes: np.ndarray, results: Results) -> tuple[float, float, flo
 
 
 def _against_proposal(results: Results, scheme: str, index: int) -> Comparison | None:
-    if PROPOSAL not in results.schemes or scheme == PROPOSAL:
+    is_bound = scheme in curves.CURVES and curves.CURVES[scheme].bounds  # no rival, and no test to correct for
+    if PROPOSAL not in results.schemes or scheme == PROPOSAL or is_bound:
         return None
     outcomes = [results.of("correct", name)[index] for name in (scheme, PROPOSAL)]
     if any((correct == MISSING).any() for correct in outcomes):

@@ -192,6 +192,7 @@ def test_a_verdict_says_whether_a_scheme_is_above_its_bound_beyond_the_interval(
     assert row[3].startswith(f"{100 * (0.8 - run.of('accuracy', 'bound-test')[2]):+.1f}\n")
     assert row[1].endswith(overview.BELOW)
     assert row[4].split("\n")[-1] == overview.AT  # the same outcomes
+    assert not [compared for compared in overview.compared(run) if compared.against]  # a bound is not tested
 
 
 def test_a_run_without_bounds_has_no_verdicts(bound):
