@@ -19,10 +19,12 @@ from semantic import deepjscc_training, token_choice
 from semantic.data import scenes
 from semantic.endpoints import agents
 from studies import cli, doctor, run_folder, training, workbench
+from studies.cards import card
 from studies.curves import CURVES
-from studies.schemes.digital import jpeg_code, payload_link
+from studies.schemes.digital import image_code, payload_link
 from studies.study import STUDIES
 from tests.studies.fakes import FAKE_CHOICE
+from tests.studies.made_up_cards import made_up
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -467,13 +469,16 @@ def test_loss_rates_are_measured_for_the_budgets_that_are_asked_for(tokenlink, m
     assert (kept["80"]["5"], kept["1536"]["5"]) == ({"5": 0.5}, {"5": 0.25})
 
 
-def test_what_jpegs_bytes_are_worth_is_measured_on_the_split_that_is_named(tokenlink, fakes, monkeypatch, tmp_path):
-    monkeypatch.setattr(jpeg_code.measure_errors, "__defaults__", (tmp_path / "errors.json",))
-    code, out, err = tokenlink("train", "jpeg", "--data", "d", "--num-images", "4")
+def test_what_an_images_bytes_are_worth_is_measured_on_the_split_that_is_named(tokenlink, fakes, monkeypatch, tmp_path):
+    monkeypatch.setattr(image_code, "errors_path", lambda name: tmp_path / f"{name}.json")
+    code, out, err = tokenlink("train", "images", "--codec", "jpeg", "--data", "d", "--num-images", "4")
     assert code == 0, err
     assert "64 bytes: " in out
-    shares = json.loads((tmp_path / "errors.json").read_text())
-    assert (min(map(int, shares)), max(map(int, shares))) == (64, 8192)
+    shares = json.loads((tmp_path / "jpeg.json").read_text())
+    assert (min(map(int, shares)), max(map(int, shares))) == (16, 8192)
+    code, out, err = tokenlink("train", "images", "--codec", "bpg", "--data", "d")
+    assert code == 2
+    assert "codec must be one of jpeg, avif, got 'bpg'" in err
 
 
 @pytest.mark.parametrize("verdict", ["ok", "off"])
@@ -488,6 +493,18 @@ def test_selfcheck_shows_every_row_and_fails_with_the_first_that_is_off(tokenlin
     assert "gain of the fades" in out
     assert "1.001" in out
     assert ("off" in out) == (verdict == "off")
+
+
+@pytest.mark.parametrize("printed", [0.1, 0.2])
+def test_published_numbers_are_shown_with_their_source_and_one_that_is_off_fails(tokenlink, monkeypatch, printed):
+    outcomes = [card.run_card(made_up()), card.run_card(made_up(printed=printed))]
+    monkeypatch.setattr(card, "run_all", lambda workers: iter(outcomes))
+    code, out, err = tokenlink("selfcheck", "--published")
+    assert code == (0 if printed == 0.1 else 1)
+    for words in ("source: a book", "SNR [dB]", "0.0", "2 cards"):
+        assert words in out
+    assert ("fails: 0.0925 instead of 0.2 at 1" in out) == (printed == 0.2)
+    assert ("failed: printed 0.2" in err) == (printed == 0.2)
 
 
 @pytest.mark.parametrize("missed", [[], ["the goal of 3"]])
@@ -534,7 +551,7 @@ def test_report_judges_the_claims_of_its_folders(tokenlink, tmp_path):
     found = json.loads((tmp_path / "here" / "claims.json").read_text())
     assert [claim["number"] for claim in found["claims"]] == [1, 2, 3, 4, 5, 6]
     assert list(found["origin"]) == ["accuracy-vs-snr"]
-    assert (tmp_path / "here" / "comparison.csv").read_text().startswith("scheme,snr_db,channel_uses,")
+    assert (tmp_path / "here" / "comparison.csv").read_text().startswith("scheme,snr_db,channel_uses")
     code, _, err = tokenlink("report", "here", "here")
     assert (code, "another run of accuracy-vs-snr" in err) == (2, True)
 
