@@ -168,7 +168,7 @@ def uses_table(results: Results) -> Grid:
     axis, snr_db = next(iter(results.axes)), results.coordinates["snr_db"]
     rows = []
     for scheme in results.schemes:
-        spent = results.along("data_res", scheme)
+        spent = results.along("data_res", scheme) + results.along("pilot_res", scheme)
         bounds = [results.along(name, scheme) for name in BOUNDS]
         for i, value in enumerate(results.coordinates[axis].tolist() if np.isfinite(spent).any() else []):
             cells = [
@@ -178,7 +178,7 @@ def uses_table(results: Results) -> Grid:
             ]
             rows.append([f"{scheme}, {named(axis, value)}", *cells])
     header = [text for at in snr_db for text in ("REs", f"{at:g} dB")]
-    title = "Accuracy [%], 95 % Wilson interval, against resource elements (REs) of codes"
+    title = "Accuracy [%], 95 % Wilson interval, against resource elements (REs), pilots included"
     return Grid(title, ["scheme", *header], rows)
 
 

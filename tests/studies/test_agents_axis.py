@@ -154,7 +154,7 @@ def test_accuracy_is_told_against_mean_channel_uses(pairs, tmp_path):
     assert [row[0] for row in grid.rows] == [
         f"machine-tokens{kind}, {n} token{'s' * (n > 1)}" for kind in ("", "-adaptive") for n in (1, 2, 4)
     ]  # fmt: skip
-    assert [row[1] for row in grid.rows] == ["3", "6", "12", "3", "3", "9"]
+    assert [row[1] for row in grid.rows] == ["7", "10", "16", "7", "7", "13"]  # four of pilots
     accuracy = 100 * results.of("accuracy", "machine-tokens-adaptive")[2]
     assert [float(cell.split("\n")[0]) for cell in grid.rows[-1][2::2]] == pytest.approx(accuracy, abs=0.05)
 
