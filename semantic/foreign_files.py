@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 MAX_DEPTH = 32  # of JSON; CLEVR's files need 6
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)  # an unfinished one reaches to the end: never quadratic
+_NAME = re.compile(r"\w[\w.-]*")
 _NO_BRACKET = bytes(octet for octet in range(256) if octet not in b"[]{}")
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
@@ -40,6 +41,18 @@ def whole_characters(text: str) -> str:
             "leave it out"
         ) from error
     return text
+
+
+def check_split(split: str) -> None:
+    """Refuse the name of a split that could lead out of its data set's folder.
+
+    Raises
+    ------
+    ValueError
+        If it holds more than letters, digits, ``_``, ``-`` and ``.``, or begins with a dot.
+    """
+    if not _NAME.fullmatch(split):
+        raise ValueError(f"split must be a name such as 'val', got {short(split)}")
 
 
 def first_problem(error: ValidationError) -> str:

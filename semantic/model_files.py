@@ -7,6 +7,7 @@ read, under `sha256`, and its own, without that entry. `python -m semantic.rehas
 import functools
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -39,6 +40,19 @@ class ModelFileError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.path} {self.problem}"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that is whole, or as it was before, even if the process dies."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 # --- settings ----------------------------------------------------------------------------------------------------
@@ -161,7 +175,7 @@ def warn_of_no_hashes(settings_path: Path) -> None:
 def write_settings(path: Path, settings: Mapping[str, Any], hashes: Hashes) -> None:
     """Write settings with the hashes of the files beside them, and their own."""
     whole = {**settings, HASHES: {**hashes, path.name: hash_settings(settings)}}
-    path.write_text(json.dumps(whole, indent=2) + "\n")
+    write_atomically(path, (json.dumps(whole, indent=2) + "\n").encode())
 
 
 def add_hash(settings_path: Path, name: str) -> None:
@@ -171,4 +185,4 @@ def add_hash(settings_path: Path, name: str) -> None:
     settings = read_settings(settings_path)
     if isinstance(settings.get(HASHES), dict):
         settings[HASHES][name] = hash_file(settings_path.parent / name)
-        settings_path.write_text(json.dumps(settings, indent=2) + "\n")
+        write_atomically(settings_path, (json.dumps(settings, indent=2) + "\n").encode())

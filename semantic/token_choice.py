@@ -19,7 +19,14 @@ from torch import Tensor
 from semantic.agent_link import AgentLink, Channel, shipped_folder
 from semantic.agent_settings import SETTINGS
 from semantic.data.dataset import Dataset
-from semantic.model_files import ModelFileError, add_hash, check_hash, check_settings, read_settings
+from semantic.model_files import (
+    ModelFileError,
+    add_hash,
+    check_hash,
+    check_settings,
+    read_settings,
+    write_atomically,
+)
 from semantic.tasks import normalize_answer
 
 FILE = "num_tokens.json"
@@ -103,7 +110,7 @@ class TokenChoice:
     def save(self, folder: Path) -> Path:
         """Write the table next to the agents' weights."""
         path = Path(folder).expanduser() / FILE
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        write_atomically(path, (json.dumps(asdict(self), indent=1) + "\n").encode())
         add_hash(path.with_name(SETTINGS), FILE)
         return path
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from semantic.data.images import MAX_BYTES, path_below, read_image
 from semantic.data.records import QuestionRecord, SceneRecord
-from semantic.foreign_files import first_problem, parse_json, read_regular, short
+from semantic.foreign_files import check_split, first_problem, parse_json, read_regular, short
 from semantic.tasks import execute, family
 
 NO_PROGRAM = "no program"  # family of the questions that come without a functional program
@@ -54,11 +54,12 @@ class ClevrDataset:
     FileNotFoundError
         If the split's question file is absent.
     ValueError
-        If the file holds no questions, or if a question lacks a key, or its answer is none of CLEVR's or another than
-        that of its program. The message names the file and the question's number in it, from 0.
+        If the split is no name, or the file holds no questions, or if a question lacks a key, or its answer is none of
+        CLEVR's or another than that of its program. The message names the file and the question's number in it, from 0.
     """
 
     def __init__(self, folder: Path | str, split: str = "test") -> None:
+        check_split(split)
         self.folder, self.split = Path(folder).expanduser(), split
         path = self._questions_path = self.folder / "questions" / f"CLEVR_{split}_questions.json"
         self._scenes_path = self.folder / "scenes" / f"CLEVR_{split}_scenes.json"

@@ -8,7 +8,6 @@ answering", CVPR 2019.
 """
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError
 
 from semantic.data.images import MAX_BYTES, path_below, read_image
-from semantic.foreign_files import first_problem, parse_json, read_regular, short, whole_characters
+from semantic.foreign_files import check_split, first_problem, parse_json, read_regular, short, whole_characters
 from semantic.tasks import normalize_answer
 
 NO_TYPE = "no type"  # family of the questions that come without one
@@ -93,8 +92,7 @@ class GqaDataset:
 
     def __init__(self, folder: Path | str, split: str = "val_balanced") -> None:
         self.folder, self.split = Path(folder).expanduser(), split
-        if not re.fullmatch(r"\w+", split):
-            raise ValueError(f"split must be a name such as 'val_balanced', got {split!r:.80}")
+        check_split(split)
         self._images_folder = self.folder / "images"
         name = f"{split}_questions.json"
         places = [self.folder / name, self.folder / "questions" / name]

@@ -23,6 +23,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from semantic.foreign_files import parse_json
+from semantic.model_files import write_atomically
 from semantic.tasks import ATTRIBUTES, DIRECTIONS, FAMILIES, ask
 
 RGB = {
@@ -288,13 +289,6 @@ def draw_visible_scene(renderer: Renderer, rng: random.Random, min_objects: int,
             for obj, centre in zip(scene["objects"], coords, strict=True):
                 obj["pixel_coords"] = centre
             return scene
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is either whole or absent, even if the process dies."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_bytes(content)
-    os.replace(part, path)
 
 
 _renderer: Renderer | None = None

@@ -74,6 +74,13 @@ def test_a_folder_without_the_split_is_refused_with_the_way_out(folder):
         ClevrDataset(folder, split="train")
 
 
+@pytest.mark.parametrize("split", ["../val", "a/b", "..", "", "val\n", "val\0", "x" * 300 + "/"])
+def test_a_split_that_leads_out_of_the_folder_is_refused(folder, split):
+    with pytest.raises(ValueError, match="split must be a name such as 'val', got") as refusal:
+        ClevrDataset(folder, split)
+    assert len(str(refusal.value)) < 160
+
+
 def test_a_split_without_answers_is_refused_with_the_way_out(folder):
     questions = read(folder)
     del questions[1]["answer"], questions[1]["program"]

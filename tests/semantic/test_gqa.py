@@ -140,7 +140,7 @@ def test_what_is_no_split_is_refused(folder):
     ):
         GqaDataset(folder, "train")
     for split in ("../x", "a/b", "", "x\n"):
-        with pytest.raises(ValueError, match="split must be a name such as 'val_balanced', got"):
+        with pytest.raises(ValueError, match="split must be a name such as 'val', got"):
             GqaDataset(folder, split)
     for content in ("{}", "[]", "3", '{"questions": []}', "[[[", '{"1": {}, "1": {}}'):
         (folder / "val_balanced_questions.json").write_text(content)

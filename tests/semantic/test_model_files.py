@@ -1,6 +1,8 @@
 """Files of models that are damaged, exchanged, foreign, or from before there were hashes."""
 
+import errno
 import json
+import os
 import pickle
 import shutil
 import warnings
@@ -16,7 +18,7 @@ from semantic.agent_link import PRETRAINED, build_agents
 from semantic.agent_settings import SETTINGS, read_agent_settings, source_of
 from semantic.deepjscc import DeepJSCC
 from semantic.loading import load_model
-from semantic.model_files import ModelFileError
+from semantic.model_files import ModelFileError, write_atomically
 from semantic.rehash import main, rehash
 from semantic.token_choice import TokenChoice
 from tests.semantic.models import HIDDEN
@@ -45,6 +47,23 @@ def folder(written, tmp_path):
 
 def settings_of(folder):
     return json.loads((folder / "agents" / "agents.json").read_text())
+
+
+def test_a_write_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "agents.json"
+    write_atomically(path, b"old")
+    for step in ("fsync", "replace"):
+
+        def fail(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, step, fail)
+            with pytest.raises(OSError, match="No space left"):
+                write_atomically(path, b"new")
+        assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("agents.json", b"old")]
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
 
 
 def change(path, **values):

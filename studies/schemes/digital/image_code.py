@@ -116,12 +116,14 @@ def measure_errors(
     codec: Codec, images: Sequence[np.ndarray], sizes: Sequence[int], path: Path | None = None
 ) -> dict[int, float]:
     """Measure the shares of the images' variance around their mean that payloads of some sizes leave out; keep them."""
+    from semantic.model_files import write_atomically
+
     variance = np.var(np.stack(images).astype(float), axis=0).mean()
     shares = {}
     for size in sizes:
         missing = [rendition_error(codec, image, compress(codec, image, size)) for image in images]
         shares[size] = float(np.mean(np.minimum(missing, variance)) / variance)
-    (path or errors_path(codec.name)).write_text(json.dumps(shares, indent=1) + "\n")
+    write_atomically(path or errors_path(codec.name), (json.dumps(shares, indent=1) + "\n").encode())
     return shares
 
 

@@ -64,6 +64,7 @@ def measure_losses(
 
     # isort: split
     from phy import LinkConfig
+    from semantic.model_files import write_atomically
 
     kept = read_losses(path) if path.exists() else {}
     for data_res in budgets:
@@ -72,7 +73,7 @@ def measure_losses(
             measured[f"{at:g}"] = link.measure(at, num_payloads)
             kept[str(data_res)] = kept.get(str(data_res), {}) | measured
             report(f"{data_res} resource elements, {at:g} dB: {measured[f'{at:g}']}")
-            path.write_text(json.dumps(kept, indent=1) + "\n")
+            write_atomically(path, (json.dumps(kept, indent=1) + "\n").encode())
     return path
 
 
