@@ -7,7 +7,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from semantic.loading import without_progress_bar
-from semantic.model_files import ModelFileError
+from semantic.model_files import ModelFileError, write_atomically
 
 Metrics = dict[str, float]
 FLOAT32_ATTENTION = "sdpa_float32"
@@ -145,8 +145,8 @@ def fit(
     lr : float
         Peak learning rate.
     log : Path
-        File that gets a JSON line (step, minutes, mean metrics) every `every` steps. The checkpoint lies beside it
-        until the run ends.
+        File that gets a JSON line (step, minutes, mean metrics) every `every` steps; it belongs to this run alone. The
+        checkpoint lies beside it until the run ends.
     rng : random.Random
         Generator that `step` draws from.
     seed : int
@@ -180,6 +180,7 @@ def fit(
     checkpoint = Checkpoint(log.with_suffix(".checkpoint"), trainable, optimizer, dict(state or {}))
     run = {"steps": steps, "seed": seed, "lr": peaks}
     done, minutes = checkpoint.load(run)
+    _keep_lines(log, done)
     start = time.monotonic() - 60 * minutes
     sums: Metrics = {}
     for number in range(done, steps):
@@ -215,6 +216,18 @@ def fit(
     if save:
         save()
     checkpoint.path.unlink(missing_ok=True)
+
+
+def _keep_lines(log: Path, done: int) -> None:
+    """Take out of a log what a run that was stopped wrote after its last checkpoint; all of it where there is none."""
+    if not log.exists():
+        return
+    kept = []
+    for line in log.read_text().splitlines(keepends=True):
+        with suppress(ValueError):  # half a line
+            if json.loads(line)["step"] <= done:
+                kept.append(line)
+    write_atomically(log, "".join(kept).encode())
 
 
 class Checkpoint:

@@ -1,14 +1,22 @@
 import json
 import math
 import random
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from semantic import training
 from semantic.training import fit, save_half, write_card
+from tests.mutants import generator
 from tests.semantic.models import build_task_model, changed, parameters_of
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def walk(tmp_path, *, groups=None, **options):
@@ -87,6 +95,69 @@ def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_weights(tmp_path)
     (stopped, count), (whole, _) = run(tmp_path / "stopped"), run(tmp_path / "whole")
     assert count == 30  # the steps after the checkpoint were done again
     assert all(torch.equal(stopped[name], whole[name]) for name in whole)
+
+
+def test_a_log_has_each_step_once_however_often_the_run_was_stopped(tmp_path):
+    def run(stop_at=None, done=0):
+        numbers, count = torch.nn.Parameter(torch.zeros(())), iter(range(done, 100))
+
+        def step(share):
+            if next(count) == stop_at:
+                raise KeyboardInterrupt
+            return numbers * 1.0, {}
+
+        fit(step, [numbers], steps=20, lr=0.1, log=log, rng=random.Random(), every=2, save_steps=5)
+
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"step": 2, "loss": 9.0}\n{"st')  # of a run that was killed before its first checkpoint
+    for stop_at, done in ((9, 0), (14, 5), (None, 10)):
+        with nullcontext() if stop_at is None else pytest.raises(KeyboardInterrupt):
+            run(stop_at, done)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(2, 21, 2))
+    assert lines[0]["loss"] != 9
+
+
+def fit_slowly(folder):
+    """Train long enough to be killed meanwhile."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 4)
+
+    def step(share):
+        time.sleep(0.01)
+        return (model(torch.randn(8, 4)) - 1).square().mean(), {}
+
+    def save():
+        save_file(model.state_dict(), folder / "model.safetensors")
+
+    log = folder / "log.jsonl"
+    fit(step, model.parameters(), steps=100, lr=0.05, log=log, rng=random.Random(), every=5, save=save, save_steps=7)
+
+
+@pytest.mark.thousands
+def test_trainings_that_are_killed_at_any_moment_end_with_the_same_weights(tmp_path):
+    """Some thirty kills, between the loading of the frameworks and the last step."""
+    (whole := tmp_path / "whole").mkdir()
+    fit_slowly(whole)
+    expected, rng, kills = load_file(whole / "model.safetensors"), generator(11), 0
+    code = f"import pathlib, sys; from {__name__} import fit_slowly; fit_slowly(pathlib.Path(sys.argv[1]))"
+    for number in range(8):
+        (folder := tmp_path / str(number)).mkdir()
+        for lasts in [rng.uniform(0, 0.6) for _ in range(4)] + [1000]:
+            trainer = subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=ROOT, stdout=subprocess.PIPE)
+            with trainer:
+                trainer.stdout.readline()  # it has begun
+                try:
+                    assert trainer.wait(lasts) == 0
+                    break
+                except subprocess.TimeoutExpired:
+                    trainer.kill()
+                    kills += 1
+        weights = load_file(folder / "model.safetensors")
+        assert all(torch.equal(weights[name], expected[name]) for name in expected)
+        lines = (folder / "log.jsonl").read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == [*range(5, 101, 5)]
+    assert kills >= 16
 
 
 def test_a_log_line_holds_the_means_since_the_last(tmp_path):
