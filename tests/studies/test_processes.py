@@ -18,9 +18,14 @@ from studies.schemes.carriers.lossless import everything
 from studies.schemes.encoders.tokens import Tokens
 from studies.schemes.readers.pictures import Pictures
 from studies.schemes.readers.prefix import Prefix
+from tests.mutants import generator
 from tests.studies.fakes import FakeAgents, FakeChannel, grey_split
 
 ROOT = Path(__file__).resolve().parents[2]
+START = (
+    "import sys; from pathlib import Path; from tests.studies.test_processes import run\n"
+    "if __name__ == '__main__': run(Path(sys.argv[1]), Path(sys.argv[2]), 'process', 2)"
+)
 SNR_DB = (-20.0, -10.0, 0.0, 10.0, 20.0)
 
 
@@ -109,11 +114,7 @@ def children_of(pid):
 def test_a_killed_run_resumes_and_leaves_no_workers(data, tmp_path):
     _, expected = run(data, tmp_path / "whole", "inline", 1)
     folder = tmp_path / "killed"
-    code = (
-        "import sys; from pathlib import Path; from tests.studies.test_processes import run\n"
-        "if __name__ == '__main__': run(Path(sys.argv[1]), Path(sys.argv[2]), 'process', 2)"
-    )
-    victim = subprocess.Popen([sys.executable, "-c", code, str(data), str(folder)], cwd=ROOT)
+    victim = subprocess.Popen([sys.executable, "-c", START, str(data), str(folder)], cwd=ROOT)
     deadline = time.monotonic() + 300
     while len(list((folder / "points").glob("*.h5"))) < 2 and time.monotonic() < deadline:
         assert victim.poll() is None, "the run ended before it could be killed"
@@ -131,3 +132,34 @@ def test_a_killed_run_resumes_and_leaves_no_workers(data, tmp_path):
     assert not alive, "workers outlive the run that started them"
     done = len(list((folder / "points").glob("*.h5"))) + len(list((folder / "codes").glob("*.h5")))
     assert run(data, folder, "process", 2) == (3 + len(SNR_DB) + 1 - done, expected)
+
+
+@pytest.mark.thousands
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the workers through /proc")
+def test_runs_that_are_stopped_at_any_moment_in_any_way_end_with_the_same_bytes(data, tmp_path):
+    """Kills and signals to the run or to it and its workers, up to five a run, by a seed."""
+    expected, rng, stopped = run(data, tmp_path / "whole", "inline", 1)[1], generator(12), 0
+    for number in range(8):
+        folder = tmp_path / str(number)
+        for _ in range(5):
+            command = [sys.executable, "-c", START, str(data), str(folder)]
+            started = len(list(folder.rglob("*.h5"))), rng.randrange(3)
+            victim = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
+            deadline = time.monotonic() + 120
+            while len(list(folder.rglob("*.h5"))) < sum(started) and victim.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 0.3))
+            workers, kind = children_of(victim.pid), rng.choice((signal.SIGKILL, signal.SIGINT, signal.SIGTERM))
+            send = os.killpg if rng.random() < 0.5 else os.kill
+            if victim.poll() is None:
+                send(victim.pid, kind)
+                stopped += 1
+            victim.wait(60)
+            deadline = time.monotonic() + 10
+            while any(Path(f"/proc/{pid}").exists() for pid in workers):
+                assert time.monotonic() < deadline, f"workers outlive their run, stopped by {kind.name}"
+                time.sleep(0.1)
+        assert run(data, folder, "inline", 1)[1] == expected
+        assert not run_folder.check(folder).problems
+    assert stopped >= 8
