@@ -127,9 +127,10 @@ def test_correlations_and_gain_are_those_of_realisations(scenario):
 def test_error_of_a_channel_estimate_is_as_announced_in_the_mean(scenario):
     link = make_link(channel=scenario, num_tx_ant=2, num_rx_ant=2, phase_mask=False)
     fades = fades_of(link, np.arange(1024))
-    h_hat, err_var = link.transmission(num_tokens=5, width=64).estimate(fades, tf.fill([1024, 1], 1e-2))
-    error = (np.abs(antennas_first(h_hat) - fades.h) ** 2).mean((0, 1, 3))
-    assert abs(error.mean() - err_var.numpy().mean()) < 5 * error.std() / np.sqrt(1024) + 0.05 * error.mean()
+    for no in (1e-1, 1e-3):
+        h_hat, err_var = link.transmission(num_tokens=5, width=64).estimate(fades, tf.fill([1024, 1], no))
+        error = (np.abs(antennas_first(h_hat) - fades.h) ** 2).mean((0, 1, 3))
+        assert abs(error.mean() - err_var.numpy().mean()) < 3 * error.std() / np.sqrt(1024) + 0.05 * error.mean()
 
 
 @pytest.mark.slow
@@ -137,6 +138,5 @@ def test_excess_delay_of_the_configuration_holds_the_power():
     """99 % of the power of drops arrives before the delay to which a cyclic prefix is held."""
     from phy.config import _SCENARIO_EXCESS_DELAY
 
-    share, tau, _ = make_model("rma")._ensemble
-    late = share[tau > _SCENARIO_EXCESS_DELAY["rma"]].sum()
+    late = sum(share[tau > _SCENARIO_EXCESS_DELAY["rma"]].sum() for share, tau, _ in make_model("rma")._ensemble)
     assert 0.005 < late < 0.02
