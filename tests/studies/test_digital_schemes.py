@@ -688,7 +688,7 @@ def test_errors_that_the_crc_lets_through_are_counted_apart_from_losses():
 
 def test_a_study_archives_undetected_errors(fakes, config, stand_in, tmp_path):
     careless = fake_link(kind=Careless)
-    stand_in(quantized, "payload_link", lambda workbench: careless)
+    stand_in(quantized, "payload_link", lambda workbench, max_transmissions, cqi: careless)
     schemes = ["machine-tokens", "quantized-tokens"]
     results, failed, _ = accuracy_vs_snr.main(config.updated({"schemes": schemes}), out=tmp_path)
     assert not failed
