@@ -185,7 +185,7 @@ class DigitalLink:
             for start in range(0, len(indices), _SENT_TOGETHER):
                 some = indices[start : start + _SENT_TOGETHER]
                 bits = coder.encode([payloads[i] for i in some])
-                llr = transmission(bits, snr_db[some], numbers[some]).numpy()
+                llr = np.array(transmission(bits, snr_db[some], numbers[some]))
                 asked = np.arange(len(some))  # rows that have not arrived
                 for attempt in range(1, max_transmissions + 1):
                     for row, answer in zip(asked, coder.decode(llr[asked]), strict=True):
