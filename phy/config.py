@@ -6,6 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
+REPEATED_FADES = 10_000_000  # first realisation of a second transmission, twice that of a third, and so on
+
 CHANNELS = (
     *("awgn", "rayleigh"),
     *(f"{family}-{letter}" for family in ("tdl", "cdl") for letter in "abcde"),

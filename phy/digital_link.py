@@ -2,6 +2,7 @@
 
 import dataclasses
 import weakref
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -9,7 +10,8 @@ from sionna.phy.fec.scrambling import TB5GScrambler
 from sionna.phy.mapping import Demapper, Mapper
 
 from phy.channel import CACHE_BYTES, Channel, Fades
-from phy.config import LinkConfig
+from phy.coding_bounds import bit_information
+from phy.config import REPEATED_FADES, LinkConfig
 from phy.graphs import graph
 from phy.impairments import Modulator, Receiver, Transmitter, ofdm_symbols, peak_power
 from phy.ledger import Ledger, grid_ledger
@@ -35,6 +37,21 @@ LOW_RATE_MCS = (
     *((4, rate / 1024) for rate in (340, 378, 434, 490, 553, 616)),
     *((6, rate / 1024) for rate in (438, 466, 517, 567, 616, 666, 719, 772)),
 )
+
+
+class Answer(NamedTuple):
+    """Payloads behind the link, retransmissions included.
+
+    Attributes
+    ----------
+    payloads : list of bytes or None
+        Received payloads; None is a declared loss: the CRC of the last transmission failed.
+    num_transmissions : np.ndarray, [len(payloads)], int
+        How often each payload was sent.
+    """
+
+    payloads: list[bytes | None]
+    num_transmissions: np.ndarray
 
 
 class DigitalLink:
@@ -121,12 +138,44 @@ class DigitalLink:
         ValueError, TypeError
             If an argument has the wrong shape or kind, or a payload is too large.
         """
+        return self.harq(payloads, snr_db, realisation, max_transmissions=1).payloads
+
+    def harq(self, payloads: list[bytes], snr_db=10.0, realisation=None, *, max_transmissions: int = 2) -> Answer:
+        r"""Send payloads, and those whose CRC fails once more, up to a number of times: HARQ with Chase combining.
+
+        The same coded bits travel over another fade, and what is decoded are the sums of the log-likelihood ratios,
+
+        .. math:: L = \sum_k L_k
+
+        A retransmission of number i meets the fade of `REPEATED_FADES` + i, the next one that of twice as much, and so
+        on. A CRC that holds by mistake ends the transmissions of its payload.
+
+        Parameters
+        ----------
+        payloads, snr_db, realisation : see `__call__`
+        max_transmissions : int
+            Transmissions of a payload at most, the first one included.
+
+        Returns
+        -------
+        Answer
+
+        Raises
+        ------
+        ValueError, TypeError
+            As `__call__`, or if `max_transmissions` is no positive whole number.
+
+        Source: D. Chase, "Code combining", IEEE Trans. Commun. 33, 1985; 3GPP TS 38.212, 5.4.2.1, with one redundancy
+        version.
+        """
+        check_max_transmissions(max_transmissions)
         for payload in payloads:
             if not isinstance(payload, bytes):
                 raise TypeError(f"payloads must be bytes, got {type(payload).__name__}")
         snr_db = check_snr_db(snr_db, len(payloads))
         numbers = self.channel.number(realisation, len(payloads))
         received: list[bytes | None] = [None] * len(payloads)
+        num_transmissions = np.ones(len(payloads), np.int64)
         alike: dict[TransportFormat, list[int]] = {}
         for index, payload in enumerate(payloads):
             alike.setdefault(self._format(len(payload)), []).append(index)
@@ -135,10 +184,20 @@ class DigitalLink:
             coder, transmission = self._coder(form), self._transmission(form.coded_bits)
             for start in range(0, len(indices), _SENT_TOGETHER):
                 some = indices[start : start + _SENT_TOGETHER]
-                llr = transmission(coder.encode([payloads[i] for i in some]), snr_db[some], numbers[some])
-                for index, answer in zip(some, coder.decode(llr), strict=True):
-                    received[index] = answer
-        return received
+                bits = coder.encode([payloads[i] for i in some])
+                llr = np.array(transmission(bits, snr_db[some], numbers[some]))
+                asked = np.arange(len(some))  # rows that have not arrived
+                for attempt in range(1, max_transmissions + 1):
+                    for row, answer in zip(asked, coder.decode(llr[asked]), strict=True):
+                        received[some[row]] = answer
+                    asked = asked[[received[some[row]] is None for row in asked]]
+                    if attempt == max_transmissions or not len(asked):
+                        break
+                    again = np.array(some)[asked]
+                    fades = attempt * REPEATED_FADES + numbers[again]
+                    llr[asked] += transmission(tf.gather(bits, asked), snr_db[again], fades).numpy()
+                    num_transmissions[again] += 1
+        return Answer(received, num_transmissions)
 
     def carries(self, payload_bytes: int) -> bool:
         """Whether a payload of this size fits `data_res`; any does where that is not given."""
@@ -175,6 +234,29 @@ class DigitalLink:
         parts = [slice(start, start + _SENT_TOGETHER) for start in range(0, len(numbers), _SENT_TOGETHER)]
         llr = [transmission(tf.constant(bits[part]), snr_db[part], numbers[part]).numpy() for part in parts]
         return np.concatenate(llr), bits
+
+    def information(self, snr_db, realisation) -> tuple[np.ndarray, np.ndarray]:
+        """Information that the soft bits of `data_res` carry over each fade, as the receiver's own estimate has it.
+
+        It follows from the error variances of the symbols, thus from the fade and its pilots, and not from the noise of
+        the data: what a receiver can report. See `coding_bounds.bit_information`.
+
+        Parameters
+        ----------
+        snr_db : float or array of shape [batch], [dB]
+        realisation : array of shape [batch], int
+
+        Returns
+        -------
+        mean, variance : numpy.ndarray, [batch]
+            Mean of the information density [bits], and its variance [bits²].
+        """
+        numbers = self.channel.number(realisation, len(realisation))
+        snr_db, transmission = check_snr_db(snr_db, len(numbers)), self._transmission(self._num_bits())
+        parts = [slice(start, start + _SENT_TOGETHER) for start in range(0, len(numbers), _SENT_TOGETHER)]
+        variance = [transmission.error_variance(snr_db[part], numbers[part]).numpy() for part in parts]
+        mean, spread = bit_information(self.bits_per_symbol, np.concatenate(variance))
+        return mean.sum(-1), spread.sum(-1)
 
     def peak_power(self, realisation) -> np.ndarray:
         """Largest power of a payload's waveform over the ensemble's mean, for random bits of each number, [batch]."""
@@ -221,11 +303,15 @@ class DigitalLink:
 
     def _random_bits(self, numbers):
         """Draw bits [batch, num_bits] that fill `data_res`."""
-        if self.data_res is None:
-            raise ValueError("random bits fill data_res, which this link has not; give it")
-        size = self.data_res * _num_streams(self.config) * self.bits_per_symbol
+        size = self._num_bits()
         drawn = [np.random.default_rng((_BITS_SEED, int(number))).integers(0, 2, size) for number in numbers]
         return np.stack(drawn).astype(np.float32)
+
+    def _num_bits(self):
+        """Coded bits that fill `data_res`."""
+        if self.data_res is None:
+            raise ValueError("random bits fill data_res, which this link has not; give it")
+        return self.data_res * _num_streams(self.config) * self.bits_per_symbol
 
     def _coder(self, form):
         if form not in self._coders:
@@ -283,26 +369,44 @@ class BitTransmission:
         ]
         this = weakref.proxy(self)  # the graph would keep its own owner, and the cached fades, alive otherwise
         self._chain = graph(lambda *args: this.call(*args), signature=signature)
+        self._variance = graph(lambda *args: this.symbol_variance(*args), signature=signature[1:])
 
     def __call__(self, bits, snr_db: np.ndarray, numbers: np.ndarray) -> tf.Tensor:
         """Send coded bits [batch, num_bits] over the fades of these numbers; return log-likelihood ratios of ones."""
-        fades = self.channel.fades(numbers, self.grid)
-        no = snr_db_to_no(snr_db, self._complex.real_dtype)
-        return self._chain(bits, no, tf.nest.map_structure(tf.convert_to_tensor, fades))
+        return self._chain(bits, *self._met(snr_db, numbers))
+
+    def error_variance(self, snr_db: np.ndarray, numbers: np.ndarray) -> tf.Tensor:
+        """Return the error variance of each symbol over the fades of these numbers, [batch, num_symbols]."""
+        return self._variance(*self._met(snr_db, numbers))
 
     def call(self, bits, no, fades: Fades):
         """Send coded bits [batch, num_bits] at noise variances [batch]; return the log-likelihood ratios of ones."""
         no = no[:, None]
-        fades = fades.cast(self._complex)
-        fades = fades._replace(h=fades.h[:, : self._num_streams])
+        fades = self._of_streams(fades)
         bits = tf.abs(bits - self._scrambling)  # or streams would be alike where the bits repeat
         x = self.transmit(self.map_bits(bits))  # [num_streams, batch, num_res]
         y = self._receiver(self.channel(x, fades, no), fades.phase, no)  # [num_rx_ant, batch, num_res]
+        return self.read_bits(*self._recover(y, fades, no)) * (1 - 2 * self._scrambling)
+
+    def symbol_variance(self, no, fades: Fades):
+        """Error variance of the symbols [batch, num_symbols] at noise variances [batch]; no symbol changes it."""
+        no, fades = no[:, None], self._of_streams(fades)
+        silence = tf.zeros([self._config.num_rx_ant, tf.shape(no)[0], self.grid.num_res], self._complex)
+        return self._no_eff(self._recover(silence, fades, no)[1])
+
+    def _of_streams(self, fades):
+        fades = fades.cast(self._complex)
+        return fades._replace(h=fades.h[:, : self._num_streams])
+
+    def _recover(self, y, fades, no):
         h_hat, err_var = self.estimate(fades, no)
         no = self._noise_error * no
-        received = self.sounding.whiten(y, h_hat, err_var, no)
-        reals, variance = self._recovery(*received, no)
-        return self.read_bits(reals, variance) * (1 - 2 * self._scrambling)
+        return self._recovery(*self.sounding.whiten(y, h_hat, err_var, no), no)
+
+    def _met(self, snr_db, numbers):
+        """Noise variances and fades."""
+        fades = self.channel.fades(numbers, self.grid)
+        return snr_db_to_no(snr_db, self._complex.real_dtype), tf.nest.map_structure(tf.convert_to_tensor, fades)
 
     def map_bits(self, bits):
         """Put QAM symbols on antennas first, then on resource elements."""
@@ -321,9 +425,10 @@ class BitTransmission:
         symbols = tf.complex(reals[: self._num_streams], reals[self._num_streams :]) / tf.cast(
             self._scale, self._complex
         )
-        no_eff = (variance[: self._num_streams] + variance[self._num_streams :]) / self._scale**2
-        symbols, no_eff = (self._in_order(part) for part in (symbols, no_eff))
-        return tf.cast(self._demap(symbols, no_eff), tf.float32)
+        return tf.cast(self._demap(self._in_order(symbols), self._no_eff(variance)), tf.float32)
+
+    def _no_eff(self, variance):
+        return self._in_order((variance[: self._num_streams] + variance[self._num_streams :]) / self._scale**2)
 
     def _in_order(self, rows):
         size = self.grid.num_res * self._num_streams
@@ -338,6 +443,12 @@ def check_same_config(name: str, its: LinkConfig, config: LinkConfig) -> None:
         ]
         differing = ", ".join(f"{field}={other!r} instead of {own!r}" for field, other, own in fields if other != own)
         raise ValueError(f"{name}= comes from another config: {differing}. Make it from this one.")
+
+
+def check_max_transmissions(max_transmissions: int) -> None:
+    """Refuse what is no number of transmissions."""
+    if not isinstance(max_transmissions, int) or isinstance(max_transmissions, bool) or max_transmissions < 1:
+        raise ValueError(f"max_transmissions must be a positive whole number, got {max_transmissions!r}")
 
 
 def _num_streams(config):

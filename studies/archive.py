@@ -64,6 +64,7 @@ MEANINGS = {
     "active_s": "of this, OFDM symbols with data or pilots [s]",
     "mini_slots": "mini-slots of two OFDM symbols that hold these symbols",
     "span_s": "time from the first of these symbols to the end of the last [s]",
+    "num_transmissions": "mean transmissions per question, all of them charged above",
     "payload_bytes": "mean size of a payload; NaN for analog schemes",
     "payload_bits": "information bits per question; NaN for analog schemes",
     "bits_per_symbol": "mean coded bits of a QAM symbol; NaN for analog schemes",

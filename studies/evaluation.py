@@ -33,6 +33,8 @@ class Evaluation:
         Means over the images that crossed the link; NaN where none did.
     payload : dict
         Mean sizes and rates of payloads, by the names of `PAYLOAD`; NaN where there are none.
+    num_transmissions : float
+        Mean number of transmissions of a question; NaN where nothing crosses the link.
     peak_db : float
         Peak power over the ensemble's mean that one question in a hundred exceeds [dB]; NaN without a waveform.
     """
@@ -47,6 +49,7 @@ class Evaluation:
     psnr: float
     ssim: float
     payload: dict[str, float]
+    num_transmissions: float
     peak_db: float
 
 
@@ -60,6 +63,7 @@ def evaluate(scheme: "Scheme", batches: Sequence["Batch"], codes: np.ndarray | N
     undetected: list[np.ndarray] = []
     quality: list[tuple[float, float]] = []
     payloads: list[Mapping[str, np.ndarray]] = []
+    transmissions: list[np.ndarray] = []
     peaks: list[np.ndarray] = []
     for batch in batches:
         written, delivery = scheme.answer(codes, batch, snr_db)
@@ -69,6 +73,9 @@ def evaluate(scheme: "Scheme", batches: Sequence["Batch"], codes: np.ndarray | N
             undetected.append(delivery.undetected)
         if delivery.payload is not None:
             payloads.append(delivery.payload)
+        if scheme.crosses_link:
+            once = np.ones(len(written), np.int64)
+            transmissions.append(once if delivery.num_transmissions is None else delivery.num_transmissions)
         if delivery.peaks is not None:
             peaks.append(delivery.peaks)
         if scheme.crosses_link:
@@ -95,6 +102,7 @@ def evaluate(scheme: "Scheme", batches: Sequence["Batch"], codes: np.ndarray | N
             name: float(np.mean(np.concatenate([part[name] for part in payloads]))) if payloads else float("nan")
             for name in PAYLOAD
         },
+        num_transmissions=float(np.mean(np.concatenate(transmissions))) if transmissions else float("nan"),
         peak_db=float(10 * np.log10(np.quantile(np.concatenate(peaks), 0.99))) if peaks else float("nan"),
     )
 

@@ -328,8 +328,9 @@ def execute(task: EncodeTask | PointTask) -> None:
         },
         {
             **{name: getattr(evaluation, name) for name in archive.SCALARS},
-            **scheme.carrier.cost(snr_db),
+            **{name: value * evaluation.num_transmissions for name, value in scheme.carrier.cost(snr_db).items()},
             **evaluation.payload,
+            "num_transmissions": evaluation.num_transmissions,
             "peak_db": evaluation.peak_db,
             "prompt_bits": scheme.prompt_bits([question.question for question in workbench.questions]),
         },

@@ -195,6 +195,7 @@ AIR: dict[str, Callable[[dict[str, float]], str]] = {
     "mini-slots": lambda cost: _or(UNKNOWN, cost["mini_slots"], ".3g"),
     "active [ms]": lambda cost: _or(UNKNOWN, 1e3 * cost["active_s"], ".3g"),
     "span [ms]": lambda cost: _or(UNKNOWN, 1e3 * cost["span_s"], ".3g"),
+    "transmissions": lambda cost: _or(UNKNOWN, cost["num_transmissions"], ".3g"),
     "peak [dB]": lambda cost: _or(NONE, cost["peak_db"], ".1f"),
     "payload [bytes]": lambda cost: _or(NONE, cost["payload_bytes"], ".4g"),
     "payload [bits]": lambda cost: _or(NONE, cost["payload_bits"], ".4g"),
@@ -223,8 +224,9 @@ def ledger_table(results: Results) -> Grid:
     title = (
         "On the air, per question: resource elements (REs), whole slots and their time;\n"
         "energy, pilots included, in data symbols; OFDM symbols in use: mini-slots of two,\n"
-        "time, and from the first to the last; peak power over the mean; payload and rate\n"
-        "of digital schemes; vague description over the downlink"
+        "time, and from the first to the last; transmissions, all of them charged; peak\n"
+        "power over the mean; payload and rate of digital schemes; vague description\n"
+        "over the downlink"
     )
     note = f"\n{UNKNOWN}: not kept by archives of this age; run the study again" if unknown else ""
     return Grid(title + note, ["scheme", *AIR], rows)

@@ -29,7 +29,7 @@ GRID = {
     "span_s": "span_s",
 }
 PAYLOAD = ("payload_bytes", "payload_bits", "bits_per_symbol", "code_rate")
-LEDGER = (*GRID, *PAYLOAD, "peak_db", "prompt_bits")
+LEDGER = (*GRID, "num_transmissions", *PAYLOAD, "peak_db", "prompt_bits")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,8 @@ class Delivery:
         Error variance of items that are codes other than `codes_hat`.
     payload : mapping of arrays [batch], optional
         Sizes and rates of payloads, by the names of `PAYLOAD`.
+    num_transmissions : int [batch], optional
+        How often each question's codes or payload were sent; once if it is None.
     peaks : float [batch], optional
         Largest power of each question's waveform on an antenna, over the mean of all questions.
     """
@@ -65,6 +67,7 @@ class Delivery:
     error_var: Sequence[np.ndarray] | np.ndarray | None = None
     item_var: Sequence[np.ndarray] | np.ndarray | None = None
     payload: Mapping[str, np.ndarray] | None = None
+    num_transmissions: np.ndarray | None = None
     peaks: np.ndarray | None = None
 
     def check_finite(self, batch: "Batch", snr_db: float) -> None:
@@ -133,7 +136,10 @@ class Carrier(Part, Protocol):
         ...
 
     def cost(self, snr_db: float) -> dict[str, float]:
-        """Return the resources of one question, named as in `GRID`; means where questions differ."""
+        """Return the resources of one transmission, named as in `GRID`; means where questions differ.
+
+        What a question is charged is this, times the mean of `Delivery.num_transmissions`.
+        """
         ...
 
 

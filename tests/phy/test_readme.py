@@ -68,7 +68,7 @@ def carry_out(heading, folder):
 
 def test_the_snippets_of_the_guide_print_what_it_says():
     pairs = guide()
-    assert len(pairs) == 4
+    assert len(pairs) == 5
     between = "\nprint('-----')\n"
     printed = printed_by(between.join(code for code, _ in pairs), ROOT)
     assert printed.split("-----\n") == [expected for _, expected in pairs]

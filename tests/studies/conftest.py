@@ -53,7 +53,13 @@ def no_real_link(stand_in):
     """Put the stand-in in place of the digital link, and quantisers learned from the agents' own codes."""
     channel = FakeChannel()  # whose ledger tells the budget
     stand_in(analog, "make_channel", lambda link, prior=None: channel)
-    stand_in(payload_link, "make_payload_link", lambda config, data_res: fake_link(data_res))
+    stand_in(
+        payload_link,
+        "make_payload_link",
+        lambda config, data_res, max_transmissions, cqi: fake_link(
+            data_res, max_transmissions=max_transmissions, cqi=cqi
+        ),
+    )
     stand_in(quantizer_file, "load_tables", lambda name, kind, agents: fake_tables(KINDS[kind], agents.table))
 
 

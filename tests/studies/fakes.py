@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 
 from phy import Ledger, LinkConfig
+from phy.config import REPEATED_FADES
+from phy.digital_link import Answer
 from phy.link_adaptation import HIGHEST_RATE, PayloadLink
 from semantic.code_moments import CodeMoments
 from semantic.token_choice import ANY, TokenChoice
@@ -167,8 +169,10 @@ class FakeDigitalLink:
         return 8 * payload_bytes + OVERHEAD_BITS <= HIGHEST_RATE[self.bits_per_symbol] / 1024 * self.coded_bits
 
     def ledger(self, *, payload_bytes):
-        code_rate = (8 * payload_bytes + OVERHEAD_BITS) / self.coded_bits
-        return SimpleNamespace(coded_bits=self.coded_bits, code_rate=code_rate)
+        code_rate, bits = (8 * payload_bytes + OVERHEAD_BITS) / self.coded_bits, 8 * payload_bytes
+        return SimpleNamespace(
+            coded_bits=self.coded_bits, code_rate=code_rate, payload_bits=bits, overhead_bits=OVERHEAD_BITS
+        )
 
     def peak_power(self, realisation):
         return np.full(len(realisation), float(self.bits_per_symbol))
@@ -179,16 +183,35 @@ class FakeDigitalLink:
         known = np.arange(self.coded_bits) < (max(0, snr_db) + np.asarray(realisation))[:, None]
         return 60.0 * known, bits
 
+    def information(self, snr_db, realisation):
+        """All coded bits over a fade whose number three does not divide, from 0 dB on; none otherwise."""
+        arrives = [snr_db >= 0 and number % 3 > 0 for number in realisation]
+        return np.where(arrives, float(self.coded_bits), 0.0), np.zeros(len(arrives))
+
+    def harq(self, payloads, snr_db, realisation, *, max_transmissions):
+        received, counts = self(payloads, snr_db, realisation), np.ones(len(payloads), int)
+        for attempt in range(1, max_transmissions):
+            asked = [index for index, payload in enumerate(received) if payload is None]
+            fades = attempt * REPEATED_FADES + np.asarray(realisation)[asked]
+            for index, payload in zip(asked, self([payloads[i] for i in asked], snr_db, fades), strict=True):
+                received[index] = payload
+            counts[asked] += 1
+        return Answer(received, counts)
+
     def __call__(self, payloads, snr_db, realisation):
         assert all(self.carries(len(payload)) for payload in payloads)
         arrives = [snr_db >= 0 and number % 3 > 0 for number in realisation]
         return [payload if ok else None for payload, ok in zip(payloads, arrives, strict=True)]
 
 
-def fake_link(data_res=80, kind=FakeDigitalLink):
-    """Put a budget in front of it; one size of payloads is all that is worth taking."""
+def fake_link(data_res=80, kind=FakeDigitalLink, max_transmissions=1, cqi=False):
+    """Put a budget in front of it; one size of payloads is all that is worth taking, but with CQI."""
     return PayloadLink(
-        lambda bits_per_symbol: kind(bits_per_symbol, data_res), data_res, lambda snr_db: {data_res: 0.3}
+        lambda bits_per_symbol: kind(bits_per_symbol, data_res),
+        data_res,
+        lambda snr_db: {data_res: 0.3},
+        max_transmissions=max_transmissions,
+        cqi=cqi,
     )
 
 

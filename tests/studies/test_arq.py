@@ -1,9 +1,12 @@
 """Retransmission: who asks again, how what arrived is combined, and what it costs."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from studies import accuracy_vs_snr
 from studies.schemes.carriers import arq
 from studies.schemes.scheme import GRID
 from tests.studies.fakes import FakeChannel
@@ -76,10 +79,17 @@ def test_transmissions_over_fades_of_their_own_are_weighed_by_their_variances():
     assert {len(asked) for asked in link.asked} == {arq.BATCH}  # another size would be traced anew
 
 
-def test_every_transmission_is_charged_on_average():
-    repeated = carrier(4)
-    mean = repeated.transmissions(0.0).mean()
-    once, cost = carrier(1).cost(0.0), repeated.cost(0.0)
-    assert 1 < mean < 4
+def test_every_transmission_is_charged_on_average(fakes, config, tmp_path):
+    schemes = ["machine-tokens", "machine-tokens-arq-2", "raw-image"]
+    results, failed, _ = accuracy_vs_snr.main(config.updated({"schemes": schemes}), out=tmp_path)
+    assert not failed
+    counts = results.along("num_transmissions", "machine-tokens-arq-2")
+    np.testing.assert_allclose(counts, [2, 2, 1])  # unknown: 99, 50 and 0 % of a number's variance
+    np.testing.assert_array_equal(results.along("num_transmissions", "machine-tokens"), 1)
+    assert np.isnan(results.along("num_transmissions", "raw-image")).all()
     for name in GRID:
-        assert cost[name] == pytest.approx(mean * once[name], nan_ok=True)
+        once, charged = (results.along(name, scheme) for scheme in schemes[:2])
+        np.testing.assert_allclose(charged, counts * once)
+    for numbers in (slice(40, 140), slice(0, 3)):
+        delivered = carrier(4).deliver(codes(), SimpleNamespace(numbers=np.arange(NUM)[numbers]), 0.0)
+        np.testing.assert_array_equal(delivered.num_transmissions, carrier(4).transmissions(0.0)[numbers])

@@ -38,6 +38,7 @@ from studies.schemes.digital.quantizers import (
 )
 from studies.schemes.digital.text_code import TextCode
 from studies.schemes.encoders.captions import PROMPT
+from studies.schemes.scheme import GRID
 from studies.study_config import ModelsConfig
 from tests.studies.fakes import OVERHEAD_BITS, FakeDataset, FakeDigitalLink, FakeQuestion, fake_link, fake_tables
 
@@ -288,7 +289,7 @@ def test_a_payload_that_cannot_be_read_counts_as_lost():
     def read(payload):
         raise ValueError("undetected error")
 
-    assert fake_link().send([b"a"], 0.0, np.array([1]), read) == Received([None], [False])
+    assert fake_link().send([b"a"], 0.0, np.array([1]), read) == Received([None], [False], [1])
 
 
 def test_the_ledger_charges_the_whole_budget_and_its_pilots():
@@ -326,7 +327,7 @@ def test_bytes_of_any_size_cross_the_real_link_or_are_lost():
     assert [link.bits_per_symbol(len(payload)) for payload in payloads] == [2, 2, 2, 4, 2]
     for size in map(len, payloads):
         assert digital_link(config, link.bits_per_symbol(size), 100).ledger(payload_bytes=size).data_res == 100
-    assert link.send(payloads, 25.0, np.arange(5), bytes) == Received(payloads, [False] * 5)
+    assert link.send(payloads, 25.0, np.arange(5), bytes) == Received(payloads, [False] * 5, [1] * 5)
     assert link.send(payloads, -25.0, np.arange(5), bytes).items == [None] * 5
 
 
@@ -481,6 +482,8 @@ def make(name, agents, batch):
     return CURVES[name].build(bench)
 
 
+HARQ = ["caption-harq", "quantized-tokens-harq", "token-indices-harq", "avif-small-harq"]
+CQI = ["quantized-tokens-cqi", "token-indices-cqi", "avif-small-cqi"]
 DIGITAL = ["caption", "answer-text", "jpeg-ldpc", "jpeg-ldpc-fixed", "avif-ldpc", "avif-small"]
 LEARNED = ["quantized-tokens", "token-indices"]
 
@@ -528,6 +531,62 @@ def test_codes_arrive_as_the_learned_quantiser_gives_them(name, kind, batch, no_
         ]
     *_, answers = run(scheme, batch, -10.0)
     assert answers == ["blind"] * len(batch.questions)
+
+
+@pytest.mark.parametrize("name", HARQ)
+def test_what_is_lost_is_sent_once_more(name, batch, no_real_link):
+    _, first, _ = run(make(name.removesuffix("-harq"), Agents(), batch), batch, 10.0)
+    _, delivery, answers = run(make(name, Agents(), batch), batch, 10.0)
+    assert not delivery.lost.any()
+    assert "blind" not in answers
+    np.testing.assert_array_equal(first.num_transmissions, 1)
+    np.testing.assert_array_equal(delivery.num_transmissions, 1 + first.lost)
+    _, delivery, answers = run(make(name, Agents(), batch), batch, -10.0)
+    assert delivery.lost.all()
+    np.testing.assert_array_equal(delivery.num_transmissions, 2)
+
+
+@pytest.mark.parametrize(("name", "size"), [("quantized-tokens-cqi", 12), ("token-indices-cqi", 2)])
+def test_bytes_are_those_that_the_fade_carries(name, size, batch, no_real_link):
+    scheme = make(name, Agents(), batch)
+    sent, delivery, _ = run(scheme, batch, 10.0)
+    lost = np.array([number % 3 == 0 for number in batch.numbers])  # such fades carry nothing
+    np.testing.assert_array_equal(delivery.lost, lost)
+    np.testing.assert_array_equal(delivery.payload["payload_bytes"], np.where(lost, 1, size))
+    _, plain, _ = run(make(name.removesuffix("-cqi"), Agents(), batch), batch, 10.0)
+    for item, other, gone in zip(delivery.items, plain.items, lost, strict=True):
+        assert item is None if gone else np.array_equal(item, other)
+    part = Batch(5, batch.questions[5:20], batch.dataset)
+    some = scheme.carrier.deliver(sent, part, 10.0)
+    np.testing.assert_array_equal(some.payload["payload_bytes"], delivery.payload["payload_bytes"][5:20])
+
+
+def test_images_of_a_batch_have_as_many_bytes_as_their_fades_carry(batch, no_real_link):
+    scheme = make("avif-small-cqi", Agents(), batch)
+    _, delivery, answers = run(scheme, batch, 10.0)
+    lost = np.array([number % 3 == 0 for number in batch.numbers])
+    np.testing.assert_array_equal(delivery.lost, lost)
+    sizes = delivery.payload["payload_bytes"]
+    assert set(sizes[lost]) == {1}
+    assert min(sizes[~lost]) > 100
+    assert answers == ["blind" if gone else q.answer for gone, q in zip(lost, batch.questions, strict=True)]
+
+
+def test_points_with_and_without_options_are_others(batch, no_real_link):
+    for name in (*HARQ, *CQI):
+        plain = make(name.rpartition("-")[0], Agents(), batch).determined_by()
+        assert make(name, Agents(), batch).determined_by() != plain
+
+
+def test_kept_loss_rates_are_not_those_of_two_transmissions(monkeypatch):
+    make_payload_link.cache_clear()
+    asked = []
+    monkeypatch.setattr(PayloadLink, "measure", lambda link, snr_db: asked.append(snr_db) or {7: 0.1})
+    for most, expected in ((1, []), (2, [0.0])):
+        link = make_payload_link(LinkConfig(), 80, max_transmissions=most)
+        link.adapted(0.0, lambda num_bytes: num_bytes, 0.0)
+        assert asked == expected
+    make_payload_link.cache_clear()
 
 
 def test_a_point_depends_on_the_quantisers_tables(batch, no_real_link):
@@ -581,13 +640,13 @@ def test_every_budget_but_the_images_is_that_of_machine_tokens(batch, no_real_li
 
 
 def test_the_adapted_image_is_finer_at_a_higher_snr_and_the_fixed_one_is_not(image):
-    def adapt(snr_db):
-        return 55 if snr_db < 5 else 715
+    def adapt(snr_db, numbers):
+        return np.array([55 if snr_db < 5 else 715])
 
     dataset = SimpleNamespace(image=lambda image_index: image)
     batch, errors = Batch(1, (FakeQuestion(0, "", "", ""),), dataset), {}
     for snr_db in (0.0, 20.0):
-        for name, rule in (("adapted", adapt), ("fixed", lambda snr_db: 55)):
+        for name, rule in (("adapted", adapt), ("fixed", lambda snr_db, numbers: np.array([55]))):
             [shown] = CodedImages(fake_link(300), CODECS["jpeg"], rule).deliver(None, batch, snr_db).items
             errors[name, snr_db] = np.mean((shown.astype(float) - image) ** 2)
     assert errors["adapted", 20.0] < 0.9 * errors["adapted", 0.0]
@@ -597,7 +656,9 @@ def test_the_adapted_image_is_finer_at_a_higher_snr_and_the_fixed_one_is_not(ima
 def test_images_of_two_sizes_cross_the_link_each_at_its_own(image, no_real_link):
     dataset = SimpleNamespace(image=lambda index: image if index % 2 else image[:32, :48])
     batch = Batch(0, tuple(FakeQuestion(i // 2, "", "", "") for i in range(12)), dataset)
-    delivery = CodedImages(fake_link(300), CODECS["jpeg"], lambda snr_db: 715).deliver(None, batch, 10.0)
+    delivery = CodedImages(fake_link(300), CODECS["jpeg"], lambda snr_db, numbers: np.full(12, 715)).deliver(
+        None, batch, 10.0
+    )
     assert delivery.lost.tolist() == [number % 3 == 0 for number in batch.numbers]
     for item, original in zip(delivery.items, batch.images, strict=True):
         assert item is None or item.shape == original.shape
@@ -627,13 +688,27 @@ def test_errors_that_the_crc_lets_through_are_counted_apart_from_losses():
 
 def test_a_study_archives_undetected_errors(fakes, config, stand_in, tmp_path):
     careless = fake_link(kind=Careless)
-    stand_in(quantized, "payload_link", lambda workbench: careless)
+    stand_in(quantized, "payload_link", lambda workbench, max_transmissions, cqi: careless)
     schemes = ["machine-tokens", "quantized-tokens"]
     results, failed, _ = accuracy_vs_snr.main(config.updated({"schemes": schemes}), out=tmp_path)
     assert not failed
     np.testing.assert_allclose(results.of("undetected_rate", "quantized-tokens"), [0, 1 / 3, 1 / 3])
     np.testing.assert_allclose(results.of("loss_rate", "quantized-tokens"), [1, 1 / 3, 1 / 3])
     assert np.isnan(results.of("undetected_rate", "machine-tokens")).all()
+
+
+def test_a_study_charges_every_transmission(fakes, config, tmp_path):
+    schemes = ["quantized-tokens", "quantized-tokens-harq", "quantized-tokens-cqi"]
+    results, failed, _ = accuracy_vs_snr.main(config.updated({"schemes": schemes}), out=tmp_path)
+    assert not failed
+    once, twice, chosen = schemes
+    np.testing.assert_allclose(results.along("num_transmissions", twice), [2, 4 / 3, 4 / 3])
+    np.testing.assert_allclose(results.along("loss_rate", twice), [1, 0, 0])
+    for name in GRID:
+        charged = results.along("num_transmissions", twice) * results.along(name, once)
+        np.testing.assert_allclose(results.along(name, twice), charged)
+        np.testing.assert_array_equal(results.along(name, chosen), results.along(name, once))
+    np.testing.assert_allclose(results.along("loss_rate", chosen), [1, 1 / 3, 1 / 3])
 
 
 def test_a_study_archives_losses_and_errors_of_digital_schemes(fakes, config, tmp_path):

@@ -10,20 +10,19 @@ pilots; the request, one bit, is not.
 """
 
 import functools
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from phy.config import REPEATED_FADES
 from studies.schemes.carriers.analog import make_channel, send
-from studies.schemes.scheme import Delivery, ledger_scalars, mean_of
+from studies.schemes.scheme import Delivery, ledger_scalars
 
 if TYPE_CHECKING:
     from bridge import TokenChannel
     from studies.questions import Batch
     from studies.workbench import Workbench
 
-REPEATED_FADES = 10_000_000  # first realisation of a second transmission, twice that of a third, and so on
 ENOUGH = 1 / 3  # share of a number's variance that may stay unknown; accuracy then is within a point of its best
 BATCH = 100  # transmissions at a time, as in a study: another size would be traced anew
 UNBIASED = ("lmmse-unbiased", "complex-lmmse-unbiased", "ls", "complex-ls")
@@ -73,13 +72,18 @@ class Repeated:
         error_var = (1 / precision).astype(np.float32)
         codes_hat = (weighted / precision).astype(np.float32)
         peaks = self.channel.link.peak_power(sent)
-        return Delivery(items=codes_hat, codes=sent, codes_hat=codes_hat, error_var=error_var, peaks=peaks)
+        return Delivery(
+            items=codes_hat,
+            codes=sent,
+            codes_hat=codes_hat,
+            error_var=error_var,
+            num_transmissions=wanted,
+            peaks=peaks,
+        )
 
     def cost(self, snr_db: float) -> dict[str, float]:
-        """Return the mean cost over the questions, all their transmissions together."""
-        once = ledger_scalars(self.channel.link.ledger(num_tokens=self.num_tokens, width=self.width))
-        counts = Counter(self.transmissions(snr_db).tolist())
-        return mean_of({n: {name: n * value for name, value in once.items()} for n in counts}, counts)
+        """Return the cost of one transmission."""
+        return ledger_scalars(self.channel.link.ledger(num_tokens=self.num_tokens, width=self.width))
 
     def _transmissions(self, snr_db: float) -> np.ndarray:
         """Return how often each question's codes are sent: int64 [num_questions]."""

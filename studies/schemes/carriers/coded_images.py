@@ -31,47 +31,49 @@ class CodedImages:
     ----------
     link : PayloadLink
     codec : Codec
-    choose_size : callable
-        Returns the bytes of a payload at an SNR.
+    choose_sizes : callable
+        Returns the bytes of each payload, int [batch], at an SNR over the fades of given numbers.
     """
 
     crosses_link = True
 
-    def __init__(self, link: "PayloadLink", codec: Codec, choose_size: Callable[[float], int]):
-        self.link, self._codec, self._choose_size = link, codec, choose_size
+    def __init__(self, link: "PayloadLink", codec: Codec, choose_sizes: Callable[[float, np.ndarray], np.ndarray]):
+        self.link, self._codec, self._choose_sizes = link, codec, choose_sizes
 
     def determined_by(self) -> dict[str, Any]:
-        """Return nothing: link and code follow from configuration, questions and source."""
-        return {}
+        """Return the link's options; the rest, and the code, follow from configuration, questions and source."""
+        return self.link.options
 
     def deliver(self, codes: np.ndarray | None, batch: "Batch", snr_db: float) -> Delivery:
         """Compress the images to what the link carries, send them, and return those that arrive."""
-        num_bytes, images = self._choose_size(snr_db), batch.images
-        compressed: dict[int, bytes] = {}  # an image that several questions share is compressed once
-        for question, image in zip(batch.questions, images, strict=True):
-            if question.image_index not in compressed:
-                compressed[question.image_index] = compress(self._codec, image, num_bytes)
-        payloads = [compressed[question.image_index].ljust(num_bytes, b"\0") for question in batch.questions]
+        num_bytes, images = self._choose_sizes(snr_db, batch.numbers).tolist(), batch.images
+        keys = [(question.image_index, most) for question, most in zip(batch.questions, num_bytes, strict=True)]
+        compressed: dict[tuple[int, int], bytes] = {}  # an image that several questions share is compressed once
+        for key, image in zip(keys, images, strict=True):
+            if key not in compressed:
+                compressed[key] = compress(self._codec, image, key[1]).ljust(key[1], b"\0")
+        payloads = [compressed[key] for key in keys]
         items: list[np.ndarray | None] = [None] * len(images)
-        undetected = np.zeros(len(images), bool)
+        undetected, num_transmissions = np.zeros(len(images), bool), np.ones(len(images), np.int64)
         sizes = [(image.shape[1], image.shape[0]) for image in images]
         for size in sorted(set(sizes)):  # the receiver knows the camera's format
             chosen = [index for index, other in enumerate(sizes) if other == size]
             read = functools.partial(decompress, self._codec, size=size)
             received = self.link.send([payloads[i] for i in chosen], snr_db, batch.numbers[chosen], read)
-            undetected[chosen] = received.undetected
+            undetected[chosen], num_transmissions[chosen] = received.undetected, received.num_transmissions
             for index, item in zip(chosen, received.items, strict=True):
                 items[index] = item
         return Delivery(
             items=items,
             lost=np.array([item is None for item in items]),
             undetected=undetected,
-            payload=self.link.on_air([num_bytes] * len(items)),
-            peaks=self.link.peak_power([num_bytes] * len(items), batch.numbers),
+            payload=self.link.on_air(num_bytes),
+            num_transmissions=num_transmissions,
+            peaks=self.link.peak_power(num_bytes, batch.numbers),
         )
 
     def cost(self, snr_db: float) -> dict[str, float]:
-        """Return the cost of the budget."""
+        """Return the cost of the budget, once."""
         return ledger_scalars(self.link.ledger())
 
 
@@ -83,7 +85,7 @@ def jpeg(workbench: "Workbench", weights: str) -> CodedImages:
 def jpeg_fixed(workbench: "Workbench", weights: str) -> CodedImages:
     """Build the carrier of JPEG images made for 10 dB."""
     link, codec = payload_link(workbench, IMAGE_RES), CODECS["jpeg"]
-    return CodedImages(link, codec, lambda snr_db: best_size(link, codec, DESIGN_SNR_DB))
+    return CodedImages(link, codec, lambda snr_db, numbers: best_sizes(link, codec, DESIGN_SNR_DB, numbers))
 
 
 def avif(workbench: "Workbench", weights: str) -> CodedImages:
@@ -96,11 +98,21 @@ def avif_small(workbench: "Workbench", weights: str) -> CodedImages:
     return adapted(payload_link(workbench), CODECS["avif"])
 
 
+def avif_small_harq(workbench: "Workbench", weights: str) -> CodedImages:
+    """Build the small one with at most one retransmission."""
+    return adapted(payload_link(workbench, max_transmissions=2), CODECS["avif"])
+
+
+def avif_small_cqi(workbench: "Workbench", weights: str) -> CodedImages:
+    """Build the small one adapted to each fade."""
+    return adapted(payload_link(workbench, cqi=True), CODECS["avif"])
+
+
 def adapted(link: "PayloadLink", codec: Codec) -> CodedImages:
-    """Adapt the bytes of a codec's images to the mean SNR."""
-    return CodedImages(link, codec, functools.partial(best_size, link, codec))
+    """Adapt the bytes of a codec's images to what the link knows: the mean SNR, or the fade."""
+    return CodedImages(link, codec, functools.partial(best_sizes, link, codec))
 
 
-def best_size(link: "PayloadLink", codec: Codec, snr_db: float) -> int:
+def best_sizes(link: "PayloadLink", codec: Codec, snr_db: float, numbers: np.ndarray) -> np.ndarray:
     """Return the bytes with the least expected share of an image's variance left out; a lost image leaves out all."""
-    return link.adapted(snr_db, lambda num_bytes: -left_out(codec, num_bytes), if_lost=-1.0)
+    return link.chosen(snr_db, numbers, lambda num_bytes: -left_out(codec, num_bytes), if_lost=-1.0)

@@ -39,8 +39,8 @@ class Texts:
         self._compress = functools.cache(code.encode)
 
     def determined_by(self) -> dict[str, Any]:
-        """Return nothing: link and code follow from configuration and source."""
-        return {}
+        """Return the link's options; the rest, and the code, follow from configuration and source."""
+        return self.link.options
 
     def deliver(self, codes: np.ndarray | None, batch: "Batch", snr_db: float) -> Delivery:
         """Send the payloads, and return the texts that arrive."""
@@ -54,11 +54,12 @@ class Texts:
             lost=lost,
             undetected=np.array(received.undetected),
             payload=self.link.on_air(sizes),
+            num_transmissions=np.array(received.num_transmissions),
             peaks=self.link.peak_power(sizes, batch.numbers),
         )
 
     def cost(self, snr_db: float) -> dict[str, float]:
-        """Return the cost of the budget."""
+        """Return the cost of the budget, once."""
         return ledger_scalars(self.link.ledger())
 
 
@@ -82,6 +83,11 @@ def sample_answers() -> list[str]:
 def captions(workbench: "Workbench", weights: str) -> Texts:
     """Build the carrier of captions from a run's configuration."""
     return Texts(payload_link(workbench), TextCode(sample_captions()))
+
+
+def captions_harq(workbench: "Workbench", weights: str) -> Texts:
+    """Build the same with at most one retransmission."""
+    return Texts(payload_link(workbench, max_transmissions=2), TextCode(sample_captions()))
 
 
 def answers(workbench: "Workbench", weights: str) -> Texts:

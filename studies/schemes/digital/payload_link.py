@@ -26,29 +26,41 @@ KEPT_RES = (80, IMAGE_RES)  # of the shipped machine tokens, and of images
 KEPT_SNR_DB = (-10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0)
 
 
-def payload_link(workbench: "Workbench", data_res: int | None = None) -> "PayloadLink":
-    """Return the digital link of a run's configuration; its budget is by default that of machine tokens."""
+def payload_link(
+    workbench: "Workbench", data_res: int | None = None, *, max_transmissions: int = 1, cqi: bool = False
+) -> "PayloadLink":
+    """Return the digital link of a run's configuration; its budget is by default that of machine tokens.
+
+    `max_transmissions` and `cqi` are those of `PayloadLink`.
+    """
     config = workbench.config.link
     if data_res is None:
         agents = workbench.agents("machine_tokens")
         data_res = make_channel(config).link.ledger(num_tokens=agents.num_tokens, width=agents.width).data_res
-    return make_payload_link(config, data_res)
+    return make_payload_link(config, data_res, max_transmissions, cqi)
 
 
 @functools.lru_cache(maxsize=32)
-def make_payload_link(config: "LinkConfig", data_res: int) -> "PayloadLink":
+def make_payload_link(
+    config: "LinkConfig", data_res: int, max_transmissions: int = 1, cqi: bool = False
+) -> "PayloadLink":
     """Put a budget in front of the digital links of a configuration, which share their fades."""
     import bridge  # noqa: F401 -- before phy: it fixes the order in which the two frameworks are loaded
 
     # isort: split
     from phy.link_adaptation import PayloadLink, digital_link
 
-    known = functools.partial(kept_loss_rates, config, data_res)
-    return PayloadLink(lambda bits_per_symbol: digital_link(config, bits_per_symbol, data_res), data_res, known)
+    return PayloadLink(
+        lambda bits_per_symbol: digital_link(config, bits_per_symbol, data_res),
+        data_res,
+        lambda snr_db: kept_loss_rates(config, data_res, snr_db) if max_transmissions == 1 else None,
+        max_transmissions=max_transmissions,
+        cqi=cqi,
+    )
 
 
 def kept_loss_rates(config: "LinkConfig", data_res: int, snr_db: float) -> dict[int, float] | None:
-    """Return the loss rates by bytes that come along for a link, a budget and an SNR; None if there are none."""
+    """Return the loss rates by bytes, of one transmission, that come along for a link, a budget and an SNR, if any."""
     from phy import LinkConfig
 
     default = replace(config, seed=LinkConfig().seed) == LinkConfig()  # rates do not depend on the draw
