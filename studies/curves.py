@@ -16,6 +16,7 @@ from studies.schemes.carriers import (
     analog,
     analog_images,
     arq,
+    arq_by_answer,
     bounds,
     coded_images,
     lossless,
@@ -206,6 +207,15 @@ _ROWS = (
         about="the same with at most one retransmission",
         label="machine tokens, up to 2 transmissions",
         line={"color": BLUE, "marker": "<", "linestyle": ":"},
+    ),
+    Curve(
+        name="machine-tokens-arq-answer",
+        encoder=tokens,
+        carrier=arq_by_answer.twice,
+        reader=prefix,
+        about="at most one retransmission, where the answer is unsure and the link may be the reason",
+        label="machine tokens, once more if unsure",
+        line={"color": BLUE, "marker": "d", "linestyle": "-."},
     ),
     Curve(
         name="caption",

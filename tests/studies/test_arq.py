@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from semantic.task_agent import Answer
 from studies import accuracy_vs_snr
-from studies.schemes.carriers import arq
+from studies.schemes.carriers import arq, arq_by_answer
 from studies.schemes.scheme import GRID
 from tests.studies.fakes import FakeChannel
 
@@ -93,3 +94,58 @@ def test_every_transmission_is_charged_on_average(fakes, config, tmp_path):
     for numbers in (slice(40, 140), slice(0, 3)):
         delivered = carrier(4).deliver(codes(), SimpleNamespace(numbers=np.arange(NUM)[numbers]), 0.0)
         np.testing.assert_array_equal(delivered.num_transmissions, carrier(4).transmissions(0.0)[numbers])
+
+
+class Unsure:
+    """Agents who give their answer to a question the probability that the question says."""
+
+    num_tokens, width = TOKENS, WIDTH
+
+    def __init__(self):
+        self.answered = []
+
+    def answer_codes(self, codes_hat, questions, error_var):
+        assert codes_hat.shape == error_var.shape == (len(questions), TOKENS, WIDTH)
+        self.answered.append(questions)
+        return [Answer("x", float(question)) for question in questions]
+
+
+PROBABILITIES = np.random.default_rng(1).random(100)
+WITH_TEXTS = SimpleNamespace(numbers=Batch.numbers, texts=[str(p) for p in PROBABILITIES])
+
+
+def test_what_is_sure_or_known_is_not_sent_again():
+    agents, sent = Unsure(), codes()
+    found = arq_by_answer.RepeatedIfUnsure(Uneven(), agents, 2).deliver(sent, WITH_TEXTS, 5.0)
+    once_hat, once_var = (part.numpy() for part in Uneven()(torch.as_tensor(sent[Batch.numbers]), 5.0, Batch.numbers))
+    unknown = (once_var / (1 + once_var)).mean((1, 2))
+    again = (unknown > arq_by_answer.WORTH) & (PROBABILITIES < arq_by_answer.SURE)
+    np.testing.assert_array_equal(found.num_transmissions, 1 + again)
+    assert 20 < again.sum() < 80  # of 100
+    np.testing.assert_array_equal(found.codes_hat[~again], once_hat[~again])
+    np.testing.assert_array_equal(found.error_var[~again], once_var[~again])
+    [asked] = agents.answered
+    assert asked == [text for text, share in zip(WITH_TEXTS.texts, unknown, strict=True) if share > arq_by_answer.WORTH]
+    for index in np.flatnonzero(again)[:5].tolist():
+        number = int(Batch.numbers[index])
+        parts = [Uneven()(torch.as_tensor(sent[[number]]), 5.0, [k * arq.REPEATED_FADES + number]) for k in range(2)]
+        precision = sum(1 / variance.numpy()[0] for _, variance in parts)
+        expected = sum((hat / variance).numpy()[0] for hat, variance in parts) / precision
+        np.testing.assert_allclose(found.codes_hat[index], expected, rtol=1e-5)
+        np.testing.assert_allclose(found.error_var[index], 1 / precision, rtol=1e-5)
+
+
+def test_a_clean_link_is_never_blamed_and_a_poor_one_no_more_often_than_allowed():
+    agents = Unsure()
+    clean = arq_by_answer.RepeatedIfUnsure(Uneven(), agents, 2).deliver(codes(), WITH_TEXTS, 30.0)
+    assert (clean.num_transmissions == 1).all()
+    assert not agents.answered
+    poor = arq_by_answer.RepeatedIfUnsure(Uneven(), agents, 3).deliver(codes(), WITH_TEXTS, -20.0)
+    np.testing.assert_array_equal(poor.num_transmissions, np.where(PROBABILITIES < arq_by_answer.SURE, 3, 1))
+
+
+@pytest.mark.parametrize("scheme", ["machine-tokens-arq-2", "machine-tokens-arq-answer"])
+def test_codes_that_are_shrunk_are_not_combined(fakes, config, tmp_path, scheme):
+    shrunk = config.updated({"schemes": [scheme], "link": {"recovery": "lmmse"}})
+    with pytest.raises(ValueError, match=r"link\.recovery is 'lmmse'; transmissions are combined by their variances"):
+        accuracy_vs_snr.main(shrunk, out=tmp_path)

@@ -117,6 +117,7 @@ def modules_of(folder):
 BUILDS_ON = {
     "adaptive": {"analog"},
     "arq": {"analog"},
+    "arq_by_answer": {"analog", "arq"},
     "analog_images": {"analog", "image_codes"},
     "bounds": {"analog"},
 }

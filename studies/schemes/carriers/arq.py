@@ -20,6 +20,7 @@ from studies.schemes.scheme import Delivery, ledger_scalars
 
 if TYPE_CHECKING:
     from bridge import TokenChannel
+    from phy import LinkConfig
     from studies.questions import Batch
     from studies.workbench import Workbench
 
@@ -110,11 +111,22 @@ def four_times(workbench: "Workbench", weights: str) -> Repeated:
     return _repeated(workbench, weights, 4)
 
 
-def _repeated(workbench: "Workbench", weights: str, most: int) -> Repeated:
-    agents, link = workbench.agents(weights), workbench.config.link
+def check_unbiased(link: "LinkConfig") -> None:
+    """Refuse a link whose codes cannot be combined by their variances.
+
+    Raises
+    ------
+    ValueError
+        If its recovery shrinks codes.
+    """
     if link.recovery not in UNBIASED:
         raise ValueError(
             f"link.recovery is {link.recovery!r}; transmissions are combined by their variances, which takes one of "
             f"{', '.join(UNBIASED)}"
         )
+
+
+def _repeated(workbench: "Workbench", weights: str, most: int) -> Repeated:
+    agents, link = workbench.agents(weights), workbench.config.link
+    check_unbiased(link)
     return Repeated(make_channel(link), agents.num_tokens, agents.width, len(workbench.questions), most)
