@@ -117,7 +117,9 @@ def train_arms(
     equal = {"steps": steps, "batch": batch, "lr": lr, "r": r, "max_images": max_images}
     before: dict[str, Any] = {"width": width, "sensor_steps": sensor_steps, "source_families": sorted(source_families)}
     before |= {"tower_steps": tower_steps} if vision is None else {"vision": vision.name}
-    _refuse_other_settings(Path(out), {**equal, **before, "task": task.name})
+    _refuse_other_settings(
+        Path(out), {**equal, **before, "source": source.name, "target": target.name, "task": task.name}
+    )
     for number in seed:
         folder = Path(out) / f"seed-{number}"
         learned = vision or folder / TOWER
@@ -153,13 +155,19 @@ def _refuse_other_settings(out: Path, settings: Mapping[str, Any]) -> None:
     if not path.exists():
         out.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(settings, indent=1) + "\n")
-    elif (earlier := json.loads(path.read_text())) != settings:
+    elif (earlier := _settings(out)) != settings:
         changed = ", ".join(
             f"{name} {earlier.get(name)!r} there and {settings.get(name)!r} now"
             for name in sorted({*earlier, *settings})
             if earlier.get(name) != settings.get(name)
         )
         raise ValueError(f"{out} holds arms that were trained otherwise: {changed}; take another --out")
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    from semantic.model_files import read_settings
+
+    return read_settings(folder / SETTINGS)
 
 
 # --- asking --------------------------------------------------------------------------------------------------------
@@ -300,7 +308,7 @@ def write(folder: Path, asked: Asked, contrasts: Sequence[Contrast]) -> Path:
     from studies.archive import write_atomically
 
     content = {
-        "trained": json.loads((folder / SETTINGS).read_text()),
+        "trained": _settings(folder),
         "seeds": asked.seeds,
         "snr_db": asked.snr_db,
         "accuracy": {arm: correct.mean(-1).tolist() for arm, correct in asked.correct.items()},  # [seed][snr_db]

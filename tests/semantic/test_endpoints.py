@@ -12,7 +12,7 @@ import torch
 from semantic.data.clevr import ClevrDataset
 from semantic.data.packing import IGNORE, encode_question, pack
 from semantic.data.scenes import NUM_POSITION_BINS, describe, patch_index, pixel_coords, position_bins
-from semantic.endpoints import agents, language, lora, sensor, vision
+from semantic.endpoints import agents, architecture, language, lora, sensor, vision
 from semantic.endpoints.architecture import (
     BOS,
     EOS,
@@ -50,8 +50,10 @@ from tests.semantic.models import (
     build_sensor_model,
     build_task_model,
     changed,
+    deep_language_config,
     parameters_of,
     pictures,
+    vision_config,
     write_split,
 )
 from tests.semantic.worlds import Reader as Pupil
@@ -244,6 +246,31 @@ def test_pretraining_meets_the_answers_that_the_sensor_gives_in_use():
     assert accuracy == 1
     first = mask[0].argmax()
     assert TOKENIZER.convert_ids_to_tokens(ids[0, first + QUESTION_START :].tolist()) == QUESTIONS[0].split()
+
+
+@pytest.mark.parametrize("writing", [0.0, 3.0])
+def test_a_sensor_that_is_not_taught_to_write_leaves_the_words_for_tokens_alone(tmp_path, writing):
+    for split in ("train", "val"):
+        write_split(tmp_path / "world", split, 3)
+    with (
+        mock.patch.object(architecture, "language_config", deep_language_config),
+        mock.patch.object(architecture, "vision_config", vision_config),
+        mock.patch.object(vision, "vision_config", vision_config),
+    ):
+        task_model = architecture.build_task_model(TOKENIZER)
+        task_model.save_pretrained(tmp_path / "task")
+        TOKENIZER.save_pretrained(tmp_path / "task")
+        tower, _ = vision.load_tower(None)
+        tower.save_pretrained(tmp_path / "tower")
+        places = (tmp_path / "out", tmp_path / "world", tmp_path / "tower", tmp_path / "task")
+        sensor.main(*places, steps=4, lr=0.05, batch=2, families=["query", "exist"], writing=writing)
+    learned = sensor.load_sensor_model(tmp_path / "out").get_input_embeddings().weight
+    moved = (learned - task_model.get_input_embeddings().weight).abs().amax(1)
+    slots = token_ids(TOKENIZER, list(SLOTS[:1]))  # every draw of a number of tokens has this one
+    assert (moved[slots] > 0.02).all() == (writing > 0)
+    assert (moved[slots] < 0.01).all() == (writing == 0)  # weight decay alone
+    assert (moved[token_ids(TOKENIZER, ["?", "color"])] > 0.02).all()
+    assert moved[token_ids(TOKENIZER, ["fewer", "greater"])].max() < 0.01  # of families that were not asked
 
 
 # --- the language model's ways of reading ------------------------------------------------------------------------

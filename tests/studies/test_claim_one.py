@@ -222,13 +222,6 @@ def test_the_tables_show_every_arm_and_every_difference():
 # --- all of it ---------------------------------------------------------------------------------------------------
 
 
-def deep_config(vocab_size):
-    """Six blocks, as the pointing exercise needs, but tiny."""
-    config = models.language_config(vocab_size)
-    config.num_hidden_layers = 6
-    return config
-
-
 def test_two_commands_train_the_arms_and_judge_them(stand_in, fresh, tmp_path, monkeypatch):
     """Tiny models, pictures of random patterns, two steps each, and a stand-in for the link."""
     monkeypatch.chdir(tmp_path)
@@ -239,7 +232,7 @@ def test_two_commands_train_the_arms_and_judge_them(stand_in, fresh, tmp_path, m
         models.write_split(tmp_path / "world", split, count)
     tokenizer = architecture.build_tokenizer()
     with (
-        patch.object(architecture, "language_config", deep_config),
+        patch.object(architecture, "language_config", models.deep_language_config),
         patch.object(architecture, "vision_config", models.vision_config),
         patch.object(vision, "vision_config", models.vision_config),
     ):
