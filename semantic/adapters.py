@@ -8,6 +8,7 @@ from typing import Annotated, Literal, cast
 
 import torch
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import Linear
 from pydantic import BaseModel, Field, TypeAdapter
 from safetensors.torch import save_file
 from torch import nn
@@ -35,7 +36,9 @@ class LoraSettings(BaseModel, strict=True, extra="allow"):
     megatron_config: None = None  # peft imports the module that stands beside it
 
 
-def add_lora(model: PreTrainedModel, r: int = 16, lora_alpha: int = 32) -> list[nn.Parameter]:
+def add_lora(
+    model: PreTrainedModel, r: int = 16, lora_alpha: int = 32, target_modules: str = TARGETS
+) -> list[nn.Parameter]:
     """Freeze a model and add LoRA to `k_proj` and `v_proj` of its language model.
 
     Returns
@@ -44,7 +47,7 @@ def add_lora(model: PreTrainedModel, r: int = 16, lora_alpha: int = 32) -> list[
         Parameters of the adapter, the only trainable ones of the model.
     """
     model.requires_grad_(False)
-    model.add_adapter(LoraConfig(r=r, lora_alpha=lora_alpha, target_modules=TARGETS, lora_dropout=0.0))
+    model.add_adapter(LoraConfig(r=r, lora_alpha=lora_alpha, target_modules=target_modules, lora_dropout=0.0))
     return lora_parameters(model)
 
 
@@ -85,6 +88,19 @@ def start_lora(model: PreTrainedModel, earlier: PreTrainedModel) -> None:
             parameter[: old.r] = learned[name]
         elif "lora_B" in name:  # [out, r]
             parameter[:, : old.r] = learned[name]
+
+
+@torch.no_grad()
+def merge_lora(base: PreTrainedModel, tuned: PreTrainedModel) -> None:
+    r"""Add what a tuned model's LoRA computes to the weights of the same model without one; both then compute the same.
+
+    .. math:: W \leftarrow W + \frac{\alpha}{r} B A
+
+    Source: E. Hu et al., "LoRA: low-rank adaptation of large language models", ICLR 2022, section 4.1.
+    """
+    for name, module in tuned.named_modules():
+        if isinstance(module, Linear):
+            cast(nn.Linear, base.get_submodule(name)).weight.add_(module.get_delta_weight("default"))
 
 
 @contextmanager

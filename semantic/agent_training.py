@@ -45,6 +45,7 @@ def train(
     batch: int = 24,
     lr: float = 1e-3,
     sparsity: float = 0.0,
+    frozen_lora: bool = False,
     report: Callable[[Mapping[str, object]], None] | None = None,
 ) -> None:
     """Train agents end to end through a channel and save them to a folder.
@@ -77,6 +78,8 @@ def train(
     sparsity : float
         Weight, in the loss, of the mean absolute value of the codes' numbers. Codes have unit power, so that this
         rewards few large numbers, which `omp`, `fista` and `vamp` recover over too few receive antennas.
+    frozen_lora : bool
+        Train slots and code alone; LoRA stays as it is.
     report : callable, optional
         Gets the held-out accuracies whenever the agents are saved.
 
@@ -90,7 +93,9 @@ def train(
     check_trainable(agents)
     agents.seed, rng = seed, random.Random(seed)
     agents.save_pretrained(out, dtype=torch.float16)  # a folder that cannot be written fails now, not at the end
-    trained, code = [*lora_parameters(agents.sensor.model), agents.sensor.slots], list(agents.code.parameters())
+    agents.sensor.model.requires_grad_(False)
+    lora = [] if frozen_lora else lora_parameters(agents.sensor.model)
+    trained, code = [*lora, agents.sensor.slots], list(agents.code.parameters())
     total = sum(p.numel() for p in agents.parameters())
     print(f"{sum(p.numel() for p in trained + code):,} trainable parameters of {total:,}")
     frozen_hash = hash_of({"task_agent": agents.task_agent})

@@ -198,6 +198,25 @@ def report(
     _say(", ".join(map(str, paths)))
 
 
+@app.command("claim-one")
+def claim_one(
+    folder: Annotated[Path, typer.Argument(help="what `tokenlink train arms` wrote", parser=place, metavar="FOLDER")],
+    assign: Annotated[
+        list[str] | None, typer.Option("-s", help="set one key of accuracy-vs-snr, e.g. -s data.folder=target")
+    ] = None,
+) -> None:
+    """Ask the arms of the paper's first claim the same questions, and judge their differences: claim-one.json."""
+    from studies import claim_one as trial
+
+    config = resolve(_study(trial.STUDY).Config, layers=[{"snr_db": [20.0]}], assignments=assign or [])
+    prepare_process(config.num_threads, ["bridge"])
+    with _progress(1) as hooks:
+        asked = trial.ask_arms(folder, config, **hooks)
+    contrasts = trial.compare_arms(asked)
+    console.print(*trial.tables(asked, contrasts))
+    _say(str(trial.write(folder, asked, contrasts)))
+
+
 @app.command()
 def answers(
     folder: Annotated[Path, FOLDER],

@@ -187,13 +187,43 @@ def clustered_interval(
     """
     outcomes = np.asarray(outcomes, dtype=float)
     mean, variance = float(outcomes.mean()), clustered_variance(outcomes, levels)
-    fewest = min((count for level in levels if (count := len(np.unique(np.asarray(level)))) > 1), default=2)
     worth = float(len(outcomes))
     if variance > 0:
         worth = min(worth, mean * (1 - mean) / variance)
-    wider = ndtri(0.5 + confidence / 2) / stdtrit(fewest - 1, 0.5 + confidence / 2)
+    wider = ndtri(0.5 + confidence / 2) / _student(levels, confidence)
     low, high = wilson_interval(mean * worth * wider**2, worth * wider**2, confidence)
     return float(low), float(high)
+
+
+def clustered_mean_interval(
+    values: ArrayLike, levels: Sequence[ArrayLike], confidence: float = 0.95
+) -> tuple[float, float]:
+    r"""Interval of a mean whose samples come in clusters, such as differences of paired outcomes.
+
+    .. math:: \bar x \pm t_{G - 1} \sqrt V
+
+    with the variance V of `clustered_variance`, and Student's quantile for the number G of labels on the level that has
+    the fewest.
+
+    Parameters
+    ----------
+    values : array_like, [num_samples]
+    levels : sequence of array_like, [num_samples]
+    confidence : float, between 0 and 1
+
+    Returns
+    -------
+    low, high : float
+    """
+    values = np.asarray(values, dtype=float)
+    half = _student(levels, confidence) * np.sqrt(clustered_variance(values, levels))
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def _student(levels: Sequence[ArrayLike], confidence: float) -> float:
+    """Return Student's quantile for as many labels as the level with the fewest has; levels with one tell nothing."""
+    fewest = min((count for level in levels if (count := len(np.unique(np.asarray(level)))) > 1), default=2)
+    return float(stdtrit(fewest - 1, 0.5 + confidence / 2))
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:

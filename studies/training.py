@@ -15,6 +15,7 @@ import typer
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from studies.claim_one import train_arms
 from studies.config import expanded
 from studies.schemes.digital.payload_link import KEPT_RES, measure_losses
 
@@ -23,9 +24,10 @@ STAGES = {  # the module of each stage's `main`
     "task": "semantic.endpoints.language",
     "sensor": "semantic.endpoints.sensor",
     "agents": "semantic.endpoints.agents",
+    "lora": "semantic.endpoints.lora",
     "deepjscc": "semantic.deepjscc_training",
 }
-OVER_THE_LINK = ("agents", "deepjscc", "mean", "adaptive")
+OVER_THE_LINK = ("agents", "arms", "deepjscc", "mean", "adaptive")
 
 
 def train_adaptive(
@@ -254,7 +256,10 @@ def train_images(data: Path, codec: str = "avif", split: str = "val", num_images
         print(f"{size} bytes: {share:.4f}")
 
 
-MEASUREMENTS: dict[str, Callable[..., None]] = {  # stages that are put together here, from both sides of the link
+MEASUREMENTS: dict[
+    str, Callable[..., None]
+] = {  # stages that are put together here, from several or from both sides of the link
+    "arms": train_arms,
     "mean": train_mean,
     "adaptive": train_adaptive,
     "quantizer": train_quantizer,

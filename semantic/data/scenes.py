@@ -36,6 +36,10 @@ RGB = {
     "cyan": (0.16, 0.72, 0.72),
     "yellow": (0.95, 0.85, 0.15),
 }
+CONDITIONS = {  # of CLEVR-CoGenT: colours of cubes and of cylinders; spheres have any
+    "A": {"cube": ("gray", "blue", "brown", "yellow"), "cylinder": ("red", "green", "purple", "cyan")},
+    "B": {"cube": ("red", "green", "purple", "cyan"), "cylinder": ("gray", "blue", "brown", "yellow")},
+}
 RADIUS = {"small": 0.35, "large": 0.7}
 HALF_WIDTH = 3.0  # objects lie in the square [-3, 3]^2 of the ground plane
 GAP = 0.25  # smallest free space between two objects
@@ -51,8 +55,12 @@ POSITION_RANGE = 4.32
 # --- drawing a scene -------------------------------------------------------------------------------------------
 
 
-def draw_scene(rng: random.Random, min_objects: int = 3, max_objects: int = 6) -> dict[str, Any]:
+def draw_scene(
+    rng: random.Random, min_objects: int = 3, max_objects: int = 6, condition: str | None = None
+) -> dict[str, Any]:
     """Draw a scene in CLEVR's layout, without pixel coordinates: camera and light jitter, then objects by rejection.
+
+    With a condition, cubes and cylinders have its colours only; see `CONDITIONS`.
 
     Returns
     -------
@@ -64,14 +72,17 @@ def draw_scene(rng: random.Random, min_objects: int = 3, max_objects: int = 6) -
     directions = ground_directions(camera)
     right, front = np.array(directions["right"][:2]), np.array(directions["front"][:2])
     while True:
-        objects = _draw_objects(rng, rng.randint(min_objects, max_objects), right, front)
+        objects = _draw_objects(rng, rng.randint(min_objects, max_objects), right, front, condition)
         if objects is not None:
             break
     relationships = relate(objects, directions)
     return {"objects": objects, "directions": directions, "relationships": relationships, "view": [camera, light]}
 
 
-def _draw_objects(rng: random.Random, count: int, right: np.ndarray, front: np.ndarray) -> list[dict[str, Any]] | None:
+def _draw_objects(
+    rng: random.Random, count: int, right: np.ndarray, front: np.ndarray, condition: str | None
+) -> list[dict[str, Any]] | None:
+    colors = {} if condition is None else CONDITIONS[condition]
     objects: list[dict[str, Any]] = []
     placed: list[tuple[float, float, float, float, float]] = []
     for _ in range(count):
@@ -93,7 +104,7 @@ def _draw_objects(rng: random.Random, count: int, right: np.ndarray, front: np.n
         objects.append(
             {
                 "size": size,
-                "color": rng.choice(ATTRIBUTES["color"]),
+                "color": rng.choice(colors.get(shape, ATTRIBUTES["color"])),
                 "material": rng.choice(ATTRIBUTES["material"]),
                 "shape": shape,
                 "3d_coords": [x, y, height],
@@ -138,10 +149,14 @@ def describe(scene: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-def questions_for(scene: dict[str, Any], rng: random.Random, per_family: int) -> list[dict[str, Any]]:
+def questions_for(
+    scene: dict[str, Any], rng: random.Random, per_family: int, families: Sequence[str] = FAMILIES
+) -> list[dict[str, Any]]:
     """Ask up to `per_family` different questions of each family about a scene, as far as the scene allows."""
+    if unknown := [name for name in families if name not in FAMILIES]:
+        raise ValueError(f"families must be among {', '.join(FAMILIES)}, got {unknown[0]!r}")
     records = []
-    for name in FAMILIES:
+    for name in (name for name in FAMILIES if name in families):
         seen: set[str] = set()
         for _ in range(3 * per_family):
             drawn = ask(rng, scene, name)
@@ -278,10 +293,12 @@ def scene_rng(seed: int, split: str, index: int, purpose: str) -> random.Random:
     return random.Random(f"{seed}/{split}/{index}/{purpose}")
 
 
-def draw_visible_scene(renderer: Renderer, rng: random.Random, min_objects: int, max_objects: int) -> dict[str, Any]:
+def draw_visible_scene(
+    renderer: Renderer, rng: random.Random, min_objects: int, max_objects: int, condition: str | None = None
+) -> dict[str, Any]:
     """Draw scenes until every object shows at least `MIN_VISIBLE_PIXELS` and has its centre in the image."""
     while True:
-        scene = draw_scene(rng, min_objects, max_objects)
+        scene = draw_scene(rng, min_objects, max_objects, condition)
         coords = pixel_coords(scene)
         if all(0 <= x < renderer.width and 0 <= y < renderer.height for x, y, _ in coords) and (
             min(renderer.visible_pixels(scene)) >= MIN_VISIBLE_PIXELS
@@ -294,14 +311,17 @@ def draw_visible_scene(renderer: Renderer, rng: random.Random, min_objects: int,
 _renderer: Renderer | None = None
 
 
-def _render_one(index: int, *, out: Path, split: str, seed: int, min_objects: int, max_objects: int) -> None:
+def _render_one(
+    index: int, *, out: Path, split: str, seed: int, min_objects: int, max_objects: int, condition: str | None = None
+) -> None:
     global _renderer  # one Mitsuba per worker process
     name = f"CLEVR_{split}_{index:06d}"
     image_path, scene_path = out / "images" / split / f"{name}.jpg", out / "scenes" / split / f"{name}.json"
     if scene_path.exists():
         return
     _renderer = _renderer or Renderer()
-    scene = draw_visible_scene(_renderer, scene_rng(seed, split, index, "layout"), min_objects, max_objects)
+    rng = scene_rng(seed, split, index, "layout")
+    scene = draw_visible_scene(_renderer, rng, min_objects, max_objects, condition)
     buffer = io.BytesIO()
     Image.fromarray(_renderer.render(scene, seed=index)).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     write_atomically(image_path, buffer.getvalue())
@@ -324,6 +344,8 @@ def main(
     questions_per_family: int = 2,
     min_objects: int = 3,
     max_objects: int = 6,
+    condition: str | None = None,
+    families: list[str] | None = None,
 ) -> None:
     """Render scenes and their questions, in CLEVR's folder layout; finished scenes are kept.
 
@@ -344,11 +366,24 @@ def main(
         Questions of each family per scene, as far as the scene allows.
     min_objects, max_objects : int
         Range of the number of objects in a scene.
+    condition : str, optional
+        Condition of CLEVR-CoGenT, A or B: cubes and cylinders have half of the colours each, and B exchanges the halves
+        of A. By default every shape has any colour.
+    families : list of str, optional
+        Families of questions; by default all six.
+
+    Raises
+    ------
+    ValueError
+        If an option is nothing that can be drawn, or the folder holds scenes of other settings.
     """
+    if condition not in (None, *CONDITIONS):
+        raise ValueError(f"condition must be {' or '.join(CONDITIONS)}, got {condition!r}; leave it out for any colour")
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
     out = Path(out).expanduser()
-    settings = {"seed": seed, "min_objects": min_objects, "max_objects": max_objects}
+    settings: dict[str, Any] = {"seed": seed, "min_objects": min_objects, "max_objects": max_objects}
+    settings |= {"condition": condition} if condition else {}
     for folder in (out / "images" / split, out / "scenes" / split, out / "questions"):
         folder.mkdir(parents=True, exist_ok=True)
     _refuse_other_settings(out / "scenes" / split / "settings.json", settings)
@@ -363,7 +398,7 @@ def main(
     questions = []
     for scene in scenes:
         rng = scene_rng(seed, split, scene["image_index"], "questions")
-        for record in questions_for(scene, rng, questions_per_family):
+        for record in questions_for(scene, rng, questions_per_family, families or FAMILIES):
             image = {"image_index": scene["image_index"], "image_filename": scene["image_filename"], "split": split}
             questions.append({**image, "question_index": len(questions), **record})
     write_atomically(
@@ -377,7 +412,7 @@ def _compact(content: dict[str, Any]) -> str:
     return json.dumps(rounded, separators=(",", ":"))
 
 
-def _refuse_other_settings(path: Path, settings: dict[str, int]) -> None:
+def _refuse_other_settings(path: Path, settings: dict[str, Any]) -> None:
     if not path.exists():
         write_atomically(path, json.dumps(settings).encode())
     elif (earlier := parse_json(path, path.read_bytes())) != settings:

@@ -12,10 +12,9 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from semantic.agent_link import AgentLink, Channel, build_agents
 from semantic.agent_training import start_from, train
-from semantic.data.clevr import ClevrDataset
 from semantic.endpoints.architecture import BOS, MAX_SLOTS, NOTHING, OBJECT, SLOTS, single_precision, token_ids
 from semantic.endpoints.language import Reader, TextScene
-from semantic.endpoints.sensor import SceneTurns
+from semantic.endpoints.sensor import SceneTurns, load_turns
 from semantic.endpoints.vision import normalize
 from semantic.sensor_agent import SensorAgent
 from semantic.task_agent import input_embeddings
@@ -44,6 +43,9 @@ def main(
     init: Path | None = None,
     nested: bool = False,
     sparsity: float = 0.0,
+    families: list[str] | None = None,
+    answers_only: bool = False,
+    frozen_lora: bool = False,
 ) -> None:
     """Train sensor adapter and code end to end over the link.
 
@@ -84,6 +86,12 @@ def main(
         Train a code whose first tokens suffice.
     sparsity : float
         Weight of the mean absolute value of the codes' numbers in the loss, for links with too few receive antennas.
+    families : list of str, optional
+        Families of the questions; by default all six.
+    answers_only : bool
+        Learn from answers alone: nothing says which tokens the task agent is known to read.
+    frozen_lora : bool
+        Train code and slots alone; LoRA stays as it starts, at zero.
     """
     options = {name: value for name, value in locals().items() if name != "channel"} | {"sparsity": sparsity or None}
     torch.manual_seed(seed)
@@ -92,23 +100,21 @@ def main(
     )
     start_slots(agents)
     taught = init is not None and start_from(agents, AgentLink.from_pretrained(init))
-    scenes = {
-        split: SceneTurns(ClevrDataset(data, split), agents.task_agent.tokenizer, per_family, max_images)
-        for split, per_family in (("train", 4), ("val", 2))
-    }
+    learned, held_out = load_turns(data, agents.task_agent.tokenizer, max_images, families)
     train(
         agents,
-        turns_about_scenes(agents, scenes["train"], mirrored=True),
+        turns_about_scenes(agents, learned, mirrored=True),
         channel,
-        held_out=turns_about_scenes(agents, scenes["val"], mirrored=False),
+        held_out=turns_about_scenes(agents, held_out, mirrored=False),
         out=out,
         steps=steps,
-        teacher=None if taught else SceneTeacher(agents, scenes["train"]),
+        teacher=None if taught or answers_only else SceneTeacher(agents, learned),
         snr_db=(min_snr_db, max_snr_db),
         seed=seed,
         batch=batch,
         lr=lr,
         sparsity=sparsity,
+        frozen_lora=frozen_lora,
         report=lambda results: write_card(
             out, title="Machine-language tokens: LoRA, slots and code", stage="agents", options=options, results=results
         ),

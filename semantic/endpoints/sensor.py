@@ -7,6 +7,7 @@ hidden states at slots are pulled towards the objects' vectors as they are dealt
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -49,6 +50,7 @@ from semantic.endpoints.pointers import NO_POINTER, Pointers, encode_targets
 from semantic.endpoints.vision import load_images, normalize
 from semantic.loading import load_model, load_part, without_progress_bar
 from semantic.task_agent import input_embeddings, normalize_tokens
+from semantic.tasks import FAMILIES
 from semantic.training import Metrics, fit, mixed_precision, save_half, write_card
 
 LENGTH = 200  # of packed questions [words]
@@ -87,17 +89,25 @@ class SceneTurns:
         Questions of each family about a scene.
     max_images : int, optional
         Number of images to use, the first ones.
+    families : sequence of str
+        Families of the questions.
     """
 
     def __init__(
-        self, dataset: ClevrDataset, tokenizer: PreTrainedTokenizerBase, per_family: int, max_images: int | None = None
+        self,
+        dataset: ClevrDataset,
+        tokenizer: PreTrainedTokenizerBase,
+        per_family: int,
+        max_images: int | None = None,
+        families: Sequence[str] = FAMILIES,
     ) -> None:
         self.scenes = dataset.scenes[:max_images]
         self.images = load_images(dataset, [s["image_index"] for s in self.scenes])
         self._tokenizer = tokenizer
         self._left, self._right, self._first_column = token_ids(tokenizer, ["left", "right", "c00"])
         self.records = [
-            questions_for(s, scene_rng(1, dataset.split, s["image_index"], "turns"), per_family) for s in self.scenes
+            questions_for(s, scene_rng(1, dataset.split, s["image_index"], "turns"), per_family, families)
+            for s in self.scenes
         ]
         self.questions = [
             [encode_question(tokenizer, q["question"], q["answer"]) for q in records] for records in self.records
@@ -128,6 +138,17 @@ class SceneTurns:
     def caption(self, index: int, mirror: bool) -> np.ndarray:
         """Return the ids of ``describe the scene :``, the objects from left to right, and ``</s>``."""
         return encode_caption(self._tokenizer, self.scene(index, mirror)[0])
+
+
+def load_turns(
+    data: Path, tokenizer: PreTrainedTokenizerBase, max_images: int | None, families: Sequence[str] | None
+) -> tuple[SceneTurns, SceneTurns]:
+    """Return the turns about the splits `train` and `val` of a folder; `families` of None are all."""
+    train, val = (
+        SceneTurns(ClevrDataset(data, split), tokenizer, per_family, max_images, families or FAMILIES)
+        for split, per_family in (("train", 4), ("val", 2))
+    )
+    return train, val
 
 
 def projected(model: LlavaForConditionalGeneration, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -246,6 +267,8 @@ def main(
     lr: float = 5e-4,
     max_images: int | None = None,
     init: Path | None = None,
+    families: list[str] | None = None,
+    writing: float = WRITING,
 ) -> None:
     """Train the sensor's own model on images, captions and questions.
 
@@ -271,6 +294,10 @@ def main(
         Number of images of each split to use, the first ones.
     init : Path, optional
         Earlier result of this stage to start from instead.
+    families : list of str, optional
+        Families of the questions; by default all six.
+    writing : float
+        Weight of the loss of written tokens; with 0 the sensor is not taught to write any.
     """
     options = dict(locals())
     torch.manual_seed(seed)
@@ -280,8 +307,7 @@ def main(
     teacher = Reader(language, tokenizer)
     model = assemble(tokenizer, vision, language) if init is None else load_sensor_model(init)
     bos, nothing = token_ids(tokenizer, [BOS, NOTHING])
-    train = SceneTurns(ClevrDataset(data, "train"), tokenizer, 4, max_images)
-    val = SceneTurns(ClevrDataset(data, "val"), tokenizer, 2, max_images)
+    train, val = load_turns(data, tokenizer, max_images, families)
     table = input_embeddings(model).weight
     pointers = Pointers(table.shape[1])
     pointers.load(task if init is None else init)
@@ -294,11 +320,11 @@ def main(
         pointing = pointers(states, *vectors, exercise.targets)
         with torch.no_grad():
             dealt = teacher.deal([TextScene(*scene) for scene in exercise.described], exercise.num_tokens)
-        writing = (normalize_tokens(states[-1][:, LENGTH:]) - dealt).square().mean()
+        written = (normalize_tokens(states[-1][:, LENGTH:]) - dealt).square().mean()
         aligned = alignment(image_tokens, exercise.described, table, nothing, teacher.object_id)
         pull = max(0.1, 1 - share / 0.5) if init is None else 0.1
-        metrics = {"accuracy": accuracy, "pointing": pointing, "writing": writing, "alignment": aligned}
-        loss = loss + pointing + WRITING * writing + pull * aligned
+        metrics = {"accuracy": accuracy, "pointing": pointing, "writing": written, "alignment": aligned}
+        loss = loss + pointing + writing * written + pull * aligned
         return loss, {name: value.item() for name, value in metrics.items()}
 
     def save() -> None:

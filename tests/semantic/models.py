@@ -41,6 +41,13 @@ def language_config(vocab_size):
     )
 
 
+def deep_language_config(vocab_size):
+    """As many blocks as the pointing exercise looks at."""
+    config = language_config(vocab_size)
+    config.num_hidden_layers = 6
+    return config
+
+
 def vision_config():
     return CLIPVisionConfig(
         hidden_size=24,

@@ -6,7 +6,7 @@ from peft import PeftConfig
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, GPT2Config, GPT2LMHeadModel
 
-from semantic.adapters import add_lora, load_lora, lora_parameters, save_lora, start_lora, without_lora
+from semantic.adapters import add_lora, load_lora, lora_parameters, merge_lora, save_lora, start_lora, without_lora
 from tests.semantic.models import HIDDEN, build_sensor_model, changed, parameters_of
 
 RANK, BLOCKS = 2, 2
@@ -72,6 +72,14 @@ def test_lora_starts_from_no_higher_rank_and_no_other_scale(r, lora_alpha):
         ValueError, match=f"rank {r} and lora_alpha {lora_alpha} cannot start from rank 2 and lora_alpha 4"
     ):
         start_lora(adapted(r=r, lora_alpha=lora_alpha), adapted())
+
+
+def test_merged_into_the_weights_lora_computes_the_same():
+    tuned, base = adapted(), build_sensor_model()
+    before = parameters_of(base)
+    merge_lora(base, tuned)
+    assert (hidden(base) - hidden(tuned)).abs().max() < 1e-4
+    assert len(changed(before, base)) == 2 * BLOCKS
 
 
 def test_a_fresh_lora_changes_nothing():

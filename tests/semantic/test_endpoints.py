@@ -12,7 +12,7 @@ import torch
 from semantic.data.clevr import ClevrDataset
 from semantic.data.packing import IGNORE, encode_question, pack
 from semantic.data.scenes import NUM_POSITION_BINS, describe, patch_index, pixel_coords, position_bins
-from semantic.endpoints import agents, language, sensor, vision
+from semantic.endpoints import agents, architecture, language, lora, sensor, vision
 from semantic.endpoints.architecture import (
     BOS,
     EOS,
@@ -28,21 +28,32 @@ from semantic.endpoints.architecture import (
     token_ids,
     vocabulary,
 )
-from semantic.endpoints.language import QUESTION_START, TURN, Reader, encode_scene, normalize_tokens, superpose
+from semantic.endpoints.language import (
+    QUESTION_START,
+    TURN,
+    Course,
+    Reader,
+    draw_lessons,
+    encode_scene,
+    normalize_tokens,
+    superpose,
+)
 from semantic.endpoints.pointers import NO_POINTER, Pointers, phrase_targets
 from semantic.endpoints.sensor import SceneTurns, answer_from_image, build_processor, projected
 from semantic.endpoints.vision import augment, load_images, normalize, patch_labels
 from semantic.sensor_agent import SensorAgent
 from semantic.task_agent import TaskAgent
-from semantic.tasks import ATTRIBUTES
+from semantic.tasks import ATTRIBUTES, family
 from tests.semantic.models import (
     HIDDEN,
     QUESTIONS,
     build_sensor_model,
     build_task_model,
     changed,
+    deep_language_config,
     parameters_of,
     pictures,
+    vision_config,
     write_split,
 )
 from tests.semantic.worlds import Reader as Pupil
@@ -206,6 +217,11 @@ def test_a_mirrored_question_has_the_same_answer_in_the_reflected_scene(turns):
     assert swapped > 0
 
 
+def test_turns_are_of_the_families_that_are_asked_for(data):
+    turns = SceneTurns(data, TOKENIZER, 2, families=("query", "exist"))
+    assert {family(record["program"]) for records in turns.records for record in records} == {"query", "exist"}
+
+
 def test_a_caption_lists_the_objects_from_left_to_right(turns):
     words = TOKENIZER.convert_ids_to_tokens(turns.caption(0, False).tolist())
     assert words[:4] == ["describe", "the", "scene", ":"]
@@ -230,6 +246,31 @@ def test_pretraining_meets_the_answers_that_the_sensor_gives_in_use():
     assert accuracy == 1
     first = mask[0].argmax()
     assert TOKENIZER.convert_ids_to_tokens(ids[0, first + QUESTION_START :].tolist()) == QUESTIONS[0].split()
+
+
+@pytest.mark.parametrize("writing", [0.0, 3.0])
+def test_a_sensor_that_is_not_taught_to_write_leaves_the_words_for_tokens_alone(tmp_path, writing):
+    for split in ("train", "val"):
+        write_split(tmp_path / "world", split, 3)
+    with (
+        mock.patch.object(architecture, "language_config", deep_language_config),
+        mock.patch.object(architecture, "vision_config", vision_config),
+        mock.patch.object(vision, "vision_config", vision_config),
+    ):
+        task_model = architecture.build_task_model(TOKENIZER)
+        task_model.save_pretrained(tmp_path / "task")
+        TOKENIZER.save_pretrained(tmp_path / "task")
+        tower, _ = vision.load_tower(None)
+        tower.save_pretrained(tmp_path / "tower")
+        places = (tmp_path / "out", tmp_path / "world", tmp_path / "tower", tmp_path / "task")
+        sensor.main(*places, steps=4, lr=0.05, batch=2, families=["query", "exist"], writing=writing)
+    learned = sensor.load_sensor_model(tmp_path / "out").get_input_embeddings().weight
+    moved = (learned - task_model.get_input_embeddings().weight).abs().amax(1)
+    slots = token_ids(TOKENIZER, list(SLOTS[:1]))  # every draw of a number of tokens has this one
+    assert (moved[slots] > 0.02).all() == (writing > 0)
+    assert (moved[slots] < 0.01).all() == (writing == 0)  # weight decay alone
+    assert (moved[token_ids(TOKENIZER, ["?", "color"])] > 0.02).all()
+    assert moved[token_ids(TOKENIZER, ["fewer", "greater"])].max() < 0.01  # of families that were not asked
 
 
 # --- the language model's ways of reading ------------------------------------------------------------------------
@@ -323,6 +364,45 @@ def test_received_tokens_stand_behind_the_first_word_at_the_scale_of_words(reade
     assert torch.allclose(embeds[:, 1:].std(-1, correction=0), reader.model.get_input_embeddings().weight.std())
     assert positions[0].tolist() == [0, 1, 2, 3, 4, 5]
     assert valid.all()
+
+
+@pytest.mark.parametrize("words_only", [False, True])
+def test_a_receiver_that_is_not_taught_reads_words_and_never_a_vector(text_scenes, monkeypatch, words_only):
+    monkeypatch.setattr(language, "draw_text_scenes", lambda *args: text_scenes)
+    read = set()
+    for way in ("words", "superposed", "received"):
+        real = getattr(Reader, way)
+        monkeypatch.setattr(Reader, way, lambda *args, way=way, real=real, **kw: read.add(way) or real(*args, **kw))
+    monkeypatch.setattr(language.Reader, "read", lambda *args: [torch.zeros(2, language.LENGTH, HIDDEN)] * 6)
+    reader, pointers, rng = Reader(build_task_model(), TOKENIZER), Pointers(HIDDEN), random.Random(0)
+    lessons = draw_lessons(TOKENIZER, 6, 0, words_only)
+    met = [set() for _ in lessons]
+    for lesson, ways in zip(lessons, met, strict=True):
+        for _ in range(60):
+            exercise = language.draw_exercise(lesson, 2, rng)
+            ways.add(exercise.way)
+            language.exercise_loss(reader, pointers, exercise, rng)
+    if words_only:
+        assert (met, read) == ([{"words"}, {"words"}, {"words", "blind"}], {"words"})
+    else:
+        assert met[:3] == [{"superposed"}, {"superposed"}, {"superposed", "words", "blind"}]
+        assert "dealt" in met[3]
+        assert read == {"words", "superposed", "received"}
+
+
+def test_a_lesson_is_learned_in_its_main_way_of_reading(text_scenes, monkeypatch):
+    monkeypatch.setattr(language, "draw_text_scenes", lambda *args: text_scenes)
+    for words_only, way in ((True, "words"), (False, "superposed")):
+        course = Course(draw_lessons(TOKENIZER, 6, 0, words_only))
+        for _ in range(200):
+            course.learned({"blind": 1.0})
+        assert course.lesson(0.0) is course.lessons[0]
+        assert course.skill == 0
+        left = len(course.lessons)
+        for _ in range(200):
+            course.learned({way: 1.0})
+        course.lesson(0.0)
+        assert len(course.lessons) == left - 1
 
 
 # --- pointing ----------------------------------------------------------------------------------------------------
@@ -458,7 +538,7 @@ def test_fresh_models_and_trainings_are_of_single_precision_whatever_torchs_defa
         for tensor, like in zip(fresh(), expected, strict=True):
             assert tensor.dtype == like.dtype
             assert torch.equal(tensor, like)
-        for train in (vision.main, sensor.main, language.main, agents.main):
+        for train in (vision.main, sensor.main, language.main, agents.main, lora.main):
             paths = {name: Path(name) for name in inspect.signature(train).parameters if name in OF_FILES}
             with mock.patch.object(torch, "manual_seed", begun), pytest.raises(Begun, match=r"torch\.float32"):
                 train(**paths, steps=1, **({"channel": None} if train is agents.main else {}))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from semantic.data import scenes as scenes_module
 from semantic.data.clevr import ClevrDataset
 from semantic.data.scenes import (
+    CONDITIONS,
     GAP,
     HALF_WIDTH,
     HEIGHT,
@@ -148,6 +149,34 @@ def test_seed_split_index_and_purpose_alone_decide_what_is_drawn():
     assert draw_scene(scene_rng(*key)) == scene
     for other in ((4, "val", 17, "layout"), (3, "test", 17, "layout"), (3, "val", 18, "layout"), (3, "val", 17, "q")):
         assert draw_scene(scene_rng(*other)) != scene
+
+
+def test_under_a_condition_cubes_and_cylinders_have_its_colours_and_nothing_else_moves():
+    seen = {name: {shape: set() for shape in ATTRIBUTES["shape"]} for name in CONDITIONS}
+    for seed in range(200):
+        free = draw_scene(random.Random(seed))
+        for name in CONDITIONS:
+            scene = draw_scene(random.Random(seed), condition=name)
+            for obj, like in zip(scene["objects"], free["objects"], strict=True):
+                seen[name][obj["shape"]].add(obj["color"])
+                same = [key for key in obj if key != "color"]
+                assert [obj[key] for key in same] == [like[key] for key in same]
+    for shape in ("cube", "cylinder"):
+        halves = [seen[name][shape] for name in CONDITIONS]
+        assert halves == [set(CONDITIONS[name][shape]) for name in CONDITIONS]
+        assert set.union(*halves) == set(ATTRIBUTES["color"])
+        assert not set.intersection(*halves)  # a world has not seen what the other one shows
+    assert seen["A"]["sphere"] == seen["B"]["sphere"] == set(ATTRIBUTES["color"])
+    assert CONDITIONS["A"]["cube"] == CONDITIONS["B"]["cylinder"]
+
+
+def test_questions_are_of_the_families_that_are_asked_for():
+    for scene in drawn_scenes(10):
+        records = questions_for(scene, random.Random(1), 3, ("exist", "query"))
+        assert {family(record["program"]) for record in records} == {"exist", "query"}
+        assert questions_for(scene, random.Random(1), 3, FAMILIES) == questions_for(scene, random.Random(1), 3)
+    with pytest.raises(ValueError, match=r"families must be among query, exist, .*got 'queries'"):
+        questions_for(drawn_scenes()[0], random.Random(1), 3, ("queries",))
 
 
 GOLDEN = ["large yellow metal cylinder", "small purple rubber sphere", "large yellow metal sphere"]
@@ -308,6 +337,19 @@ def test_rendered_scenes_are_resumed_read_and_never_mixed(in_process, tmp_path):
     part = contents(tmp_path / "one")
     name = next(p for p in part if p.name == "CLEVR_val_000000.jpg")
     assert part[name] == first[name]  # scene 0 is the same whatever the count
+
+
+def test_worlds_of_two_conditions_are_kept_apart(in_process, tmp_path):
+    main(tmp_path, 1, split="val", seed=5, questions_per_family=1, condition="B", families=["exist"])
+    dataset = ClevrDataset(tmp_path, split="val")
+    assert {question.family for question in dataset.questions} == {"exist"}
+    for obj in dataset.scenes[0]["objects"]:
+        assert obj["color"] in CONDITIONS["B"].get(obj["shape"], ATTRIBUTES["color"])
+    for other in ("A", None):
+        with pytest.raises(ValueError, match=r"holds scenes drawn with .*'condition': 'B'.*use another --out"):
+            main(tmp_path, 1, split="val", seed=5, condition=other)
+    with pytest.raises(ValueError, match="condition must be A or B, got 'C'"):
+        main(tmp_path / "c", 1, condition="C")
 
 
 def test_no_scene_at_all_is_refused(tmp_path):

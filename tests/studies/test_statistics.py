@@ -7,6 +7,7 @@ from scipy.stats import binomtest
 from studies.statistics import (
     cluster_bootstrap,
     clustered_interval,
+    clustered_mean_interval,
     clustered_variance,
     compare,
     holm,
@@ -137,6 +138,23 @@ def test_few_trainings_widen_the_interval_as_student_says():
     low, high = clustered_interval(outcomes, [np.repeat(np.arange(3), 500)])
     half = 4.302653 * 0.04 / np.sqrt(3)  # t of 2 degrees of freedom, standard error of three means
     assert (high - low) / 2 == pytest.approx(half, rel=0.1)  # Wilson's is not symmetric
+
+
+def test_interval_of_a_mean_covers_the_truth_of_paired_clusters_as_often_as_it_says():
+    rng, covered = np.random.default_rng(11), []
+    images = np.repeat(np.arange(100), 6)
+    for _ in range(500):
+        drift = rng.normal(0.1, 0.2, 100)[images]
+        low, high = clustered_mean_interval(rng.normal(drift, 0.5), [images, np.arange(600)])
+        covered.append(low <= 0.1 <= high)
+    assert abs(np.mean(covered) - 0.95) < 0.04  # standard error 0.01
+
+
+def test_interval_of_a_mean_of_three_trainings_is_students():
+    means, noise = np.array([0.1, 0.3, 0.5]), np.tile([-1.0, 1.0], 300)  # of the samples within a training: no mean
+    low, high = clustered_mean_interval((means[:, None] + noise[:600]).ravel(), [np.repeat(np.arange(3), 600)])
+    half = 4.302653 * 0.2 / np.sqrt(3)
+    np.testing.assert_allclose([low, high], [0.3 - half, 0.3 + half], rtol=1e-6)
 
 
 def test_holm_takes_the_smallest_times_the_number_of_tests_and_never_falls():
