@@ -111,7 +111,7 @@ class ScenarioModel:
     def frequency_correlation(self, lag):
         """E[h(f + lag) h*(f)] / E|h|² over drops, for `lag` [Hz] of any shape."""
         values, index = np.unique(np.abs(lag), return_inverse=True)
-        sums = sum(np.exp(-2j * np.pi * values[:, None] * tau) @ share for share, tau, _ in self._ensemble)
+        sums = np.sum([np.exp(-2j * np.pi * values[:, None] * tau) @ share for share, tau, _ in self._ensemble], 0)
         found = sums[index].reshape(np.shape(lag))
         return np.where(np.asarray(lag) < 0, found.conj(), found)
 
@@ -119,15 +119,17 @@ class ScenarioModel:
         """E[h(t + lag) h*(t)] / E|h|² over drops, for `lag` [s] of any shape; all directions are equally likely."""
         values, index = np.unique(np.abs(lag), return_inverse=True)
         turn = self._wavenumber * self._speed * values[:, None]
-        return sum(j0(turn * across) @ share for share, _, across in self._ensemble)[index].reshape(np.shape(lag))
+        sums = np.sum([j0(turn * across) @ share for share, _, across in self._ensemble], 0)
+        return sums[index].reshape(np.shape(lag))
 
     def correlation(self, time, frequency):
         """E[h(t + time, f + frequency) h*(t, f)] / E|h|² over drops; lags [n] in s and [m] in Hz give [n, m]."""
         turn = self._wavenumber * self._speed * np.asarray(time)[:, None]
-        return sum(
+        parts = [
             j0(turn * across) * share @ np.exp(-2j * np.pi * tau[:, None] * np.asarray(frequency))
             for share, tau, across in self._ensemble
-        )
+        ]
+        return np.sum(parts, 0)
 
     @property
     def _ensemble(self):
