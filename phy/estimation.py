@@ -109,7 +109,7 @@ class LSEstimator:
 
     def _interpolate(self, own, batch, num_rx_ant):
         """Real or imaginary part of the estimate in whole OFDM symbols, from the same part at the pilots."""
-        rows = own @ self._in_frequency
+        rows = multiplied(own, self._in_frequency)
         rows = tf.reshape(rows, [batch, rows.shape[1], num_rx_ant, self._num_pilot_symbols, rows.shape[3]])
         rows = tf.transpose(rows, [0, 2, 1, 3, 4])  # [batch, num_rx_ant, num_tx_ant, num_pilot_symbols, …]
         near = [
@@ -209,7 +209,7 @@ class LMMSEEstimator:
         num_tx_ant = len(self._sounded)
         time_values, time_analysis, _ = self._times
         own = _own_pilots(y_pilot * self._inverse, self._sounded, self._num_pilot_symbols)
-        modes = tf.concat([tf.math.real(own), tf.math.imag(own)], 3) @ self._analysis
+        modes = multiplied(tf.concat([tf.math.real(own), tf.math.imag(own)], 3), self._analysis)
         modes = tf.reshape(modes, [batch, num_tx_ant, num_rx_ant, self._num_pilot_symbols, -1])
         weight = 1 / (time_values[:, None] * self._values + no[:, :, None, None] / self._energy)
         weighted = (time_analysis @ modes) * tf.concat([weight, weight], 3)[:, :, None]
@@ -227,14 +227,15 @@ class LMMSEEstimator:
         Modes hold their real parts first, then their imaginary parts: [batch, num_tx_ant, num_rx_ant, times, ...].
         """
         _, num_tx_ant, num_rx_ant, times, _ = modes.shape
-        rows = tf.reshape(modes, [-1, num_tx_ant, num_rx_ant * times, modes.shape[4]]) @ self._synthesis
+        rows = tf.reshape(modes, [-1, num_tx_ant, num_rx_ant * times, modes.shape[4]])
+        rows = multiplied(rows, self._synthesis)
         rows = tf.reshape(rows, [-1, num_tx_ant, num_rx_ant, times, rows.shape[3]])
         return tf.complex(*tf.split(self._times[2] @ rows, 2, 4))
 
     def _error(self, weight, no):
         """Error variance without the specular part, [batch, num_tx_ant, num_data_symbols, num_subcarriers]."""
         if self._mismatch is None:
-            return self._power - self._times[2] ** 2 @ weight @ self._spread
+            return self._power - multiplied(self._times[2] ** 2 @ weight, self._spread)
         errors = [of(weight[:, i], no[..., None] / self._energy) for i, of in enumerate(self._mismatch)]
         return tf.stack(errors, 1)
 
@@ -284,6 +285,16 @@ class Modes(NamedTuple):
             np.pad(self.analysis, ((0, modes), (0, pilots))),
             np.pad(self.synthesis, ((0, 0), (0, modes))),
         )
+
+
+def multiplied(rows, matrices):
+    """Products of rows [batch, n, m, k] with matrices [n, k, l], one by one.
+
+    Where n is 1, TensorFlow 2.21's own product of float32 is wrong, or ends the process, on processors with AMX.
+    """
+    if matrices.shape[0] == 1:
+        return tf.matmul(rows[:, 0], matrices[0])[:, None]
+    return tf.matmul(rows, matrices)
 
 
 def power_of(synthesis):

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from phy.complex_numbers import to_complex
-from phy.estimation import Modes, inverse_pilots, power_of, real_product, turned
+from phy.estimation import Modes, inverse_pilots, multiplied, power_of, real_product, turned
 
 LEAST_MODE = 1e-9  # of the strongest mode: nothing weaker can be seen, and its power is part of the declared error
 
@@ -80,13 +80,14 @@ class SpatialLMMSEEstimator:
         time_values, time_analysis, time_synthesis = self._times
         own = tf.reshape(y_pilot * self._inverse, [num_beams, batch, self._num_pilot_symbols, tones])
         own = tf.transpose(tf.gather(own, self._sounded, axis=3), [1, 0, 2, 3])
-        modes = time_analysis @ (tf.concat([tf.math.real(own), tf.math.imag(own)], 3) @ self._analysis)
+        modes = multiplied(tf.concat([tf.math.real(own), tf.math.imag(own)], 3), self._analysis)
+        modes = time_analysis @ modes
         weight = 1 / (time_values[:, None] * self._values + no[:, :, None, None] / self._energy)
-        rows = (modes * tf.concat([weight, weight], 3)) @ self._synthesis  # [batch, beams, times, 2 * targets]
+        rows = multiplied(modes * tf.concat([weight, weight], 3), self._synthesis)  # [batch, beams, times, 2 * targets]
         rows = tf.reshape(rows, [batch, num_beams, len(time_values), 2, self._num_tx_ant, tones])
         rows = time_synthesis @ tf.transpose(rows, [0, 1, 3, 4, 2, 5])
         h_hat = tf.complex(rows[:, :, 0], rows[:, :, 1])
-        error = tf.maximum(self._power - time_synthesis**2 @ weight @ self._spread, 0)
+        error = tf.maximum(self._power - multiplied(time_synthesis**2 @ weight, self._spread), 0)
         num_symbols = len(time_synthesis)
         error = tf.reshape(error, [batch, num_beams, num_symbols, self._num_tx_ant, tones])
         error = tf.transpose(error, [0, 1, 3, 2, 4])

@@ -82,6 +82,27 @@ def test_batch_size_and_order_change_no_bit(facts):
         np.testing.assert_array_equal(part.error_var, whole.error_var[piece])
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        *({**DEFAULT, "channel": "rayleigh", "num_tx_ant": 1, "num_rx_ant": rx} for rx in (1, 8)),
+        {"channel": "tdl-a", "num_tx_ant": 1, "num_rx_ant": 3},
+        {**DEFAULT, "num_tx_ant": 1, "num_rx_ant": 4},
+        {**DEFAULT, "num_tx_ant": 2, "num_rx_ant": 1},
+        {**DEFAULT, "channel": "tdl-d", "num_tx_ant": 1, "estimator": "lmmse"},
+        {**DEFAULT, "channel": "tdl-b", "num_tx_ant": 1, "estimator": "lmmse-robust"},
+    ],
+)
+def test_one_antenna_is_enough_for_a_batch(facts):
+    """Products with one matrix for a whole batch were wrong on processors with AMX."""
+    link, codes = make_link(**facts), make_codes(70)
+    whole = link(codes, 10.0, np.arange(70))
+    for number in (0, 1, 69):
+        alone = link(codes[[number]], 10.0, [number])
+        np.testing.assert_allclose(alone.codes_hat[0], whole.codes_hat[number], atol=1e-4)
+        np.testing.assert_allclose(alone.error_var[0], whole.error_var[number], rtol=1e-3)
+
+
 def test_changing_one_example_leaves_the_others_alone():
     link, codes = make_link(), make_codes(8)
     louder = codes.copy()
