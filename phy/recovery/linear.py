@@ -226,7 +226,8 @@ class LinearRecovery:
         error = spread + ridge * tf.reduce_sum(tf.math.real(inverse**2), 1)
         if self._kind == "lmmse-unbiased":
             shrinkage = tf.maximum(1 - spread * ridge, 1e-6)
-            x, error = x / shrinkage, (error - 2 * ridge * spread**2) / shrinkage**2
+            left = tf.maximum(error - 2 * ridge * spread**2, 1e-6 * error)  # by rounding less than nothing
+            x, error = x / shrinkage, left / shrinkage**2
         return x, error * no_real
 
     def _solve(self, h, y, ridge=0.0):

@@ -115,6 +115,21 @@ def test_thousands_of_transmissions_of_any_options_are_finite_or_refused():
     assert counts["refused"] >= 10
 
 
+def test_a_variance_is_not_negative_where_the_noise_is_taken_for_a_million_times_as_large():
+    link = AnalogLink(
+        LinkConfig(
+            channel="rayleigh",
+            estimator="lmmse",
+            recovery="complex-lmmse-unbiased",
+            precision="double",
+            csi_delay=0.01,
+            noise_error_db=60.0,
+        )
+    )
+    codes = np.random.default_rng(0).standard_normal((60, 1, 3)).astype(np.float32)
+    assert np.min(link(codes, np.linspace(-60, 100, 60), np.arange(60)).error_var) > 0
+
+
 @pytest.mark.parametrize("recovery", ["lmmse", "vamp"])
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_a_code_may_take_one_resource_element(recovery, estimator):
