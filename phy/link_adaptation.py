@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from scipy.optimize import isotonic_regression
 
+from phy.bit_transmission import num_streams
 from phy.channel import Channel
 from phy.coding_bounds import calibrated_density
 from phy.config import LinkConfig
@@ -237,7 +238,7 @@ class PayloadLink:
     def num_symbols(self) -> int:
         """QAM symbols of the budget."""
         config = self._link_of(QPSK).config
-        return self.data_res * min(config.num_tx_ant, config.num_rx_ant)
+        return self.data_res * num_streams(config)
 
     def on_air(self, num_bytes: Sequence[int]) -> dict[str, np.ndarray]:
         """Return what payloads of these sizes are on the air.

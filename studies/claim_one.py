@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from studies.archive import write_atomically
 from studies.engines import StudyError
 
 if TYPE_CHECKING:
@@ -153,8 +154,7 @@ def _refuse_other_settings(out: Path, settings: Mapping[str, Any]) -> None:
     """Keep the settings of the first training of a folder, and refuse others: its arms are to have had equal ones."""
     path = out / SETTINGS
     if not path.exists():
-        out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(settings, indent=1) + "\n")
+        write_atomically(path, (json.dumps(settings, indent=1) + "\n").encode())
     elif (earlier := _settings(out)) != settings:
         changed = ", ".join(
             f"{name} {earlier.get(name)!r} there and {settings.get(name)!r} now"
@@ -305,8 +305,6 @@ def tables(asked: Asked, contrasts: Sequence[Contrast]) -> "list[Grid]":
 
 def write(folder: Path, asked: Asked, contrasts: Sequence[Contrast]) -> Path:
     """Write `claim-one.json`: accuracies and differences, and the settings that the arms were trained with."""
-    from studies.archive import write_atomically
-
     content = {
         "trained": _settings(folder),
         "seeds": asked.seeds,

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from phy.bit_transmission import BitTransmission
 from phy.channel import Channel
 from phy.config import LinkConfig
-from phy.digital_link import BitTransmission
 from phy.transport_block import LDPCBlocks, TransportFormat
 
 CRC_BITS = 16  # the last bits of a word of `ldpc_code` in front of its encoder

@@ -15,7 +15,8 @@ from scipy.stats import binom, fisher_exact, norm
 from sionna.phy.fec.ldpc import LDPC5GDecoder, LDPC5GEncoder
 
 from phy import DigitalLink, LinkConfig
-from phy.digital_link import LOW_RATE_MCS, MCS, BitTransmission
+from phy.bit_transmission import BitTransmission
+from phy.digital_link import LOW_RATE_MCS, MCS
 from phy.transport_block import HEADER_BITS, TransportCoder, TransportFormat
 
 

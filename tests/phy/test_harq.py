@@ -6,8 +6,8 @@ import tensorflow as tf
 from scipy.stats import chi2, fisher_exact, norm
 
 from phy import DigitalLink, LinkConfig
+from phy.bit_transmission import BitTransmission
 from phy.config import REPEATED_FADES
-from phy.digital_link import BitTransmission
 from phy.transport_block import TransportCoder, TransportFormat
 
 AWGN = {"channel": "awgn", "num_tx_ant": 1, "num_rx_ant": 1, "pilots": "none", "estimator": "perfect"}
