@@ -241,7 +241,7 @@ class LinkConfig:
             )
         if self.cyclic_prefix_length is not None:
             _check_int("cyclic_prefix_length", self.cyclic_prefix_length, 0, self.fft_size)
-        excess = _SCENARIO_EXCESS_DELAY.get(self.channel, _EXCESS_DELAY.get(self.channel, 0.0) * self.delay_spread)
+        excess = excess_delay(self.channel, self.delay_spread)
         if excess > self.cyclic_prefix_duration:
             samples = excess * self.fft_size * self.subcarrier_spacing
             could = samples <= self.fft_size  # no prefix is longer than its symbol
@@ -296,6 +296,11 @@ class LinkConfig:
                 f"carrier_frequency_offset={self.carrier_frequency_offset:g} Hz is what synchronisation leaves over: "
                 f"it must stay below half the subcarrier_spacing, {half:g} Hz"
             )
+
+
+def excess_delay(channel: str, delay_spread: float) -> float:
+    """Return the largest delay of a channel model [s], which a cyclic prefix has to cover; of umi, uma, rma 99 %."""
+    return _SCENARIO_EXCESS_DELAY.get(channel, _EXCESS_DELAY.get(channel, 0.0) * delay_spread)
 
 
 def _plain(value):

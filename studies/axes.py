@@ -6,6 +6,10 @@ AxisValue = float | int | str
 Coordinates = dict[str, AxisValue]
 
 
+class Impossible(ValueError):
+    """Coordinates of a study at which there can be no point; the message says why."""
+
+
 @dataclass(frozen=True)
 class Axis:
     """One axis.

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
+from studies.cache_folder import cache_folder
 from studies.config import ConfigError, expanded, resolve, shown
 from studies.engines import StudyError, num_cores, parse_shard, prepare_process
 
@@ -93,6 +94,15 @@ def run(
     engine: Annotated[str, typer.Option(help="process or inline")] = "process",
     workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one per core, at most 8")] = None,
     shard: Annotated[str, typer.Option(help="compute the i-th of N parts, for several machines: i/N")] = "1/1",
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="folder of codes that runs share; default: codes/ in the user's cache folder, TOKENLINK_CACHE",
+            parser=place,
+            metavar="FOLDER",
+        ),
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="compute all codes in this run, and share none")] = False,
     tiny: Annotated[bool, typer.Option("--tiny", help="a few questions at two SNRs, to see it work")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be computed, and stop")] = False,
     print_config: Annotated[
@@ -116,8 +126,9 @@ def run(
         _show_plan(chosen.plan(resolved, out), part)
         return
     count = 1 if engine == "inline" else workers or min(8, num_cores())
+    shared = None if no_cache else cache or cache_folder() / "codes"
     with _stopping(out or chosen.folder(resolved)), _progress(count) as hooks:
-        finished = chosen.main(resolved, out=out, engine=engine, workers=count, shard=part, **hooks)
+        finished = chosen.main(resolved, out=out, engine=engine, workers=count, shard=part, cache=shared, **hooks)
     _show_results(finished.results, finished.folder)
     if finished.failed:
         _warn(f"{len(finished.failed)} job(s) failed; the same command repeats only these")
@@ -455,10 +466,16 @@ def _show_plan(plan: Any, part: tuple[int, int]) -> None:
 
 
 def _show_results(results: Any, folder: Path) -> None:
-    from studies import overview, tables
+    from studies import link_tables, overview, tables
 
-    for make in (tables.accuracy_table, tables.family_table, tables.comparison_table, tables.ledger_table):
-        console.print(make(results))
+    console.print(tables.accuracy_table(results))
+    for reason in link_tables.refusals(results):
+        _say(f"no point at {reason}\n")
+    if list(results.axes)[:1] == ["snr_db"] and len(results.axes) == 2:
+        console.print(link_tables.settings_table(results))
+    else:
+        for make in (tables.family_table, tables.comparison_table, tables.ledger_table):
+            console.print(make(results))
     for make in (overview.equal_table, overview.bounds_table):
         if (table := make(results)).rows:
             console.print(table)

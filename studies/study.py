@@ -24,6 +24,9 @@ STUDIES = {  # name: module, which holds a STUDY
     "accuracy-vs-tokens": "studies.accuracy_vs_tokens",
     "accuracy-vs-width": "studies.accuracy_vs_width",
     "accuracy-vs-seed": "studies.accuracy_vs_seed",
+    "antennas": "studies.antennas",
+    "channels": "studies.channels",
+    "estimation": "studies.estimation",
 }
 
 
@@ -59,7 +62,8 @@ class Study(Generic[ConfigType]):
         or strings; `studies/axes.py` has labels and units.
     configure : callable
         Returns the configuration at some coordinates. An axis along which a curve does not change is left out of them.
-        Only `snr_db` needs no change of the configuration: carriers are given it.
+        Only `snr_db` needs no change of the configuration: carriers are given it. Raises `Impossible` where there can
+        be no point; the study goes on without it, and says so.
     tiny : mapping
         Configuration of `--tiny`.
     """
@@ -104,6 +108,7 @@ class Study(Generic[ConfigType]):
         engine: Engine = "inline",
         workers: int = 1,
         shard: tuple[int, int] = (1, 1),
+        cache: Path | None = None,
         on_start: Callable[[Path, Sequence[Job]], Any] = lambda folder, jobs: None,
         on_outcome: Callable[[Outcome], Any] = lambda outcome: None,
         on_problem: Callable[[str], Any] = lambda problem: None,
@@ -119,6 +124,8 @@ class Study(Generic[ConfigType]):
             Where points are computed. They change no number.
         shard : (i, N)
             Compute only the i-th of N parts.
+        cache : Path, optional
+            Folder of what runs share: codes, and points that cross no link.
         on_start : callable
             Called with the folder and the jobs that are to run.
         on_outcome : callable
@@ -133,6 +140,7 @@ class Study(Generic[ConfigType]):
             engine=engine,
             workers=workers,
             shard=shard,
+            cache=cache,
             on_start=on_start,
             on_outcome=on_outcome,
             on_problem=on_problem,

@@ -1,5 +1,6 @@
 """A study's points: which there are, which are done already, and running the others."""
 
+import contextlib
 import functools
 import itertools
 import json
@@ -12,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from studies import archive, curves
-from studies.axes import AxisValue, Coordinates, named
+from studies.axes import AxisValue, Coordinates, Impossible, named
+from studies.code_cache import CodeCache
 from studies.config import ConfigError, content_hash, read_yaml, shown, validate
 from studies.engines import Engine, Job, Outcome, StudyError, run_jobs, shard_of
 from studies.evaluation import evaluate
@@ -83,13 +85,14 @@ class Sweep:
 
         self.name, self.config, self.folder, self.configure = name, config, folder, configure
         self.axes = {axis: list(values) for axis, values in axes.items()}
+        self.refusals: dict[str, Coordinates] = {}  # why some coordinates have no point, and the first of these
         self.workbench = workbench_for(config)
 
     @functools.cached_property
     def jobs(self) -> list[Job]:
         """Every job of the study, done or not: codes first, then what needs no link, then the rest.
 
-        Curves that send the same codes stand together: the fades that they share are then still in the link's cache.
+        Points of one link stand together, and curves that send the same codes: fades are then still in the cache.
         """
         encoding: dict[str, Job] = {}
         points: list[Job] = []
@@ -98,7 +101,11 @@ class Sweep:
             followed = self._followed(name)
             for values in itertools.product(*followed.values()):
                 coordinates = dict(zip(followed, values, strict=True))
-                config = self.configure(coordinates) if coordinates else self.config
+                try:
+                    config = self.configure(coordinates) if coordinates else self.config
+                except Impossible as error:
+                    self.refusals.setdefault(str(error), coordinates)
+                    continue
                 scheme = scheme_for(name, config)
                 codes = self._encode_jobs(name, config)
                 for job in codes:
@@ -111,7 +118,9 @@ class Sweep:
                 label = ", ".join([curve.name, *(named(axis, value) for axis, value in coordinates.items())])
                 points.append(Job(content_hash(key), label, task, frozenset(task.codes), kind=curve.name))
         order = {job_id: number for number, job_id in enumerate(encoding)}
-        points.sort(key=lambda job: min((order[job_id] for job_id in job.needs), default=-1))
+        links: dict[str, int] = {}
+        of_link = {job.id: links.setdefault(content_hash(job.task.key.get("link")), len(links)) for job in points}
+        points.sort(key=lambda job: (min((order[job_id] for job_id in job.needs), default=-1), of_link[job.id]))
         return [*encoding.values(), *points]
 
     @property
@@ -195,6 +204,7 @@ class Sweep:
         return {
             "study": self.name,
             "config_json": json.dumps(config, sort_keys=True),
+            **({"refusals_json": json.dumps(self.refusals, sort_keys=True)} if self.refusals else {}),
             **({"own_curves_json": json.dumps(styles, sort_keys=True)} if own else {}),
             "config_hash": content_hash(config),
             "seed": self.config.seed,
@@ -245,6 +255,7 @@ class Sweep:
         engine: Engine,
         workers: int,
         shard: tuple[int, int],
+        cache: Path | None,
         on_start: Callable[[Path, Sequence[Job]], Any],
         on_outcome: Callable[[Outcome], Any],
         on_problem: Callable[[str], Any],
@@ -254,9 +265,32 @@ class Sweep:
         with at_work(self.folder, shared=shard[1] > 1):
             self.claim_folder(plan)
             jobs = self.pending(shard, on_problem)
+            shared = CodeCache(cache, on_problem=on_problem) if cache else None
+            if shared:
+                jobs = self._without_shared(jobs, shared)
+
+            def ended(outcome: Outcome) -> None:
+                if shared and not outcome.error and _crosses_no_link(outcome.job):
+                    shared.keep(self._path(outcome.job))
+                on_outcome(outcome)
+
             on_start(self.folder, jobs)
-            failed = self.run(jobs, engine=engine, workers=workers, on_outcome=on_outcome)
+            failed = self.run(jobs, engine=engine, workers=workers, on_outcome=ended)
+            if shared:
+                shared.trim()
             return collect(self.folder, on_problem=on_problem), failed
+
+    def _without_shared(self, jobs: Sequence[Job], shared: CodeCache) -> list[Job]:
+        """Copy what other runs have computed into the run folder, and return the jobs that are left."""
+        events = EventLog(self.folder / "events.jsonl")
+        copied = set[str]()
+        for job in filter(_crosses_no_link, jobs):
+            if shared.fetch(job.task.key, self._path(job).parent):
+                copied.add(job.id)
+                events.write("copied", job=job.label, hash=job.id)
+        left = [replace(job, needs=job.needs - copied) for job in jobs if job.id not in copied]
+        needed = {job_id for job in left for job_id in job.needs}
+        return [job for job in left if isinstance(job.task, PointTask) or job.id in needed]
 
     def _followed(self, name: str) -> dict[str, list[AxisValue]]:
         """Return the axes along which a curve's answers change: SNR, and those that change its parts or its link."""
@@ -273,7 +307,10 @@ class Sweep:
 
     def _changes(self, name: str, axis: str, values: Sequence[AxisValue]) -> bool:
         first = {other: along[0] for other, along in self.axes.items()}
-        configs = [self.config, *(self.configure({**first, axis: value}) for value in values)]
+        configs = [self.config]
+        for value in values:
+            with contextlib.suppress(Impossible):  # it has no point, and is named with the others that have none
+                configs.append(self.configure({**first, axis: value}))
         contents = [[scheme_for(name, config).determined_by(), config.plain()["link"]] for config in configs]
         return len({content_hash(content) for content in contents}) > 1
 
@@ -303,8 +340,16 @@ class Sweep:
         }
 
     def _is_done(self, job: Job, on_problem: Callable[[str], Any] = lambda problem: None) -> bool:
+        return archive.is_done(self._path(job).parent, job.task.key, on_problem)
+
+    def _path(self, job: Job) -> Path:
+        """Return the file that a job leaves."""
         folder = self.folder / ("codes" if isinstance(job.task, EncodeTask) else "points")
-        return archive.is_done(folder, job.task.key, on_problem)
+        return archive.point_path(folder, job.task.key)
+
+
+def _crosses_no_link(job: Job) -> bool:
+    return "link" not in job.task.key
 
 
 def execute(task: EncodeTask | PointTask) -> None:

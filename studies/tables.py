@@ -104,7 +104,8 @@ def accuracy_table(results: Results) -> Grid:
             cells[name] = [tuple(bound[(i, *index)] for bound in bounds) for i in range(len(along))]
     title = f"Accuracy [%], 95 % Wilson interval, {len(results.coordinates['question'])} questions per point"
     heads = [written(value) for value in along.tolist()]
-    return _accuracies(title, f"scheme / {axis_of(axis).head}", heads, cells)
+    absent = "missing" if results.attributes.get("num_missing_points") else "-"  # there can be no such point
+    return _accuracies(title, f"scheme / {axis_of(axis).head}", heads, cells, absent)
 
 
 def family_table(results: Results) -> Grid:
@@ -174,7 +175,7 @@ def uses_table(results: Results) -> Grid:
             cells = [
                 text
                 for j in range(len(snr_db))
-                for text in (f"{spent[i, j]:.0f}", _percent(*(bound[i, j] for bound in bounds)))
+                for text in (f"{spent[i, j]:.0f}", percent(*(bound[i, j] for bound in bounds)))
             ]
             rows.append([f"{scheme}, {named(axis, value)}", *cells])
     header = [text for at in snr_db for text in ("REs", f"{at:g} dB")]
@@ -263,11 +264,17 @@ def _text(text: str) -> Text:
     return Text("".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text))
 
 
-def _accuracies(title: str, corner: str, heads: Sequence[str], cells: dict[str, list[tuple[ArrayLike, ...]]]) -> Grid:
+def _accuracies(
+    title: str,
+    corner: str,
+    heads: Sequence[str],
+    cells: dict[str, list[tuple[ArrayLike, ...]]],
+    absent: str = "missing",
+) -> Grid:
     """A row for each name; the interval stands below the accuracy, with one digit where that fits `WIDTH`."""
     first = max(map(len, (corner, *cells)))
     digits = 1 if 2 + first + len(heads) * (len("88.8-99.9") + 1) <= WIDTH else 0
-    rows = [[name, *(_percent(*cell, digits=digits) for cell in row)] for name, row in cells.items()]
+    rows = [[name, *(percent(*cell, digits=digits, absent=absent) for cell in row)] for name, row in cells.items()]
     return Grid(title, [corner, *heads], rows)
 
 
@@ -294,10 +301,10 @@ def _or(otherwise: str, value: float, form: str) -> str:
     return otherwise if math.isnan(value) else format(value, form)
 
 
-def _percent(accuracy: ArrayLike, low: ArrayLike, high: ArrayLike, digits: int = 1) -> str:
+def percent(accuracy: ArrayLike, low: ArrayLike, high: ArrayLike, digits: int = 1, absent: str = "missing") -> str:
     """Write an accuracy and, below it, its interval; whole numbers are rounded outwards."""
     accuracy, low, high = (100 * float(np.asarray(value)) for value in (accuracy, low, high))
     if math.isnan(accuracy):
-        return "missing"
+        return absent
     ends = f"{low:.1f}-{high:.1f}" if digits else f"{math.floor(low)}-{math.ceil(high)}"
     return f"{accuracy:.1f}\n{ends}"

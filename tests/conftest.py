@@ -22,6 +22,12 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True)
+def _own_cache(monkeypatch, tmp_path_factory):
+    """Give every test, and the commands that it starts, a cache folder that nothing else uses."""
+    monkeypatch.setenv("TOKENLINK_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
 def _seed_every_framework():
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 -- libraries under us still draw from the global state
