@@ -183,7 +183,7 @@ def test_paths_and_labels_that_look_like_markup_are_printed_as_they_are(tokenlin
         raise RuntimeError("no [bold]sight[/]")
 
     monkeypatch.setattr(fakes["agents"].sensor, "answer", break_down)
-    _, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "[/]")
+    _, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--no-cache", "--out", "[/]")
     assert "raw-image: failed: RuntimeError: no [bold]sight[/]" in err
 
 
