@@ -41,6 +41,7 @@ MEANINGS = {
     "question": "number of the question in the data set's split",
     "correct": f"1: answered right, 0: not, {MISSING}: not computed yet",
     "confidence": "probability that the answering model gives to its answer; NaN where it does not say",
+    "peak": "largest power of the question's waveform on an antenna, over the mean of all questions; NaN without one",
     "realisation": "number of the fade and noise draw each question met, the same for every scheme and SNR",
     "image_index": "number of the image each question is about",
     "family": "kind of question",
@@ -263,7 +264,7 @@ def build_results(
 
     shape = (len(schemes), *(len(values) for values in axes.values()))
     correct = np.full((*shape, len(questions["question"])), MISSING, dtype=np.uint8)
-    confidence = np.full(correct.shape, np.nan, dtype=np.float32)
+    confidence, peak = (np.full(correct.shape, np.nan, dtype=np.float32) for _ in range(2))
     scalars = {name: np.full(shape, np.nan) for name in SCALARS}
     ledger = {name: np.full(shape, np.nan) for name in LEDGER}
     scheme_at = {scheme: i for i, scheme in enumerate(schemes)}
@@ -277,6 +278,7 @@ def build_results(
         )
         correct[index] = point.arrays["correct"]
         confidence[index] = point.arrays.get("confidence", np.nan)  # older points do not have it
+        peak[index] = point.arrays.get("peak", np.nan)
         for name, values in scalars.items():
             values[index] = point.scalars.get(name, np.nan)  # older points do not have it
         for name, values in ledger.items():
@@ -292,6 +294,7 @@ def build_results(
     variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
         "correct": ((*over, "question"), correct),
         "confidence": ((*over, "question"), confidence),
+        "peak": ((*over, "question"), peak),
         "accuracy": (over, accuracy),
         "accuracy_low": (over, low),
         "accuracy_high": (over, high),

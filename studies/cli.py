@@ -160,11 +160,15 @@ def list_studies() -> None:
 @app.command()
 def plot(folder: Annotated[Path, FOLDER]) -> None:
     """Rebuild results.h5, figure and tables of a run folder from its points."""
-    from studies import plots, risk, run_folder
+    from studies import plots, risk, run_folder, study
 
     results = run_folder.collect(folder, on_problem=_warn)
-    plots.draw_accuracy(results, folder=folder / "figures", name=str(results.attributes["study"]))
-    risk.draw_risk(results, folder=folder / "figures")
+    name, figures = str(results.attributes["study"]), folder / "figures"
+    if name in study.STUDIES:
+        study.find(name).draw_figures(results, figures)
+    else:  # a study from outside, whose module is not known here
+        plots.draw_accuracy(results, folder=figures, name=name)
+        risk.draw_risk(results, folder=figures)
     _show_results(results, folder)
 
 

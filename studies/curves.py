@@ -19,6 +19,7 @@ from studies.schemes.carriers import (
     arq_by_answer,
     bounds,
     coded_images,
+    image_files,
     lossless,
     quantized,
     text,
@@ -352,6 +353,15 @@ _ROWS = (
         about="the same, made for 10 dB at every SNR: it shows the cliff",
         label="JPEG, LDPC, made for 10 dB",
         line={"color": BROWN, "marker": "P", "linestyle": ":", "markerfacecolor": "white"},
+    ),
+    Curve(
+        name="jpeg-file",
+        carrier=image_files.jpeg_file,
+        reader=pictures,
+        about="the image as a JPEG file of quality 75, of which nothing is lost: what others compress against",
+        label="JPEG file, none lost",
+        line={"color": ORANGE, "linestyle": ":"},
+        level=True,
     ),
     Curve(
         name="avif-ldpc",

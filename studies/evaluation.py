@@ -35,8 +35,10 @@ class Evaluation:
         Mean sizes and rates of payloads, by the names of `PAYLOAD`; NaN where there are none.
     num_transmissions : float
         Mean number of transmissions of a question; NaN where nothing crosses the link.
+    peaks : float32 [num_questions]
+        Peak power of each question's waveform over the ensemble's mean; NaN without a waveform.
     peak_db : float
-        Peak power over the ensemble's mean that one question in a hundred exceeds [dB]; NaN without a waveform.
+        What one of them in a hundred exceeds [dB].
     """
 
     correct: np.ndarray
@@ -50,6 +52,7 @@ class Evaluation:
     ssim: float
     payload: dict[str, float]
     num_transmissions: float
+    peaks: np.ndarray
     peak_db: float
 
 
@@ -103,6 +106,7 @@ def evaluate(scheme: "Scheme", batches: Sequence["Batch"], codes: np.ndarray | N
             for name in PAYLOAD
         },
         num_transmissions=float(np.mean(np.concatenate(transmissions))) if transmissions else float("nan"),
+        peaks=np.concatenate(peaks).astype(np.float32) if peaks else np.full(len(answers), np.nan, np.float32),
         peak_db=float(10 * np.log10(np.quantile(np.concatenate(peaks), 0.99))) if peaks else float("nan"),
     )
 

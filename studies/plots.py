@@ -98,7 +98,7 @@ def _draw_scheme(axes: Axes, results: Results, axis: str, scheme: str) -> None:
     bounds = [100 * results.along(name, scheme) for name in BOUNDS]
     if np.isnan(bounds[0]).all():
         return
-    label, line, level = _style_of(results, scheme)
+    label, line, level = style_of(results, scheme)
     if level:
         accuracy, low, high = (float(bound.flat[0]) for bound in bounds)
         axes.axhspan(low, high, color="0.5", alpha=0.12, linewidth=0)
@@ -120,7 +120,7 @@ def _draw_scheme(axes: Axes, results: Results, axis: str, scheme: str) -> None:
         )
 
 
-def _style_of(results: Results, scheme: str) -> tuple[str, dict[str, Any], bool]:
+def style_of(results: Results, scheme: str) -> tuple[str, dict[str, Any], bool]:
     """Return label, line and whether it is a level; of a curve from outside of the table as the archive has them."""
     if scheme in curves.CURVES:
         curve = curves.CURVES[scheme]

@@ -66,6 +66,11 @@ class Batch:
         return [question.question for question in self.questions]
 
     @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Height, width and colours of the first question's image."""
+        return self.dataset.image(self.questions[0].image_index).shape
+
+    @property
     def images(self) -> list[np.ndarray]:
         """The questions' images, uint8 [height, width, 3]; one that several questions share is loaded once."""
         loaded = {index: self.dataset.image(index) for index in {question.image_index for question in self.questions}}

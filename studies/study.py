@@ -27,6 +27,10 @@ STUDIES = {  # name: module, which holds a STUDY
     "antennas": "studies.antennas",
     "channels": "studies.channels",
     "estimation": "studies.estimation",
+    "impairments": "studies.impairments",
+    "papr": "studies.papr",
+    "bandwidth": "studies.bandwidth",
+    "compression": "studies.compression",
 }
 
 
@@ -66,6 +70,9 @@ class Study(Generic[ConfigType]):
         be no point; the study goes on without it, and says so.
     tiny : mapping
         Configuration of `--tiny`.
+    draw : callable, optional
+        Draws the figure: takes results, `folder` and `name` of its files, and returns their paths. By default
+        accuracy along the first axis, as `plots.draw_accuracy` does.
     """
 
     name: str
@@ -73,6 +80,7 @@ class Study(Generic[ConfigType]):
     axes: Callable[[ConfigType], Mapping[str, Sequence[AxisValue]]]
     configure: Callable[[ConfigType, Coordinates], StudyConfig] = lambda config, coordinates: config
     tiny: Mapping[str, Any]
+    draw: Callable[..., list[Path]] | None = None
 
     def __post_init__(self):
         checked_name(self.name)
@@ -133,8 +141,6 @@ class Study(Generic[ConfigType]):
         on_problem : callable
             Called with a sentence for each file that is there and cannot be used.
         """
-        from studies import plots, risk
-
         sweep = self.plan(config, out)
         results, failed = sweep.complete(
             engine=engine,
@@ -145,9 +151,15 @@ class Study(Generic[ConfigType]):
             on_outcome=on_outcome,
             on_problem=on_problem,
         )
-        plots.draw_accuracy(results, folder=sweep.folder / "figures", name=self.name)
-        risk.draw_risk(results, folder=sweep.folder / "figures")
+        self.draw_figures(results, sweep.folder / "figures")
         return Run(results, failed, sweep.folder)
+
+    def draw_figures(self, results: "Results", folder: Path) -> None:
+        """Draw the study's own figure, and that of risk against coverage where answers have a confidence."""
+        from studies import plots, risk
+
+        (self.draw or plots.draw_accuracy)(results, folder=folder, name=self.name)
+        risk.draw_risk(results, folder=folder)
 
 
 def find(name: str) -> Study[Any]:

@@ -211,6 +211,7 @@ class Sweep:
             "link_seed": self.config.link.seed,
             "data_hash": self.workbench.dataset.data_hash,
             **{name: " ".join(hashes) for name, hashes in models.items()},
+            "image_shape": "x".join(map(str, self.workbench.batches[0].image_shape)),
             "num_images": len(np.unique(columns["image_index"])),
             "num_realisations": len(np.unique(columns["realisation"])),
             "code_version": code_version(),
@@ -370,6 +371,7 @@ def execute(task: EncodeTask | PointTask) -> None:
             "correct": evaluation.correct.astype(np.uint8),
             "answer": [_storable(answer) for answer in evaluation.answers],
             "confidence": evaluation.confidence,
+            "peak": evaluation.peaks,
         },
         {
             **{name: getattr(evaluation, name) for name in archive.SCALARS},

@@ -11,10 +11,12 @@ import json
 import math
 import os
 import random
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -329,10 +331,19 @@ def _render_one(
     write_atomically(scene_path, json.dumps(scene).encode())  # last: it marks the image as whole
 
 
-def _use_one_thread() -> None:
+def _prepare_renderer() -> None:
+    """Render on one thread, and end when the process that asked for the scenes does, however that ends."""
     import drjit
 
     drjit.set_thread_count(1)
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def main(
@@ -388,7 +399,7 @@ def main(
         folder.mkdir(parents=True, exist_ok=True)
     _refuse_other_settings(out / "scenes" / split / "settings.json", settings)
     render = partial(_render_one, out=out, split=split, **settings)
-    with ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn"), _use_one_thread) as pool:
+    with ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn"), _prepare_renderer) as pool:
         for _ in tqdm(pool.map(render, range(count), chunksize=8), total=count, desc=f"{split} scenes", unit="scene"):
             pass
     paths = [out / "scenes" / split / f"CLEVR_{split}_{i:06d}.json" for i in range(count)]

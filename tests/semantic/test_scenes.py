@@ -1,7 +1,11 @@
 import json
 import math
 import random
+import subprocess
+import sys
+import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -362,3 +366,28 @@ def test_two_processes_render_what_one_renders(tmp_path):
     main(tmp_path / "one", 2, split="val", seed=5, workers=1, questions_per_family=1)
     main(tmp_path / "two", 2, split="val", seed=5, workers=2, questions_per_family=1)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+@pytest.mark.slow  # spawned processes again
+def test_renderers_end_with_the_process_that_asked_for_the_scenes(tmp_path):
+    script = f"from semantic.data.scenes import main; main({str(tmp_path)!r}, 500, 'val', workers=1)"
+    asking = subprocess.Popen([sys.executable, "-c", f"if __name__ == '__main__':\n    {script}"])
+    of_it = Path(f"/proc/{asking.pid}/task/{asking.pid}/children")
+    until(lambda: any((tmp_path / "scenes" / "val").glob("CLEVR_*.json")))  # a renderer is at work
+    started = [int(number) for number in of_it.read_text().split()]
+    assert started
+    asking.kill()
+    asking.wait()
+    until(lambda: not any(is_alive(number) for number in started))
+
+
+def is_alive(process):
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def until(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
