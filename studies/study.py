@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from studies import outside
 from studies.axes import AxisValue, Coordinates
 from studies.config import ConfigError, checked_name, content_hash, shown
-from studies.engines import Engine, Job, Outcome
+from studies.engines import Engine, Job, Outcome, StudyError
 from studies.study_config import StudyConfig
 
 if TYPE_CHECKING:
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from studies.sweep import Sweep
 
 ConfigType = TypeVar("ConfigType", bound=StudyConfig)
+FIRST = "first-stage"  # folder, within a run's, of the run that says how many questions are needed
 STUDIES = {  # name: module, which holds a STUDY
     "accuracy-vs-snr": "studies.accuracy_vs_snr",
+    "comparison": "studies.comparison",
     "accuracy-vs-tokens": "studies.accuracy_vs_tokens",
     "accuracy-vs-width": "studies.accuracy_vs_width",
     "accuracy-vs-seed": "studies.accuracy_vs_seed",
@@ -141,18 +143,36 @@ class Study(Generic[ConfigType]):
         on_problem : callable
             Called with a sentence for each file that is there and cannot be used.
         """
-        sweep = self.plan(config, out)
-        results, failed = sweep.complete(
-            engine=engine,
-            workers=workers,
-            shard=shard,
-            cache=cache,
-            on_start=on_start,
-            on_outcome=on_outcome,
-            on_problem=on_problem,
-        )
+        hooks: Any = {"on_start": on_start, "on_outcome": on_outcome, "on_problem": on_problem}
+        options: Any = {"engine": engine, "workers": workers, "shard": shard, "cache": cache, **hooks}
+        folder = out or self.folder(config)
+        if config.interval_width is not None:
+            config = self._sized(config, folder, options)
+        sweep = self.plan(config, folder)
+        results, failed = sweep.complete(**options)
         self.draw_figures(results, sweep.folder / "figures")
         return Run(results, failed, sweep.folder)
+
+    def _sized(self, config: ConfigType, folder: Path, options: Mapping[str, Any]) -> ConfigType:
+        """Return the configuration with as many questions as `interval_width` needs, told by a first run of a few."""
+        from studies.stop_rule import FIRST_STAGE, needed
+
+        if options["shard"][1] > 1:
+            raise ConfigError(
+                "interval_width: shards cannot wait for a first run of all points; give num_questions instead"
+            )
+        assert config.interval_width is not None
+        few = config.updated({"num_questions": min(FIRST_STAGE, config.num_questions), "interval_width": None})
+        results, failed = self.plan(few, folder / FIRST).complete(**options)
+        if failed:
+            raise StudyError(f"the first stage failed: {failed[0].job.label}: {failed[0].error}")
+        number = needed(results, config.interval_width / 100)
+        if number > config.num_questions:
+            options["on_problem"](
+                f"interval_width={config.interval_width:g} needs {number} questions, and num_questions allows "
+                f"{config.num_questions}: intervals will be wider"
+            )
+        return config.updated({"num_questions": min(number, config.num_questions)})
 
     def draw_figures(self, results: "Results", folder: Path) -> None:
         """Draw the study's own figure, and that of risk against coverage where answers have a confidence."""

@@ -76,6 +76,13 @@ class StudyConfig(Record, frozen=True):
 
     seed: int = Field(default=0, ge=0, lt=2**63, description="chooses the questions; link.seed draws the fades")
     num_questions: int = Field(default=2000, ge=1, description="per point, spread evenly over the families")
+    interval_width: float | None = Field(
+        default=None,
+        ge=0.1,
+        le=100,
+        description="widest 95 % interval that an accuracy may have [%]; a first run of 400 questions then says how "
+        "many are asked, num_questions at most",
+    )
     batch_size: int = Field(default=100, ge=1, description="questions per forward pass; sums round with it")
     num_threads: int = Field(default=1, ge=1, le=1024, description="of each process; sums round with it")
     data: DataConfig = DataConfig()
