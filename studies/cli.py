@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from studies.study import Study
 
 BENCHMARKS = {
-    name: f"studies.benchmarks.{name}" for name in ("phy", "estimation", "recovery", "bridge", "soak", "sensing")
+    name: f"studies.benchmarks.{name}"
+    for name in ("phy", "estimation", "recovery", "bridge", "soak", "sensing", "latency")
 }
 
 
@@ -362,7 +363,7 @@ def bench(
         typer.Argument(
             help="phy: the link against Sionna's own chain; estimation: channel estimates against their bound; "
             "recovery: against PyLops; bridge: what crossing costs and how its gradients differ; soak: memory over a "
-            "long training; sensing: images read once"
+            "long training; sensing: images read once; latency: where the time of a question goes"
         ),
     ],
     rounds: Annotated[

@@ -12,6 +12,7 @@ from rich.console import Console
 from phy import AnalogLink, LinkConfig
 from studies.benchmarks import bridge as bridge_benchmark
 from studies.benchmarks import estimation as estimation_benchmark
+from studies.benchmarks import latency as latency_benchmark
 from studies.benchmarks import phy as phy_benchmark
 from studies.benchmarks import recovery as recovery_benchmark
 from studies.benchmarks import sensing as sensing_benchmark
@@ -178,6 +179,16 @@ def test_tables_hold_the_figures_and_their_units():
     text = " ".join(shown(bridge_benchmark.tables(BRIDGE)))
     for words in ("in ms; memory holds 90%", "10.10", "1.050", "1.000 (0.50)"):
         assert words in text
+
+
+def test_the_stages_of_a_question_are_shares_of_its_time():
+    chain = {name: 0.001 * (1 + number) for number, name in enumerate(latency_benchmark.CHAIN)}
+    of_size = {"chain": chain, "decoding": dict.fromkeys(latency_benchmark.PAYLOADS, 2.5 * chain["recovery"])}
+    lines = shown(latency_benchmark.tables({str(size): of_size for size in latency_benchmark.BATCHES}))
+    for name, seconds in chain.items():
+        assert f"{name} {1e3 * seconds:.3f} {100 * seconds / 0.028:.1f} %" in lines
+    assert " ".join(lines).count("2.5 x") == len(latency_benchmark.BATCHES) * len(latency_benchmark.PAYLOADS)
+    assert latency_benchmark.shortfalls({}) == []
 
 
 def test_estimates_stand_beside_their_bound():
