@@ -322,7 +322,23 @@ def build_results(
         file.attrs["schema"] = RESULTS_SCHEMA
         file.attrs["schema_version"] = RESULTS_VERSION
         file.attrs["num_missing_points"] = len(points) - len(done)
+        _add_nexus_view(file, over)
     return _sealed(buffer)
+
+
+def _add_nexus_view(file: h5py.File, axes: Sequence[str]) -> None:
+    """Let viewers of NeXus files open with accuracy over its axes: a group of links, which holds no data of its own.
+
+    Source: NeXus: A common data format, definitions of NXroot, NXentry and NXdata.
+    """
+    file.attrs["NX_class"], file.attrs["default"] = "NXroot", "entry"
+    entry = file.create_group("entry")
+    entry.attrs["NX_class"], entry.attrs["default"] = "NXentry", "accuracy"
+    view = entry.create_group("accuracy")
+    view.attrs["NX_class"], view.attrs["signal"] = "NXdata", "accuracy"
+    view.attrs.create("axes", list(axes), dtype=h5py.string_dtype())
+    for name in ("accuracy", *axes):
+        view[name] = h5py.SoftLink(f"/{name}")
 
 
 def _without_constant_axes(
@@ -417,15 +433,16 @@ def parse_results(content: bytes) -> Results:
 
 
 def _results_of(file: h5py.File) -> Results:
-    scales = {name for name, dataset in file.items() if dataset.is_scale}
-    arrays = {name: _read_array(dataset) for name, dataset in file.items()}
+    datasets = {name: dataset for name, dataset in file.items() if isinstance(dataset, h5py.Dataset)}
+    scales = {name for name, dataset in datasets.items() if dataset.is_scale}
+    arrays = {name: _read_array(dataset) for name, dataset in datasets.items()}
     return Results(
         {name: value for name, value in arrays.items() if name in scales},
         {name: value for name, value in arrays.items() if name not in scales},
         {name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()},
         {
             name: tuple(dim[0].name.lstrip("/") for dim in dataset.dims)
-            for name, dataset in file.items()
+            for name, dataset in datasets.items()
             if not dataset.is_scale
         },
     )

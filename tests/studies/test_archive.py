@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -245,6 +246,60 @@ def test_xarray_opens_the_results(tmp_path):
         assert data.attrs["num_missing_points"] == 0
         assert data.attrs["schema"] == archive.RESULTS_SCHEMA
         assert all(variable.attrs["long_name"] for variable in data.variables.values())
+
+
+READ_ALONE = """
+import json, sys
+import xarray
+data = xarray.open_dataset(sys.argv[1], engine="netcdf4")  # in a process of its own: it brings another HDF5 library
+print(json.dumps([data.accuracy.values.tolist(), data.snr_db.values.tolist(), data.scheme.values.tolist()]))
+"""
+
+
+def two_schemes(folder):
+    points = [({"scheme": "a", "snr_db": -5.0}, point([0, 1, 1])), ({"scheme": "b"}, point([1, 1, 0]))]
+    return build(folder / "results.h5", points)
+
+
+def test_the_other_engine_of_xarray_reads_the_same(tmp_path):
+    path = two_schemes(tmp_path)
+    read = subprocess.run([sys.executable, "-c", READ_ALONE, str(path)], capture_output=True, text=True, check=True)
+    accuracy, snr_db, schemes = json.loads(read.stdout)
+    np.testing.assert_array_equal(accuracy, archive.read_results(path).variables["accuracy"])
+    assert snr_db == [-5.0, 5.0]
+    assert schemes == ["a", "b"]
+
+
+def test_pandas_gets_a_row_for_each_outcome(tmp_path):
+    with xr.open_dataset(two_schemes(tmp_path), engine="h5netcdf") as data:
+        frame = data[["correct", "confidence"]].to_dataframe()
+    assert len(frame) == 2 * 2 * 3
+    assert frame.correct.groupby("scheme").mean().to_dict() == pytest.approx({"a": 2 / 3, "b": 2 / 3})
+
+
+def test_viewers_of_nexus_files_find_what_to_show(tmp_path):
+    with h5py.File(two_schemes(tmp_path)) as file:
+        group = file
+        for kind in ("NXroot", "NXentry", "NXdata"):
+            assert group.attrs["NX_class"] == kind
+            group = group[group.attrs["default"]] if "default" in group.attrs else group
+        signal = group[group.attrs["signal"]]
+        axes = [group[name] for name in group.attrs["axes"]]
+        assert signal.shape == tuple(len(axis) for axis in axes)
+        assert signal == file["accuracy"]
+
+
+@pytest.mark.skipif(shutil.which("octave-cli") is None, reason="octave-cli is not installed")
+def test_octave_reads_the_numbers(tmp_path):
+    path = two_schemes(tmp_path)
+    (tmp_path / "read.m").write_text(
+        f'x = load("-hdf5", "{path}", "accuracy", "snr_db"); disp(mat2str(x.accuracy, 17))'
+    )
+    read = subprocess.run(
+        ["octave-cli", "--no-gui", str(tmp_path / "read.m")], capture_output=True, text=True, check=False
+    )
+    values = np.array([[float(value) for value in row.split()] for row in read.stdout.strip("[]\n").split(";")])
+    np.testing.assert_array_equal(values.T, archive.read_results(path).variables["accuracy"])  # column by column there
 
 
 def test_results_are_the_same_bytes_each_time_they_are_built(tmp_path):
