@@ -56,12 +56,10 @@ def compress(codec: Codec, image: np.ndarray, num_bytes: int) -> bytes:
     """
     original, best, least = Image.fromarray(image), b"", np.inf
     for number, shrink in enumerate(SHRINKS):
-        size = _shrunk(original.size, shrink)
-        small = original if shrink == 1 else original.resize(size, Image.Resampling.LANCZOS)
         fits, too_large, sent = -1, len(codec.qualities), b""  # files grow with quality
         while too_large - fits > 1:
             middle = (fits + too_large) // 2
-            coded = codec.encode(small, codec.qualities[middle])
+            coded = _coded(codec, image.tobytes(), original.size, shrink, codec.qualities[middle])
             if 1 + len(coded) <= num_bytes:
                 fits, sent = middle, coded
             else:
@@ -73,6 +71,14 @@ def compress(codec: Codec, image: np.ndarray, num_bytes: int) -> bytes:
         if error < least:
             best, least = payload, error
     return best
+
+
+@functools.lru_cache(maxsize=2**15)  # searches at other SNRs begin with the same qualities
+def _coded(codec: Codec, pixels: bytes, size: tuple[int, int], shrink: int, quality: int) -> bytes:
+    """Return what is sent of an image of a size (width, height), made smaller."""
+    image = Image.frombytes("RGB", size, pixels)
+    small = image if shrink == 1 else image.resize(_shrunk(size, shrink), Image.Resampling.LANCZOS)
+    return codec.encode(small, quality)
 
 
 def decompress(codec: Codec, payload: bytes, size: tuple[int, int]) -> np.ndarray:
