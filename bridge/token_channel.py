@@ -1,6 +1,7 @@
 """TensorFlow's link as a PyTorch module."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ from torch.autograd import forward_ad
 
 from bridge.autograd import Exact, StraightThrough
 from bridge.tensors import to_numpy, to_tf, to_torch
-from phy import AnalogLink
+from phy import AnalogLink, LinkConfig
 
 _GRADIENTS = ("straight-through", "exact")
 _PRECISIONS = {"single": torch.float32, "double": torch.float64}
+_SHOWN = ("channel", "num_tx_ant", "num_rx_ant", "modulation", "estimator", "recovery")  # of every printed channel
 
 
 class TokenChannel(nn.Module):
@@ -109,9 +111,12 @@ class TokenChannel(nn.Module):
         return {"snr_db": to_numpy(snr_db), "realisation": to_numpy(realisation)}
 
     def extra_repr(self) -> str:
-        """Main options of the link, for a printed model."""
-        config = self.link.config
-        return (
+        """Main options of the link, and all others that are not the default, for a printed model and its card."""
+        config, default = self.link.config, LinkConfig()
+        main = (
             f"{config.channel}, {config.num_tx_ant}x{config.num_rx_ant} antennas, {config.modulation}, "
             f"estimator={config.estimator!r}, recovery={config.recovery!r}, gradient={self.gradient!r}"
         )
+        others = [field.name for field in fields(config) if field.name not in _SHOWN]
+        changed = [name for name in others if getattr(config, name) != getattr(default, name)]
+        return ", ".join([main, *(f"{name}={getattr(config, name)!r}" for name in changed)])

@@ -12,7 +12,7 @@ from semantic.agent_training import NUM_FADES, TRAINING_REALISATIONS
 from semantic.data.images import read_image
 from semantic.deepjscc import DeepJSCC, to_images, to_tensor
 from semantic.image_quality import psnr, ssim
-from semantic.training import Metrics, fit, write_card
+from semantic.training import Metrics, described, fit, write_card
 
 # Operating points for images of 128 x 192: strides of the encoder, and numbers sent per position.
 POINTS = {
@@ -118,7 +118,7 @@ def main(
     results = evaluate(DeepJSCC.from_pretrained(out), val, channel)  # as it is stored
     print("val", results, flush=True)
     title = f"DeepJSCC: images as {network.num_tokens * network.width} real amplitudes"
-    write_card(out, title=title, stage="deepjscc", options=options, results=results)
+    write_card(out, title=title, stage="deepjscc", options=options, results={"link": described(channel), **results})
 
 
 @torch.no_grad()

@@ -100,6 +100,13 @@ def write_card(
     (Path(folder) / name).write_text("\n".join(lines) + "\n")
 
 
+def described(channel: object) -> str:
+    """Return a channel's options as a module prints them; of another callable, its name."""
+    if isinstance(channel, torch.nn.Module):
+        return channel.extra_repr()
+    return getattr(channel, "__name__", type(channel).__name__)
+
+
 class Stateful(Protocol):
     """Something beside the trained parameters that changes in training, such as a module with running moments."""
 

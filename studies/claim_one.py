@@ -114,9 +114,11 @@ def train_arms(
     """
     from semantic.endpoints import agents, lora, sensor
     from semantic.endpoints import vision as tower
+    from semantic.training import described
 
     equal = {"steps": steps, "batch": batch, "lr": lr, "r": r, "max_images": max_images}
     before: dict[str, Any] = {"width": width, "sensor_steps": sensor_steps, "source_families": sorted(source_families)}
+    before["link"] = described(channel)
     before |= {"tower_steps": tower_steps} if vision is None else {"vision": vision.name}
     _refuse_other_settings(
         Path(out), {**equal, **before, "source": source.name, "target": target.name, "task": task.name}

@@ -33,6 +33,7 @@ STUDIES = {  # name: module, which holds a STUDY
     "papr": "studies.papr",
     "bandwidth": "studies.bandwidth",
     "compression": "studies.compression",
+    "gradients": "studies.gradients",
 }
 
 

@@ -277,24 +277,35 @@ def dataset(folder: Path, split: str) -> Any:
     return dataset_for(DataConfig(folder=str(folder), split=split))
 
 
-def link_channel(assignments: list[str] | None) -> Any:
-    """Return the channel of the default link, with the keys set that differ."""
+def link_channel(assignments: list[str] | None, gradient: str) -> Any:
+    """Return the channel of the default link, with the keys set that differ, and a kind of gradient."""
+    from bridge import TokenChannel
+    from phy import AnalogLink
     from studies.config import resolve
-    from studies.schemes.carriers.analog import make_channel
     from studies.study_config import StudyConfig
 
     keys = [f"link.{assignment}" for assignment in assignments or []]
-    return make_channel(resolve(StudyConfig, assignments=keys).link)
+    return TokenChannel(AnalogLink(resolve(StudyConfig, assignments=keys).link), gradient=gradient)
 
 
 # --- commands --------------------------------------------------------------------------------------------------
 
 
+_GRADIENT = inspect.Parameter(
+    "gradient",
+    inspect.Parameter.KEYWORD_ONLY,
+    default="straight-through",
+    annotation=Annotated[
+        str, typer.Option("--gradient", help="straight-through, the paper's, or exact: that of the simulated link")
+    ],
+)
+
+
 def as_command(function: Callable[..., None], **defaults: Any) -> Callable[..., None]:
     """Make every parameter of a function an option of its own name, required where it has no default.
 
-    A parameter `channel` becomes `-s`, a key of the link that the channel runs over. `defaults` take the place of the
-    function's own.
+    A parameter `channel` becomes `-s`, a key of the link that the channel runs over, and `--gradient`, how it hands
+    gradients back. `defaults` take the place of the function's own.
     """
     signature = inspect.signature(function, eval_str=True)
     docstring = escape(inspect.getdoc(function) or "")  # [dB] is no markup
@@ -304,6 +315,7 @@ def as_command(function: Callable[..., None], **defaults: Any) -> Callable[..., 
         option = typer.Option(f"--{name.replace('_', '-')}", help=lines.get(name))
         kind, default = parameter.annotation, defaults.get(name, parameter.default)
         if name == "channel":
+            parameters.append(_GRADIENT)
             option = typer.Option("-s", help="key of the link, e.g. -s num_rx_ant=4")
             kind, default = list[str] | None, None
         annotation = Annotated[kind, option]
@@ -311,7 +323,7 @@ def as_command(function: Callable[..., None], **defaults: Any) -> Callable[..., 
 
     def command(**options: Any) -> None:
         if "channel" in signature.parameters:
-            options["channel"] = link_channel(options["channel"])
+            options["channel"] = link_channel(options["channel"], options.pop("gradient"))
         function(**{name: with_home(option) for name, option in options.items()})
 
     command.__doc__ = docstring.partition("\n\n")[0]

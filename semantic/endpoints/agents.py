@@ -18,7 +18,7 @@ from semantic.endpoints.sensor import SceneTurns, load_turns
 from semantic.endpoints.vision import normalize
 from semantic.sensor_agent import SensorAgent
 from semantic.task_agent import input_embeddings
-from semantic.training import write_card
+from semantic.training import described, write_card
 from semantic.turns import CachedTurns, Turn
 
 
@@ -116,7 +116,11 @@ def main(
         sparsity=sparsity,
         frozen_lora=frozen_lora,
         report=lambda results: write_card(
-            out, title="Machine-language tokens: LoRA, slots and code", stage="agents", options=options, results=results
+            out,
+            title="Machine-language tokens: LoRA, slots and code",
+            stage="agents",
+            options=options,
+            results={"link": described(channel), **results},
         ),
     )
 

@@ -86,14 +86,17 @@ def test_what_is_done_is_kept_and_what_is_not_is_trained_again(trained, tmp_path
     assert len(trained) == 10
 
 
-def test_the_command_hands_link_and_seeds_on(fakes, monkeypatch, tmp_path):
+def test_the_command_hands_link_and_seeds_on(monkeypatch, tmp_path):
     given = {}
     stand_in = functools.wraps(train_arms)(lambda **options: given.update(options))
     monkeypatch.setitem(training.MEASUREMENTS, "arms", stand_in)
     places = ["--out", "o", "--source", "s", "--target", "t", "--task", "k", "--steps", "5", "--sensor-steps", "6"]
     done = CliRunner().invoke(cli.app, ["train", "arms", *places, "--seed", "3", "--seed", "1", "-s", "num_rx_ant=4"])
     assert done.exit_code == 0, done.output
-    assert (given["seed"], given["channel"], fakes["links"][-1].num_rx_ant) == ([3, 1], fakes["channel"], 4)
+    assert (given["seed"], given["channel"].link.config.num_rx_ant) == ([3, 1], 4)
+    assert given["channel"].gradient == "straight-through"
+    done = CliRunner().invoke(cli.app, ["train", "arms", *places, "--gradient", "exact"])
+    assert given["channel"].gradient == "exact"
 
 
 # --- asking ------------------------------------------------------------------------------------------------------
@@ -226,7 +229,7 @@ def test_two_commands_train_the_arms_and_judge_them(stand_in, fresh, tmp_path, m
     """Tiny models, pictures of random patterns, two steps each, and a stand-in for the link."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli, "prepare_process", lambda num_threads, preload=(): None)
-    monkeypatch.setattr(training, "link_channel", lambda keys: models.NoisyChannel())
+    monkeypatch.setattr(training, "link_channel", lambda keys, gradient: models.NoisyChannel())
     stand_in(analog, "make_channel", lambda link, prior=None: FakeChannel())
     for split, count in (("train", 32), ("val", 3), ("test", 12)):
         models.write_split(tmp_path / "world", split, count)

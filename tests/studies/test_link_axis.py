@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from phy.config import LinkConfig
-from studies import antennas, channels, estimation, link_tables, study
+from studies import antennas, channels, estimation, gradients, link_tables, study
 from studies.axes import Impossible
 from studies.config import ConfigError
 from studies.study import Study
@@ -106,6 +106,16 @@ def test_points_of_one_link_stand_together(fakes, config, tmp_path):
     labels = [job.label for job in antennas.STUDY.plan(small, tmp_path).points if "antennas" in job.label]
     sets = [label.rpartition(", ")[2] for label in labels]
     assert sets == ["2x4 antennas"] * 3 + ["4x8 antennas"] * 3
+
+
+def test_gradients_are_compared_between_two_pairs_that_were_trained_for_it():
+    with pytest.raises(
+        ConfigError, match=r"^pairs: two pairs of agents with different names are needed, .* --gradient exact"
+    ):
+        gradients.STUDY.axes(gradients.Config())
+    config = gradients.Config().updated({"pairs": ["/here/straight", "/here/exact"]})
+    assert gradients.STUDY.axes(config)["pair"] == ["straight", "exact"]
+    assert gradients.STUDY.configure(config, {"pair": "exact"}).models.machine_tokens == "/here/exact"
 
 
 def test_every_study_has_a_paragraph_and_a_tiny_version():
