@@ -5,10 +5,10 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.console import Console
@@ -18,7 +18,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from studies.config import ConfigError, expanded, resolve, shown
-from studies.engines import StudyError, num_cores, parse_shard, prepare_process
+from studies.engines import Engine, StudyError, num_cores, parse_shard, prepare_process
 
 if TYPE_CHECKING:
     from studies.study import Study
@@ -90,8 +90,13 @@ def run(
             help="run folder; default: runs/ and a name made from the configuration", parser=place, metavar="FOLDER"
         ),
     ] = None,
-    engine: Annotated[str, typer.Option(help="process or inline")] = "process",
-    workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one per core, at most 8")] = None,
+    engine: Annotated[
+        str, typer.Option(help="process, inline, or ray: the cluster that RAY_ADDRESS names, or one on this machine")
+    ] = "process",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="processes; default: one per core, at most 8; on a cluster of Ray as many as fit"),
+    ] = None,
     shard: Annotated[str, typer.Option(help="compute the i-th of N parts, for several machines: i/N")] = "1/1",
     tiny: Annotated[bool, typer.Option("--tiny", help="a few questions at two SNRs, to see it work")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be computed, and stop")] = False,
@@ -100,11 +105,8 @@ def run(
     ] = False,
 ) -> None:
     """Run a study, or what is left of it: table, figure and results.h5. The same command again resumes it."""
-    if engine not in ("inline", "process"):
-        more = (
-            " Ray is not built yet: start --engine process with --shard i/N on each machine." if engine == "ray" else ""
-        )
-        raise ConfigError(f"--engine {shown(engine)} is neither 'process' nor 'inline'.{more}")
+    if engine not in get_args(Engine):
+        raise ConfigError(f"--engine {shown(engine)} is none; there is: {', '.join(get_args(Engine))}")
     part = parse_shard(shard)
     chosen = _study(study)
     resolved = resolve(chosen.Config, file=config, layers=[chosen.tiny] if tiny else [], assignments=assign or [])
@@ -115,8 +117,14 @@ def run(
     if dry_run:
         _show_plan(chosen.plan(resolved, out), part)
         return
-    count = 1 if engine == "inline" else workers or min(8, num_cores())
-    with _stopping(out or chosen.folder(resolved)), _progress(count) as hooks:
+    with ExitStack() as stack:
+        stack.enter_context(_stopping(out or chosen.folder(resolved)))
+        count = 1 if engine == "inline" else workers or min(8, num_cores())
+        if engine == "ray":
+            from studies.ray_engine import cluster
+
+            count = stack.enter_context(cluster(workers or 0, resolved.num_threads))
+        hooks = stack.enter_context(_progress(count))
         finished = chosen.main(resolved, out=out, engine=engine, workers=count, shard=part, **hooks)
     _show_results(finished.results, finished.folder)
     if finished.failed:

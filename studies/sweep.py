@@ -224,7 +224,13 @@ class Sweep:
         failed = []
         threads = self.config.num_threads
         for outcome in run_jobs(
-            jobs, execute, engine=engine, workers=workers, num_threads=threads, preload=("bridge",)
+            jobs,
+            execute,
+            engine=engine,
+            workers=workers,
+            num_threads=threads,
+            preload=("bridge",),
+            folder=self.folder,
         ):
             fields = {"job": outcome.job.label, "hash": outcome.job.id, "seconds": round(outcome.seconds, 2)}
             if outcome.error:

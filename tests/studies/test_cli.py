@@ -97,8 +97,7 @@ def test_dry_run_names_the_jobs_and_writes_nothing(tokenlink, tmp_path):
     ("arguments", "message"),
     [
         (["run", "accuracy-vs-sun"], "there is no study 'accuracy-vs-sun'; there is: accuracy-vs-snr"),
-        (["run", "accuracy-vs-snr", "--engine", "ray"], "Ray is not built yet"),
-        (["run", "accuracy-vs-snr", "--engine", "fork"], "neither 'process' nor 'inline'"),
+        (["run", "accuracy-vs-snr", "--engine", "fork"], "--engine 'fork' is none; there is: inline, process, ray"),
         (["run", "accuracy-vs-snr", "--shard", "3/2"], "write i/N"),
         (["run", "accuracy-vs-snr", "-s", "link.num_rx_antt=8"], "did you mean 'link.num_rx_ant'?"),
         (["run", "accuracy-vs-snr", "-s", "num_questions=9999", "--engine", "inline"], "the split has 72"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from studies import engines
+from studies import engines, process_engine
 from studies.engines import (
     THREAD_VARIABLES,
     Job,
@@ -157,7 +157,7 @@ sys.stdin.read()
 """
 CHILD = """
 import os, pathlib, sys, time
-from studies.engines import prepare_worker
+from studies.process_engine import prepare_worker
 if len(sys.argv) > 2:
     os.getppid = lambda: int(sys.argv[2])  # the parent was gone before it could be watched
 prepare_worker({parent}, 1)
@@ -207,5 +207,5 @@ def test_a_worker_ends_when_its_parent_is_killed(tmp_path, early):
 
 
 def test_where_there_is_no_prctl_a_worker_starts_all_the_same(monkeypatch):
-    monkeypatch.setattr(engines.ctypes, "CDLL", lambda name: object())
-    engines.prepare_worker(-1, 1)
+    monkeypatch.setattr(process_engine.ctypes, "CDLL", lambda name: object())
+    process_engine.prepare_worker(-1, 1)
