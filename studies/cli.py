@@ -4,19 +4,21 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
+from studies import slurm
 from studies.config import ConfigError, expanded, resolve, shown
 from studies.engines import Engine, StudyError, num_cores, parse_shard, prepare_process
 
@@ -77,6 +79,7 @@ FOLDER = typer.Argument(help="run folder", parser=place, metavar="FOLDER")
 
 @app.command()
 def run(
+    context: typer.Context,
     study: Annotated[
         str, typer.Argument(help="which study; `tokenlink list` names them. One of your own: MODULE:ATTRIBUTE")
     ],
@@ -103,6 +106,10 @@ def run(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="print the resolved configuration, and stop")
     ] = False,
+    print_slurm: Annotated[
+        int | None,
+        typer.Option(min=1, help="print a batch script for Slurm that computes N shards, and stop", metavar="N"),
+    ] = None,
 ) -> None:
     """Run a study, or what is left of it: table, figure and results.h5. The same command again resumes it."""
     if engine not in get_args(Engine):
@@ -112,6 +119,22 @@ def run(
     resolved = resolve(chosen.Config, file=config, layers=[chosen.tiny] if tiny else [], assignments=assign or [])
     if print_config:
         typer.echo(resolved.to_yaml(), nl=False)
+        return
+    if print_slurm:
+        if engine == "ray" or part != (1, 1):
+            raise ConfigError("--print-slurm makes the shards by itself; leave --shard and --engine ray out")
+        processes = 1 if engine == "inline" else workers or min(8, num_cores())
+        given = _given(context, but=("shard", "print_slurm"))
+        typer.echo(
+            slurm.script(
+                given if workers or engine == "inline" else [*given, "--workers", str(processes)],
+                study=chosen.name,
+                folder=out or chosen.folder(resolved),
+                total=print_slurm,
+                cpus=processes * resolved.num_threads,
+            ),
+            nl=False,
+        )
         return
     prepare_process(resolved.num_threads, ["bridge"])
     if dry_run:
@@ -163,6 +186,27 @@ def plot(folder: Annotated[Path, FOLDER]) -> None:
     plots.draw_accuracy(results, folder=folder / "figures", name=str(results.attributes["study"]))
     risk.draw_risk(results, folder=folder / "figures")
     _show_results(results, folder)
+
+
+@app.command()
+def merge(
+    folders: Annotated[
+        list[Path], typer.Argument(help="run folders of one run's shards", parser=place, metavar="FOLDER...")
+    ],
+    out: Annotated[Path, typer.Option(help="run folder for all of it", parser=place, metavar="FOLDER")],
+) -> None:
+    """Join shards that shared no folder: points, results.h5, figure and tables. It says which points are missing."""
+    from studies import merging, plots, risk
+
+    merged = merging.merge(folders, out, on_problem=_warn)
+    plots.draw_accuracy(merged.results, folder=out / "figures", name=str(merged.results.attributes["study"]))
+    risk.draw_risk(merged.results, folder=out / "figures")
+    _show_results(merged.results, out)
+    for shard, point in merged.missing:
+        _say(f"missing: {point.label}; --shard {shard} computes it")
+    if merged.missing:
+        _warn(f"{len(merged.missing)} of {merged.num_points} points are missing; with --out {out}, `run` computes them")
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -429,6 +473,24 @@ def _study(name: str) -> "Study[Any]":
     from studies import study
 
     return study.find(name)
+
+
+def _given(context: typer.Context, but: Sequence[str]) -> list[str]:
+    """Return the command and the arguments that a user gave it, but for some."""
+    arguments = [str(context.info_name)]
+    for parameter in context.command.params:
+        name, value = str(parameter.name), context.params.get(str(parameter.name))
+        if name in but or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        option = parameter.opts[-1]
+        if parameter.param_type_name == "argument":
+            arguments.append(str(value))
+        elif isinstance(value, bool):
+            arguments.append(option if value else parameter.secondary_opts[-1])
+        else:
+            for one in value if isinstance(value, (list, tuple)) else [value]:
+                arguments += [option, str(one)]
+    return arguments
 
 
 def _say(text: str) -> None:

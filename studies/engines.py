@@ -221,7 +221,7 @@ def run_jobs(
 
 
 class _Here:
-    """This process, which runs one job after the other."""
+    """The process that this is; it runs one job after the other."""
 
     def __init__(self, execute: Callable[[Any], None]):
         self._execute, self._jobs = execute, list[Job]()

@@ -23,7 +23,9 @@ from studies.provenance import installation
 
 MOST_TRIES = 4  # of a job whose process or node is lost
 ANSWER_S = 120  # in which a node has to say that it is ready [s]
-KEEP_S = 300  # after which the probe file is touched: other runs take files of this kind for left over after an hour [s]
+KEEP_S = (
+    300  # after which the probe file is touched: other runs take files of this kind for left over after an hour [s]
+)
 UNBOUNDED = 2**20
 # Variables that the libraries under us read; processes of a node inherit those of `ray start`, not of this run.
 HANDED_ON = ("MKL_", "OMP_", "OPENBLAS_", "TF_", "TOKENIZERS_", "TOKENLINK_")

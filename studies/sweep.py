@@ -4,7 +4,7 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from studies import archive, curves
 from studies.axes import AxisValue, Coordinates, named
-from studies.config import ConfigError, content_hash, read_yaml, shown, validate
+from studies.config import ConfigError, content_hash, differences, read_yaml, validate
 from studies.engines import Engine, Job, Outcome, StudyError, run_jobs, shard_of
 from studies.evaluation import evaluate
 from studies.events import EventLog
@@ -152,7 +152,7 @@ class Sweep:
         except ConfigError as error:
             raise ConfigError(f"{error}. Give another --out; or {take_over}") from error
         if earlier != config:
-            keys = ", ".join(_differences(earlier, config))
+            keys = ", ".join(differences(earlier, config))
             raise ConfigError(
                 f"{self.folder} holds a run with another configuration ({keys}). Give another --out; or {take_over}"
             )
@@ -374,11 +374,3 @@ def read_codes(folder: Path, hashes: tuple[str, ...]) -> np.ndarray | None:
     if not hashes:
         return None
     return np.concatenate([archive.read_point(folder / "codes" / f"{name}.h5").arrays["codes"] for name in hashes])
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
-    for key in sorted({*old, *new}):
-        if isinstance(old.get(key), Mapping) and isinstance(new.get(key), Mapping):
-            yield from _differences(old[key], new[key], f"{prefix}{key}.")
-        elif old.get(key) != new.get(key):
-            yield f"{prefix}{key}: {shown(old.get(key))} there, {shown(new.get(key))} here"

@@ -3,6 +3,7 @@ import functools
 import importlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -114,6 +115,41 @@ def test_a_mistake_gets_one_clear_message(tokenlink, arguments, message):
     assert code == 2
     assert message in err
     assert "Traceback" not in err
+
+
+def test_merge_joins_shards_and_says_what_is_missing(tokenlink, tmp_path):
+    for number in (1, 2):
+        tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", f"shard {number}", "--shard", f"{number}/2")
+    code, out, err = tokenlink("merge", "shard 2", "--out", "half")
+    assert code == 1
+    assert "missing: machine-tokens, 0 dB; --shard 1/1 computes it" in out
+    assert "of 9 points are missing; with --out half" in err
+    code, out, err = tokenlink("merge", "shard 1", "shard 2", "--out", "both")
+    assert (code, err) == (0, "")
+    assert "Accuracy [%]" in out
+    tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "whole")
+    assert (tmp_path / "both" / "results.h5").read_bytes() == (tmp_path / "whole" / "results.h5").read_bytes()
+
+
+def test_the_script_for_slurm_has_the_very_options_and_nothing_runs(tokenlink, tmp_path):
+    given = ("run", "accuracy-vs-snr", "-s", "link.seed=3", "-s", "num_threads=2", "--tiny", "--out", "a b")
+    code, out, err = tokenlink(*given, "--workers", "3", "--print-slurm", "5")
+    assert (code, err) == (0, "")
+    command = next(line for line in out.splitlines() if line.startswith("exec tokenlink"))
+    words = ["run", "accuracy-vs-snr", "-s", "link.seed=3", "-s", "num_threads=2", "--out", "a b", "--workers", "3"]
+    assert sorted(shlex.split(command)) == sorted(
+        ["exec", "tokenlink", *words, "--tiny", "--shard", "${SLURM_ARRAY_TASK_ID}/5"]
+    )
+    assert shlex.split(command)[:4] == ["exec", "tokenlink", "run", "accuracy-vs-snr"]
+    assert "#SBATCH --cpus-per-task=6\n" in out
+    assert "#SBATCH --array=1-5\n" in out
+    code, out, _ = tokenlink("run", "accuracy-vs-snr", "--engine", "inline", "--print-slurm", "2")
+    assert "--engine inline --shard" in out
+    assert "#SBATCH --cpus-per-task=1\n" in out
+    code, _, err = tokenlink("run", "accuracy-vs-snr", "--shard", "1/2", "--print-slurm", "2")
+    assert code == 2
+    assert "leave --shard and --engine ray out" in err
+    assert not list(tmp_path.iterdir())
 
 
 def test_plot_and_check_need_nothing_but_the_folder(tokenlink, drawn, tmp_path, monkeypatch, fakes):
