@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
-from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -138,7 +137,7 @@ def run(
         return
     prepare_process(resolved.num_threads, ["bridge"])
     if dry_run:
-        _show_plan(chosen.plan(resolved, out), part)
+        _show_plan(chosen.plan(resolved, out), part, 1 if engine == "inline" else workers or min(8, num_cores()))
         return
     with ExitStack() as stack:
         stack.enter_context(_stopping(out or chosen.folder(resolved)))
@@ -158,13 +157,14 @@ def run(
 @app.command("list")
 def list_studies() -> None:
     """Name the studies, and the curves that they compare."""
-    from studies import study
+    from studies import rates, study
     from studies.curves import CURVES
 
     table = Table(title="Studies: tokenlink run NAME", title_justify="left", box=None, show_header=False)
     for name in study.STUDIES:
         paragraph = importlib.import_module(study.STUDIES[name]).__doc__ or ""
-        table.add_row(f"  {name}", Text(paragraph.partition("\n")[0]))
+        takes = rates.how_long_as_it_comes(name, min(8, num_cores()))
+        table.add_row(f"  {name}", Text(paragraph.partition("\n")[0] + f" ({takes})" * bool(takes)))
     console.print(table)
     table = Table(
         title="Curves: -s schemes='[NAME, …]'; those with * run by default",
@@ -480,7 +480,7 @@ def _given(context: typer.Context, but: Sequence[str]) -> list[str]:
     arguments = [str(context.info_name)]
     for parameter in context.command.params:
         name, value = str(parameter.name), context.params.get(str(parameter.name))
-        if name in but or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+        if name in but or getattr(context.get_parameter_source(name), "name", "") != "COMMANDLINE":
             continue
         option = parameter.opts[-1]
         if parameter.param_type_name == "argument":
@@ -517,9 +517,12 @@ def _stopping(folder: Path) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _show_plan(plan: Any, part: tuple[int, int]) -> None:
+def _show_plan(plan: Any, part: tuple[int, int], workers: int) -> None:
+    from studies import rates
+
     pending = plan.pending(part)
     _say(f"{len(plan.points)} points; {len(pending)} jobs to run in {plan.folder}")
+    _say(f"{rates.how_long(pending, workers)}; {workers} at a time" if pending else "nothing is left to do")
     for job in pending:
         _say(f"  {job.label}")
 
@@ -546,7 +549,8 @@ def _show_results(results: Any, folder: Path) -> None:
 @contextmanager
 def _progress(workers: int) -> Iterator[dict[str, Any]]:
     """Show a bar with the time left on standard error; on a pipe, a line per job instead."""
-    from studies.progress import TimeLeft, in_words
+    from studies import rates
+    from studies.progress import TimeLeft
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
@@ -556,16 +560,23 @@ def _progress(workers: int) -> Iterator[dict[str, Any]]:
 
         def on_start(folder: Path, jobs: Any) -> None:
             nonlocal left
-            left = TimeLeft(jobs, workers)
+            known = rates.Rates()
+            try:
+                known = rates.read()
+            except ValueError as error:
+                on_problem(str(error))
+            left = TimeLeft(jobs, workers, known)
             bar.update(task, total=len(jobs))
+            seconds = left.seconds() if jobs else None
+            takes = "" if seconds is None else f", about {rates.in_words(seconds)}"
             resume = "; Ctrl-C stops, the same command resumes" if jobs else ""
-            typer.echo(f"{folder}: {len(jobs)} jobs to run{resume}", err=True)
+            typer.echo(f"{folder}: {len(jobs)} jobs to run{takes}{resume}", err=True)
 
         def on_outcome(outcome: Any) -> None:
             assert left is not None
             left.add(outcome)
             seconds = left.seconds()
-            rest = "" if seconds is None else f", about {in_words(seconds)} left"
+            rest = "" if seconds is None else f", about {rates.in_words(seconds)} left"
             bar.update(task, advance=1, description=f"{outcome.job.label}{rest}")
             if outcome.error or bar.disable:
                 state = f"failed: {outcome.error}" if outcome.error else f"{outcome.seconds:.1f} s{rest}"

@@ -45,7 +45,9 @@ class Job:
     needs : frozenset of str
         Jobs whose files it reads.
     kind : str
-        Jobs of one kind take about equally long.
+        Jobs of one kind take about equally long for a question.
+    questions : int
+        Number of questions that it works on.
     """
 
     id: str
@@ -53,24 +55,38 @@ class Job:
     task: Any
     needs: frozenset[str] = field(default_factory=frozenset)
     kind: str = ""
+    questions: int = 1
 
 
 class Attempt(NamedTuple):
-    """What a process says of a job that it has run; `error` and `details` as in `Outcome`."""
+    """What a process says of a job that it has run; its fields are those of `Outcome`."""
 
     seconds: float
     error: str = ""
     details: str = ""
+    load_s: float | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended; `error` is empty if it succeeded, one line otherwise, with all there is to know in `details`."""
+    """How a job ended.
+
+    Attributes
+    ----------
+    job : Job
+    seconds : float
+        What it took.
+    error, details : str
+        Empty if it succeeded; otherwise one line, and all there is to know.
+    load_s : float or None
+        Of the first job of a process: what the process took before to import what jobs need [s].
+    """
 
     job: Job
     seconds: float
     error: str = ""
     details: str = ""
+    load_s: float | None = None
 
 
 class Pool(Protocol):
@@ -138,22 +154,28 @@ def limit_threads(num_threads: int) -> None:
         torch.set_num_threads(num_threads)
 
 
+_loads: list[float] = []  # seconds of the imports of this process, until its first job tells
+
+
 def prepare_process(num_threads: int, preload: Sequence[str] = ()) -> None:
     """Fix the number of threads, then import modules; a run's processes import what loads both frameworks."""
+    started = time.monotonic()
     limit_threads(num_threads)
     for module in preload:
         importlib.import_module(module)
+    _loads.append(time.monotonic() - started)
 
 
 def attempt(execute: Callable[[Any], None], task: Any) -> Attempt:
     """Run a job in this process."""
-    started = time.monotonic()
+    load_s = sum(_loads) if _loads else None
+    _loads.clear()
+    started, error, details = time.monotonic(), "", ""
     try:
         execute(task)
-    except Exception as error:
-        details = "".join(format_exception(error))
-        return Attempt(time.monotonic() - started, f"{type(error).__name__}: {error}", details)
-    return Attempt(time.monotonic() - started)
+    except Exception as exception:
+        error, details = f"{type(exception).__name__}: {exception}", "".join(format_exception(exception))
+    return Attempt(time.monotonic() - started, error, details, load_s)
 
 
 def run_jobs(

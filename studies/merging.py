@@ -1,5 +1,6 @@
 """Run folders of shards that shared none, joined: `tokenlink merge DIR… --out DIR`."""
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,8 @@ from typing import Any
 
 from studies import archive, run_folder
 from studies.config import ConfigError, differences, shown
+from studies.engines import parse_shard
+from studies.events import read_events
 from studies.plan import Plan, PlannedPoint, read_plan
 
 # Of which commit the code was that computed a point: its file's name tells already that the code it needs is the same.
@@ -67,7 +70,7 @@ def merge(folders: Sequence[Path], out: Path, *, on_problem: Callable[[str], Any
         for path in (*filter(None, found.values()), *_codes(folders, on_problem)):
             archive.write_atomically(out / path.parent.name / path.name, path.read_bytes())
         results = run_folder.collect(out, on_problem=on_problem)
-    total = len(folders)
+    total = _num_shards(folders)
     missing = [
         (f"{index % total + 1}/{total}", point)  # as `engines.shard_of` deals them out
         for index, point in enumerate(plan.points)
@@ -147,3 +150,12 @@ def _copy_plan(folders: Sequence[Path], out: Path, plan: Plan, on_problem: Calla
     else:
         archive.write_atomically(out / path.name, path.read_bytes())
     archive.write_atomically(out / "plan.json", (folders[0] / "plan.json").read_bytes())
+
+
+def _num_shards(folders: Sequence[Path]) -> int:
+    """Return how many shards the run was cut into, as the folders' events say; else one for each folder."""
+    totals = []
+    for line in (line for folder in folders for line in read_events(folder / "events.jsonl")):
+        with contextlib.suppress(ValueError):  # of before shards were named there
+            totals.append(parse_shard(str(line.get("shard")))[1])
+    return max(totals, default=len(folders))

@@ -234,7 +234,9 @@ class Nodes:
 
 def run_there(place: Place, payload: bytes) -> Attempt:
     """Run a job in this process of a node."""
-    return attempt(_execute_at, (place, payload))
+    if lacking := attempt(_arrive, place).error:
+        return Attempt(0.0, lacking)
+    return attempt(_execute, payload)
 
 
 def problem_there(place: Place) -> str:
@@ -265,9 +267,7 @@ def _arrive(place: Place) -> None:
     prepare_process(place.num_threads, place.preload)
 
 
-def _execute_at(order: tuple[Place, bytes]) -> None:
-    place, payload = order
-    _arrive(place)
+def _execute(payload: bytes) -> None:
     execute, task = pickle.loads(payload)  # only now: what it imports may load the frameworks
     execute(task)
 

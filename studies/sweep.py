@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from studies import archive, curves
+from studies import archive, curves, rates
 from studies.axes import AxisValue, Coordinates, named
 from studies.config import ConfigError, content_hash, differences, read_yaml, validate
 from studies.engines import Engine, Job, Outcome, StudyError, run_jobs, shard_of
@@ -109,7 +109,9 @@ class Sweep:
                     key["link"] = config.model_dump(mode="json", include={"link"})["link"]
                 task = PointTask(config, name, self.folder, coordinates, key, tuple(job.id for job in codes))
                 label = ", ".join([curve.name, *(named(axis, value) for axis, value in coordinates.items())])
-                points.append(Job(content_hash(key), label, task, frozenset(task.codes), kind=curve.name))
+                points.append(
+                    Job(content_hash(key), label, task, frozenset(task.codes), curve.name, config.num_questions)
+                )
         order = {job_id: number for number, job_id in enumerate(encoding)}
         points.sort(key=lambda job: min((order[job_id] for job_id in job.needs), default=-1))
         return [*encoding.values(), *points]
@@ -210,9 +212,17 @@ class Sweep:
         }
 
     def run(
-        self, jobs: Sequence[Job], *, engine: Engine, workers: int, on_outcome: Callable[[Outcome], Any]
+        self,
+        jobs: Sequence[Job],
+        *,
+        engine: Engine,
+        workers: int,
+        on_outcome: Callable[[Outcome], Any],
+        shard: tuple[int, int] = (1, 1),
     ) -> list[Outcome]:
         """Run jobs and return those that failed; everything else is on disk as soon as it is done.
+
+        How long they took is kept for estimates, if they ran on this machine.
 
         Raises
         ------
@@ -220,25 +230,31 @@ class Sweep:
             If afterwards there is no point at all.
         """
         events = EventLog(self.folder / "events.jsonl")
-        events.write("started", jobs=len(jobs), engine=engine, workers=workers)
-        failed = []
-        threads = self.config.num_threads
-        for outcome in run_jobs(
-            jobs,
-            execute,
-            engine=engine,
-            workers=workers,
-            num_threads=threads,
-            preload=("bridge",),
-            folder=self.folder,
-        ):
-            fields = {"job": outcome.job.label, "hash": outcome.job.id, "seconds": round(outcome.seconds, 2)}
-            if outcome.error:
-                failed.append(outcome)
-                events.write("failed", **fields, error=outcome.error, details=outcome.details)
-            else:
-                events.write("done", **fields)
-            on_outcome(outcome)
+        part = "{}/{}".format(*shard)
+        events.write("started", jobs=len(jobs), engine=engine, workers=workers, shard=part)
+        outcomes, failed = list[Outcome](), []
+        try:
+            for outcome in run_jobs(
+                jobs,
+                execute,
+                engine=engine,
+                workers=workers,
+                num_threads=self.config.num_threads,
+                preload=("bridge",),
+                folder=self.folder,
+            ):
+                fields = {"job": outcome.job.label, "hash": outcome.job.id, "seconds": round(outcome.seconds, 2)}
+                if outcome.error:
+                    failed.append(outcome)
+                    events.write("failed", **fields, error=outcome.error, details=outcome.details)
+                else:
+                    events.write("done", **fields)
+                outcomes.append(outcome)
+                on_outcome(outcome)
+        finally:
+            if engine != "ray":
+                as_it_comes = self.config == type(self.config)() and len(outcomes) - len(failed) == len(self.jobs)
+                rates.learn(outcomes, self.name if as_it_comes else "")
         events.write("finished", failed=len(failed))
         if failed and not any(self._is_done(job) for job in self.points):
             first = failed[0]
@@ -261,7 +277,7 @@ class Sweep:
             self.claim_folder(plan)
             jobs = self.pending(shard, on_problem)
             on_start(self.folder, jobs)
-            failed = self.run(jobs, engine=engine, workers=workers, on_outcome=on_outcome)
+            failed = self.run(jobs, engine=engine, workers=workers, on_outcome=on_outcome, shard=shard)
             return collect(self.folder, on_problem=on_problem), failed
 
     def _followed(self, name: str) -> dict[str, list[AxisValue]]:
@@ -292,7 +308,9 @@ class Sweep:
         for number in range(total):
             key = self._key("codes", source, encoder.encoded_by(), batch=number)
             task = EncodeTask(config, name, self.folder, number, key)
-            jobs.append(Job(content_hash(key), f"{curve.name}, codes {number + 1}/{total}", task, kind="codes"))
+            label, questions = f"{curve.name}, codes {number + 1}/{total}", len(self.workbench.batches[number].numbers)
+            kind = f"codes of {curve.name}"
+            jobs.append(Job(content_hash(key), label, task, kind=kind, questions=questions))
         return jobs
 
     def _source(self, modules: tuple[str, ...]) -> str:

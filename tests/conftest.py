@@ -3,6 +3,7 @@
 import os
 import random
 import sys
+import uuid
 
 import numpy as np
 import pytest
@@ -19,6 +20,12 @@ def pytest_collection_modifyitems(items):
     """Start with files that have slow tests: one that came last would keep one process busy while others wait."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache_folder(tmp_path_factory, monkeypatch):
+    """Keep what studies cache out of the user's home, and out of other tests."""
+    monkeypatch.setenv("TOKENLINK_CACHE", str(tmp_path_factory.getbasetemp() / f"tokenlink-cache-{uuid.uuid4().hex}"))
 
 
 @pytest.fixture(autouse=True)

@@ -53,7 +53,7 @@ def test_merged_shards_have_the_bytes_of_one_whole_run_and_stay_as_they_are(shar
 
 def test_what_is_missing_is_named_with_the_shard_that_computes_it(shards, whole, config, tmp_path):
     out = tmp_path / "merged"
-    merged = merging.merge([shards[0], shards[2], shards[0]], out)
+    merged = merging.merge([shards[0], shards[2]], out)
     assert {shard for shard, _ in merged.missing} == {"2/3"}
     assert merged.results.attributes["num_missing_points"] == len(merged.missing) > 0
     sweep = STUDY.plan(config, shards[1])
