@@ -141,13 +141,14 @@ def run(
         return
     with ExitStack() as stack:
         stack.enter_context(_stopping(out or chosen.folder(resolved)))
-        count = 1 if engine == "inline" else workers or min(8, num_cores())
+        most = count = 1 if engine == "inline" else workers or min(8, num_cores())
         if engine == "ray":
             from studies.ray_engine import cluster
 
-            count = stack.enter_context(cluster(workers or 0, resolved.num_threads))
+            most = workers or 0  # nodes may join
+            count = stack.enter_context(cluster(most, resolved.num_threads))
         hooks = stack.enter_context(_progress(count))
-        finished = chosen.main(resolved, out=out, engine=engine, workers=count, shard=part, **hooks)
+        finished = chosen.main(resolved, out=out, engine=engine, workers=most, shard=part, **hooks)
     _show_results(finished.results, finished.folder)
     if finished.failed:
         _warn(f"{len(finished.failed)} job(s) failed; the same command repeats only these")

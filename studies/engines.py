@@ -194,9 +194,9 @@ def run_jobs(
     ----------
     jobs : earlier ones start first; `needs` may only name jobs of this list that come before
     execute : called with each job's `task`; but for "inline" an importable function, for it runs in other processes
-    engine : "inline" runs everything here, one after the other; "process" uses `workers` processes; "ray" the nodes of
-        a cluster, on which at most `workers` jobs run at a time
-    workers : number of processes
+    engine : "inline" runs everything here, one after the other; "process" uses processes of this machine; "ray" the
+        nodes of a cluster
+    workers : number of processes; on a cluster 0 for as many as it takes
     num_threads : threads of each process
     preload : modules that every process imports first
     folder : where jobs leave their results; every node of a cluster has to see it

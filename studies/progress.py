@@ -10,8 +10,8 @@ class TimeLeft:
     """An estimate from this run's jobs, and before these from earlier runs on this machine.
 
     Jobs of one kind take time in proportion to their questions; a kind that has never been measured, as much a question
-    as the others on average. The first job of a process also loads the frameworks, and is counted only where there is no
-    other.
+    as the others on average. The first job of a process also loads weights and data, and is counted only where there is
+    no other.
 
     Parameters
     ----------

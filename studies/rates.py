@@ -1,7 +1,8 @@
 """How long jobs took on this machine: `rates.json` in the user's cache folder, and what a run will take by it.
 
-No number of a study depends on it. It holds seconds per question for each kind of job, the time in which a process loads
-what jobs need, and the work of whole studies as they come. What has never run here is estimated by figures that ship.
+No number of a study depends on it. It holds seconds per question for each kind of job, the time in which a process
+loads what jobs need, and the work of whole studies as they come. What has never run here is estimated by figures that
+ship.
 """
 
 import contextlib

@@ -9,6 +9,7 @@ import functools
 import os
 import pickle
 import secrets
+import socket
 import sys
 import tempfile
 import time
@@ -23,9 +24,8 @@ from studies.provenance import installation
 
 MOST_TRIES = 4  # of a job whose process or node is lost
 ANSWER_S = 120  # in which a node has to say that it is ready [s]
-KEEP_S = (
-    300  # after which the probe file is touched: other runs take files of this kind for left over after an hour [s]
-)
+CONNECT_S = 10  # in which an address has to answer [s]
+KEEP_S = 300  # after which the probe file is touched: after an hour other runs take it for left over [s]
 UNBOUNDED = 2**20
 # Variables that the libraries under us read; processes of a node inherit those of `ray start`, not of this run.
 HANDED_ON = ("MKL_", "OMP_", "OPENBLAS_", "TF_", "TOKENIZERS_", "TOKENLINK_")
@@ -125,8 +125,11 @@ def _connected(address: str, workers: int, num_threads: int) -> Iterator[Any]:
         ray = _import_ray()
         stack.callback(ray.shutdown)
         try:
+            host, _, port = address.rpartition(":")
+            if host and port.isdigit():
+                socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()  # Ray tries for minutes
             ray.init(**options)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, OverflowError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise ConfigError(f"no Ray cluster for RAY_ADDRESS={shown(address)}: {_first_line(error)}") from error
         yield ray
 

@@ -116,7 +116,7 @@ class Study(Generic[ConfigType]):
         out : Path, optional
             Run folder.
         engine, workers
-            Where points are computed. They change no number.
+            Where points are computed. They change no number. On a cluster of Ray, 0 workers are as many as it takes.
         shard : (i, N)
             Compute only the i-th of N parts.
         on_start : callable

@@ -20,9 +20,10 @@ from phy import CodePrior, selfcheck
 from semantic import deepjscc_training, token_choice
 from semantic.data import scenes
 from semantic.endpoints import agents
-from studies import cli, doctor, run_folder, training, workbench
+from studies import cli, doctor, rates, run_folder, training, workbench
 from studies.cards import card
 from studies.curves import CURVES
+from studies.engines import Job, Outcome
 from studies.schemes.digital import image_code, payload_link
 from studies.study import STUDIES
 from tests.studies.fakes import FAKE_CHOICE
@@ -93,6 +94,30 @@ def test_dry_run_names_the_jobs_and_writes_nothing(tokenlink, tmp_path):
     assert "9 points; " in out
     assert "wrong-image, 40 dB" in out
     assert not list(tmp_path.iterdir())
+
+
+def test_dry_run_and_list_say_how_long_it_takes_once_it_was_measured(tokenlink, monkeypatch):
+    monkeypatch.setattr(rates, "SHIPPED", rates.Rates())
+    code, out, _ = tokenlink("run", "accuracy-vs-snr", *SMALL, "--dry-run")
+    assert "how long it takes is not known: nothing was measured of codes of machine-tokens" in out
+    _, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
+    assert "10 jobs to run; Ctrl-C" in err
+    code, out, _ = tokenlink("run", "accuracy-vs-snr", *SMALL, "-s", "seed=1", "--dry-run")
+    assert code == 0
+    assert re.search(r"^about \d+ s; 1 at a time$", out, re.MULTILINE)
+    code, out, _ = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here", "--dry-run")
+    assert "nothing is left to do" in out
+    _, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "-s", "seed=1")
+    assert re.search(r"10 jobs to run, about \d+ s; Ctrl-C stops", err)
+    rates.rates_path().write_text("{")
+    code, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "-s", "seed=2")
+    assert code == 0
+    assert "rates.json cannot be used" in err
+    rates.learn([Outcome(Job("a", "a", None), 240.0)], "accuracy-vs-snr")
+    monkeypatch.setattr(cli, "num_cores", lambda: 2)
+    code, out, _ = tokenlink("list")
+    assert code == 0
+    assert re.search(r"accuracy-vs-snr .*\(about 2 min\)", out)
 
 
 @pytest.mark.parametrize(
