@@ -309,7 +309,7 @@ class Sweep:
             key = self._key("codes", source, encoder.encoded_by(), batch=number)
             task = EncodeTask(config, name, self.folder, number, key)
             label, questions = f"{curve.name}, codes {number + 1}/{total}", len(self.workbench.batches[number].numbers)
-            kind = f"codes of {curve.name}"
+            kind = f"codes by {curve.encoder.__name__}"
             jobs.append(Job(content_hash(key), label, task, kind=kind, questions=questions))
         return jobs
 

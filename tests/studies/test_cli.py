@@ -99,7 +99,7 @@ def test_dry_run_names_the_jobs_and_writes_nothing(tokenlink, tmp_path):
 def test_dry_run_and_list_say_how_long_it_takes_once_it_was_measured(tokenlink, monkeypatch):
     monkeypatch.setattr(rates, "SHIPPED", rates.Rates())
     code, out, _ = tokenlink("run", "accuracy-vs-snr", *SMALL, "--dry-run")
-    assert "how long it takes is not known: nothing was measured of codes of machine-tokens" in out
+    assert "how long it takes is not known: nothing was measured of codes by tokens" in out
     _, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
     assert "10 jobs to run; Ctrl-C" in err
     code, out, _ = tokenlink("run", "accuracy-vs-snr", *SMALL, "-s", "seed=1", "--dry-run")

@@ -109,9 +109,9 @@ def test_a_folder_that_cannot_be_written_to_costs_no_run(monkeypatch, tmp_path):
 def test_a_run_leaves_what_it_took_and_a_failed_or_partial_one_is_no_whole_study(fakes, config, tmp_path):
     STUDY.main(config, out=tmp_path / "run")
     known = json.loads(rates.rates_path().read_bytes())
-    assert {"machine-tokens", "raw-image", "codes of machine-tokens"} <= set(known["kinds"])
+    assert {"machine-tokens", "raw-image", "codes by tokens"} <= set(known["kinds"])
     assert known["kinds"]["machine-tokens"]["questions"] == config.num_questions
-    assert known["kinds"]["codes of machine-tokens"]["questions"] == config.batch_size
+    assert known["kinds"]["codes by tokens"]["questions"] == config.batch_size
     assert known["studies"] == {}  # not as it comes
     assert str(tmp_path) not in rates.rates_path().read_text()
     plan = STUDY.plan(config, tmp_path / "other")
