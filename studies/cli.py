@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,7 +19,9 @@ from typer.core import TyperGroup
 
 from studies import slurm
 from studies.config import ConfigError, expanded, resolve, shown
-from studies.engines import Engine, StudyError, num_cores, parse_shard, prepare_process
+from studies.engines import parse_shard
+from studies.jobs import StudyError
+from studies.processes import num_cores, prepare_process
 
 if TYPE_CHECKING:
     from studies.study import Study
@@ -111,8 +113,8 @@ def run(
     ] = None,
 ) -> None:
     """Run a study, or what is left of it: table, figure and results.h5. The same command again resumes it."""
-    if engine not in get_args(Engine):
-        raise ConfigError(f"--engine {shown(engine)} is none; there is: {', '.join(get_args(Engine))}")
+    if engine not in ("inline", "process", "ray"):
+        raise ConfigError(f"--engine {shown(engine)} is none; there is: inline, process, ray")
     part = parse_shard(shard)
     chosen = _study(study)
     resolved = resolve(chosen.Config, file=config, layers=[chosen.tiny] if tiny else [], assignments=assign or [])

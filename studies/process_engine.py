@@ -1,9 +1,7 @@
 """Jobs in spawned workers of this machine: one that dies costs its own job only."""
 
-import ctypes
 import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -12,18 +10,8 @@ from typing import Any
 
 from pebble import ProcessPool
 
-from studies.engines import Job, Outcome, attempt, prepare_process
-
-PR_SET_PDEATHSIG = 1  # of Linux' prctl
-
-
-def prepare_worker(parent: int, num_threads: int, preload: Sequence[str] = ()) -> None:
-    """Prepare a spawned process, which ends when `parent` does; where there is no prctl it ends with its job."""
-    if prctl := getattr(ctypes.CDLL(None), "prctl", None):
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it was gone before it could be watched
-            os.kill(os.getpid(), signal.SIGKILL)
-    prepare_process(num_threads, preload)
+from studies.jobs import Job, Outcome
+from studies.processes import attempt, prepare_worker
 
 
 class Workers:

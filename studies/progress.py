@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from studies.engines import Job, Outcome
+from studies.jobs import Job, Outcome
 from studies.rates import Rates, measured, questions_by_kind, seconds_of
 
 

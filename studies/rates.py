@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from studies import archive
 from studies.cache_folder import cache_folder
 from studies.config import Record
-from studies.engines import Job, Outcome
+from studies.jobs import Job, Outcome
 
 MOST_KINDS = 300  # the longest unused ones go first
 MOST_BYTES = 200_000

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from studies.config import ConfigError, shown
-from studies.engines import THREAD_VARIABLES, Attempt, Job, Outcome, StudyError, attempt, num_cores, prepare_process
+from studies.jobs import Attempt, Job, Outcome, StudyError
+from studies.processes import THREAD_VARIABLES, attempt, num_cores, prepare_process
 from studies.provenance import installation
 
 MOST_TRIES = 4  # of a job whose process or node is lost

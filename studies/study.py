@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from studies import outside
 from studies.axes import AxisValue, Coordinates
 from studies.config import ConfigError, checked_name, content_hash, shown
-from studies.engines import Engine, Job, Outcome
+from studies.engines import Engine
+from studies.jobs import Job, Outcome
 from studies.study_config import StudyConfig
 
 if TYPE_CHECKING:

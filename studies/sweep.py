@@ -14,9 +14,10 @@ import numpy as np
 from studies import archive, curves, rates
 from studies.axes import AxisValue, Coordinates, named
 from studies.config import ConfigError, content_hash, differences, read_yaml, validate
-from studies.engines import Engine, Job, Outcome, StudyError, run_jobs, shard_of
+from studies.engines import Engine, run_jobs, shard_of
 from studies.evaluation import evaluate
 from studies.events import EventLog
+from studies.jobs import Job, Outcome, StudyError
 from studies.plan import Plan, PlannedPoint
 from studies.provenance import code_version, git_state, package_versions, source_hash
 from studies.run_folder import at_work, collect

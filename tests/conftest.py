@@ -8,7 +8,7 @@ import uuid
 import numpy as np
 import pytest
 
-from studies.engines import limit_threads
+from studies.processes import limit_threads
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     limit_threads(1)  # before either framework is loaded: the workers fill the cores

@@ -23,7 +23,7 @@ from semantic.endpoints import agents
 from studies import cli, doctor, rates, run_folder, training, workbench
 from studies.cards import card
 from studies.curves import CURVES
-from studies.engines import Job, Outcome
+from studies.jobs import Job, Outcome
 from studies.schemes.digital import image_code, payload_link
 from studies.study import STUDIES
 from tests.studies.fakes import FAKE_CHOICE

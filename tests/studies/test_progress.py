@@ -2,7 +2,7 @@
 
 import pytest
 
-from studies.engines import Job, Outcome
+from studies.jobs import Job, Outcome
 from studies.progress import TimeLeft
 from studies.rates import Rate, Rates, in_words
 

@@ -7,7 +7,7 @@ import pytest
 from studies import rates
 from studies.accuracy_vs_snr import STUDY
 from studies.cache_folder import cache_folder
-from studies.engines import Job, Outcome
+from studies.jobs import Job, Outcome
 
 
 def job(kind="slow", questions=10):

@@ -16,7 +16,9 @@ import pytest
 
 from studies import ray_engine
 from studies.config import ConfigError
-from studies.engines import THREAD_VARIABLES, Job, StudyError, run_jobs
+from studies.engines import run_jobs
+from studies.jobs import Job, StudyError
+from studies.processes import THREAD_VARIABLES
 from studies.provenance import installation
 
 ROOT = Path(__file__).resolve().parents[2]
