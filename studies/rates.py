@@ -49,19 +49,26 @@ class Rates(Record, frozen=True):
     studies: dict[str, Seconds] = Field(default={}, max_length=MOST_KINDS)
 
 
-# Processor time on the default link, 200 questions, weights and tables loaded; of whole studies, scaled from these.
+# Processor time on the default link, 60 to 200 questions, weights and tables loaded; of whole studies, scaled from these.
 SHIPPED = Rates(
     load_s=20,
     kinds={
-        name: Rate(seconds=seconds, questions=200)
+        name: Rate(seconds=seconds, questions=60)
         for name, seconds in {
             "codes by tokens": 0.036,
+            "codes by captions": 0.073,
+            "codes by answers": 0.038,
+            "codes by image_codes": 0.006,
             "raw-image": 0.032,
             "question-only": 0.0029,
             "silent-link": 0.0043,
             "wrong-image": 0.0044,
             "machine-tokens": 0.0045,
             "machine-tokens-uncompressed": 0.0058,
+            "jpeg-ldpc": 0.12,
+            "jpeg-ldpc-fixed": 0.21,
+            "avif-ldpc": 0.37,
+            "avif-small": 0.20,
         }.items()
     },
     studies={
