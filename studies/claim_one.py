@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from studies.archive import write_atomically
-from studies.engines import StudyError
+from studies.jobs import StudyError
 
 if TYPE_CHECKING:
     from studies.claims import Estimate

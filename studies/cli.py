@@ -4,8 +4,8 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,9 +17,12 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
+from studies import slurm
 from studies.cache_folder import cache_folder
 from studies.config import ConfigError, expanded, resolve, shown
-from studies.engines import StudyError, num_cores, parse_shard, prepare_process
+from studies.engines import parse_shard
+from studies.jobs import StudyError
+from studies.processes import num_cores, prepare_process
 
 if TYPE_CHECKING:
     from studies.study import Study
@@ -79,6 +82,7 @@ FOLDER = typer.Argument(help="run folder", parser=place, metavar="FOLDER")
 
 @app.command()
 def run(
+    context: typer.Context,
     study: Annotated[
         str, typer.Argument(help="which study; `tokenlink list` names them. One of your own: MODULE:ATTRIBUTE")
     ],
@@ -92,8 +96,13 @@ def run(
             help="run folder; default: runs/ and a name made from the configuration", parser=place, metavar="FOLDER"
         ),
     ] = None,
-    engine: Annotated[str, typer.Option(help="process or inline")] = "process",
-    workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one per core, at most 8")] = None,
+    engine: Annotated[
+        str, typer.Option(help="process, inline, or ray: the cluster that RAY_ADDRESS names, or one on this machine")
+    ] = "process",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="processes; default: one per core, at most 8; on a cluster of Ray as many as fit"),
+    ] = None,
     shard: Annotated[str, typer.Option(help="compute the i-th of N parts, for several machines: i/N")] = "1/1",
     cache: Annotated[
         Path | None,
@@ -109,27 +118,51 @@ def run(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="print the resolved configuration, and stop")
     ] = False,
+    print_slurm: Annotated[
+        int | None,
+        typer.Option(min=1, help="print a batch script for Slurm that computes N shards, and stop", metavar="N"),
+    ] = None,
 ) -> None:
     """Run a study, or what is left of it: table, figure and results.h5. The same command again resumes it."""
-    if engine not in ("inline", "process"):
-        more = (
-            " Ray is not built yet: start --engine process with --shard i/N on each machine." if engine == "ray" else ""
-        )
-        raise ConfigError(f"--engine {shown(engine)} is neither 'process' nor 'inline'.{more}")
+    if engine not in ("inline", "process", "ray"):
+        raise ConfigError(f"--engine {shown(engine)} is none; there is: inline, process, ray")
     part = parse_shard(shard)
     chosen = _study(study)
     resolved = resolve(chosen.Config, file=config, layers=[chosen.tiny] if tiny else [], assignments=assign or [])
     if print_config:
         typer.echo(resolved.to_yaml(), nl=False)
         return
+    if print_slurm:
+        if engine == "ray" or part != (1, 1):
+            raise ConfigError("--print-slurm makes the shards by itself; leave --shard and --engine ray out")
+        processes = 1 if engine == "inline" else workers or min(8, num_cores())
+        given = _given(context, but=("shard", "print_slurm"))
+        typer.echo(
+            slurm.script(
+                given if workers or engine == "inline" else [*given, "--workers", str(processes)],
+                study=chosen.name,
+                folder=out or chosen.folder(resolved),
+                total=print_slurm,
+                cpus=processes * resolved.num_threads,
+            ),
+            nl=False,
+        )
+        return
     prepare_process(resolved.num_threads, ["bridge"])
     if dry_run:
-        _show_plan(chosen.plan(resolved, out), part)
+        _show_plan(chosen.plan(resolved, out), part, 1 if engine == "inline" else workers or min(8, num_cores()))
         return
-    count = 1 if engine == "inline" else workers or min(8, num_cores())
     shared = None if no_cache else cache or cache_folder() / "codes"
-    with _stopping(out or chosen.folder(resolved)), _progress(count) as hooks:
-        finished = chosen.main(resolved, out=out, engine=engine, workers=count, shard=part, cache=shared, **hooks)
+    with ExitStack() as stack:
+        stack.enter_context(_stopping(out or chosen.folder(resolved)))
+        most = count = 1 if engine == "inline" else workers or min(8, num_cores())
+        if engine == "ray":
+            from studies.ray_engine import cluster
+
+            most = workers or 0  # nodes may join
+            count = stack.enter_context(cluster(most, resolved.num_threads))
+        hooks = stack.enter_context(_progress(count))
+        finished = chosen.main(resolved, out=out, engine=engine, workers=most, shard=part, cache=shared, **hooks)
     _show_results(finished.results, finished.folder)
     if finished.failed:
         _warn(f"{len(finished.failed)} job(s) failed; the same command repeats only these")
@@ -139,13 +172,14 @@ def run(
 @app.command("list")
 def list_studies() -> None:
     """Name the studies, and the curves that they compare."""
-    from studies import study
+    from studies import rates, study
     from studies.curves import CURVES
 
     table = Table(title="Studies: tokenlink run NAME", title_justify="left", box=None, show_header=False)
     for name in study.STUDIES:
         paragraph = importlib.import_module(study.STUDIES[name]).__doc__ or ""
-        table.add_row(f"  {name}", Text(paragraph.partition("\n")[0]))
+        takes = rates.how_long_as_it_comes(name, min(8, num_cores()))
+        table.add_row(f"  {name}", Text(paragraph.partition("\n")[0] + f" ({takes})" * bool(takes)))
     console.print(table)
     table = Table(
         title="Curves: -s schemes='[NAME, …]'; those with * run by default",
@@ -171,6 +205,27 @@ def plot(folder: Annotated[Path, FOLDER]) -> None:
         plots.draw_accuracy(results, folder=figures, name=name)
         risk.draw_risk(results, folder=figures)
     _show_results(results, folder)
+
+
+@app.command()
+def merge(
+    folders: Annotated[
+        list[Path], typer.Argument(help="run folders of one run's shards", parser=place, metavar="FOLDER...")
+    ],
+    out: Annotated[Path, typer.Option(help="run folder for all of it", parser=place, metavar="FOLDER")],
+) -> None:
+    """Join shards that shared no folder: points, results.h5, figure and tables. It says which points are missing."""
+    from studies import merging, plots, risk
+
+    merged = merging.merge(folders, out, on_problem=_warn)
+    plots.draw_accuracy(merged.results, folder=out / "figures", name=str(merged.results.attributes["study"]))
+    risk.draw_risk(merged.results, folder=out / "figures")
+    _show_results(merged.results, out)
+    for shard, point in merged.missing:
+        _say(f"missing: {point.label}; --shard {shard} computes it")
+    if merged.missing:
+        _warn(f"{len(merged.missing)} of {merged.num_points} points are missing; with --out {out}, `run` computes them")
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -439,6 +494,24 @@ def _study(name: str) -> "Study[Any]":
     return study.find(name)
 
 
+def _given(context: typer.Context, but: Sequence[str]) -> list[str]:
+    """Return the command and the arguments that a user gave it, but for some."""
+    arguments = [str(context.info_name)]
+    for parameter in context.command.params:
+        name, value = str(parameter.name), context.params.get(str(parameter.name))
+        if name in but or getattr(context.get_parameter_source(name), "name", "") != "COMMANDLINE":
+            continue
+        option = parameter.opts[-1]
+        if parameter.param_type_name == "argument":
+            arguments.append(str(value))
+        elif isinstance(value, bool):
+            arguments.append(option if value else parameter.secondary_opts[-1])
+        else:
+            for one in value if isinstance(value, (list, tuple)) else [value]:
+                arguments += [option, str(one)]
+    return arguments
+
+
 def _say(text: str) -> None:
     """Print a line as it is: paths are no markup, and are not broken."""
     console.print(text, markup=False, soft_wrap=True)
@@ -463,9 +536,12 @@ def _stopping(folder: Path) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _show_plan(plan: Any, part: tuple[int, int]) -> None:
+def _show_plan(plan: Any, part: tuple[int, int], workers: int) -> None:
+    from studies import rates
+
     pending = plan.pending(part)
     _say(f"{len(plan.points)} points; {len(pending)} jobs to run in {plan.folder}")
+    _say(f"{rates.how_long(pending, workers)}; {workers} at a time" if pending else "nothing is left to do")
     for job in pending:
         _say(f"  {job.label}")
 
@@ -498,7 +574,8 @@ def _show_results(results: Any, folder: Path) -> None:
 @contextmanager
 def _progress(workers: int) -> Iterator[dict[str, Any]]:
     """Show a bar with the time left on standard error; on a pipe, a line per job instead."""
-    from studies.progress import TimeLeft, in_words
+    from studies import rates
+    from studies.progress import TimeLeft
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
@@ -508,16 +585,23 @@ def _progress(workers: int) -> Iterator[dict[str, Any]]:
 
         def on_start(folder: Path, jobs: Any) -> None:
             nonlocal left
-            left = TimeLeft(jobs, workers)
+            known = rates.Rates()
+            try:
+                known = rates.read()
+            except ValueError as error:
+                on_problem(str(error))
+            left = TimeLeft(jobs, workers, known)
             bar.update(task, total=len(jobs))
+            seconds = left.seconds() if jobs else None
+            takes = "" if seconds is None else f", about {rates.in_words(seconds)}"
             resume = "; Ctrl-C stops, the same command resumes" if jobs else ""
-            typer.echo(f"{folder}: {len(jobs)} jobs to run{resume}", err=True)
+            typer.echo(f"{folder}: {len(jobs)} jobs to run{takes}{resume}", err=True)
 
         def on_outcome(outcome: Any) -> None:
             assert left is not None
             left.add(outcome)
             seconds = left.seconds()
-            rest = "" if seconds is None else f", about {in_words(seconds)} left"
+            rest = "" if seconds is None else f", about {rates.in_words(seconds)} left"
             bar.update(task, advance=1, description=f"{outcome.job.label}{rest}")
             if outcome.error or bar.disable:
                 state = f"failed: {outcome.error}" if outcome.error else f"{outcome.seconds:.1f} s{rest}"

@@ -141,6 +141,15 @@ def validate(kind: type[RecordType], tree: Mapping[str, Any]) -> RecordType:
         raise ConfigError("\n".join(lines + more)) from error
 
 
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Say of which keys the values differ in two configurations, "there" the old one."""
+    for key in sorted({*old, *new}):
+        if isinstance(old.get(key), Mapping) and isinstance(new.get(key), Mapping):
+            yield from differences(old[key], new[key], f"{prefix}{key}.")
+        elif old.get(key) != new.get(key):
+            yield f"{prefix}{key}: {shown(old.get(key))} there, {shown(new.get(key))} here"
+
+
 def shown(value: Any) -> str:
     """Write a value for a message, its end cut off where it is long."""
     return _cut(repr(value), MOST_SHOWN)

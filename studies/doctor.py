@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from studies.engines import num_cores
+from studies.processes import num_cores
 from studies.provenance import PACKAGES, code_version, package_versions
 
 CROSSING = (

@@ -1,133 +1,20 @@
-"""Running many jobs, each once: in this process or in spawned workers, with what one failure costs kept to that job."""
+"""Running many jobs, each once, here or elsewhere, with what one failure costs kept to that job.
 
-import ctypes
-import importlib
+`process_engine.py` runs them in spawned workers, `ray_engine.py` on the nodes of a Ray cluster. The order of jobs, and
+what a failure costs, are decided here for all of them.
+"""
+
 import itertools
-import multiprocessing
-import os
 import re
-import signal
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
 from pathlib import Path
-from traceback import format_exception
 from typing import Any, Literal
 
-from pebble import ProcessPool
-
 from studies.config import shown
+from studies.jobs import Job, Outcome, Pool
+from studies.processes import attempt, limit_threads, prepare_process
 
-Engine = Literal["inline", "process"]
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "TF_NUM_INTRAOP_THREADS",
-    "TF_NUM_INTEROP_THREADS",
-)
-
-
-NO_QUOTA = 2**20
-PR_SET_PDEATHSIG = 1  # of Linux' prctl
-
-
-class StudyError(RuntimeError):
-    """A run that came to nothing; the message says why."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One piece of work.
-
-    Attributes
-    ----------
-    id, label : str
-    task : Any
-        Argument of `execute`.
-    needs : frozenset of str
-        Jobs whose files it reads.
-    kind : str
-        Jobs of one kind take about equally long.
-    """
-
-    id: str
-    label: str
-    task: Any
-    needs: frozenset[str] = field(default_factory=frozenset)
-    kind: str = ""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended; `error` is empty if it succeeded, one line otherwise, with all there is to know in `details`."""
-
-    job: Job
-    seconds: float
-    error: str = ""
-    details: str = ""
-
-
-def num_cores() -> int:
-    """Return the number of cores that this process may use: those it is bound to, within its container's quota."""
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(bound, int(cpu_quota())))
-
-
-def cpu_quota(own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
-    """Return the processor time that Linux' control groups (version 2) grant, in cores; a large number without a limit.
-
-    Parameters
-    ----------
-    own : Path
-        File that names the group of this process. The groups around it have limits too.
-    root : Path
-        Where the groups' files are.
-    """
-    quota = float(NO_QUOTA)
-    try:
-        groups = [line[3:] for line in own.read_text().splitlines() if line.startswith("0::")]
-        names = [Path(name.strip("/")) for name in groups[:1]]
-    except OSError:
-        return quota  # another system
-    for folder in (folder for name in names for folder in (name, *name.parents)):
-        try:
-            granted, period = (root / folder / "cpu.max").read_text().split()
-            quota = min(quota, quota if granted == "max" else int(granted) / int(period))
-        except (OSError, ValueError, ZeroDivisionError):
-            continue  # the root has no such file
-    return quota
-
-
-def limit_threads(num_threads: int) -> None:
-    """Fix the number of threads of every numerical library, here and in the processes started from here.
-
-    It is part of a study's configuration because sums in another order round differently. The variables are read when
-    the libraries are imported, so this comes first; torch, if loaded already, is told directly.
-    """
-    for variable in THREAD_VARIABLES:
-        os.environ[variable] = str(num_threads)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    if torch := sys.modules.get("torch"):
-        torch.set_num_threads(num_threads)
-
-
-def prepare_process(num_threads: int, preload: Sequence[str] = ()) -> None:
-    """Fix the number of threads, then import modules; a run's processes import what loads both frameworks."""
-    limit_threads(num_threads)
-    for module in preload:
-        importlib.import_module(module)
-
-
-def prepare_worker(parent: int, num_threads: int, preload: Sequence[str] = ()) -> None:
-    """Prepare a spawned process, which ends when `parent` does; where there is no prctl it ends with its job."""
-    if prctl := getattr(ctypes.CDLL(None), "prctl", None):
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it was gone before it could be watched
-            os.kill(os.getpid(), signal.SIGKILL)
-    prepare_process(num_threads, preload)
+Engine = Literal["inline", "process", "ray"]
 
 
 def run_jobs(
@@ -138,17 +25,20 @@ def run_jobs(
     workers: int,
     num_threads: int,
     preload: Sequence[str] = (),
+    folder: Path = Path(),
 ) -> Iterator[Outcome]:
     """Run jobs, each as soon as those it needs are done, and yield their outcomes as they come.
 
     Parameters
     ----------
     jobs : earlier ones start first; `needs` may only name jobs of this list that come before
-    execute : called with each job's `task`; for "process" an importable function, for it runs in spawned workers
-    engine : "inline" runs everything here, one after the other; "process" uses `workers` processes
-    workers : number of processes
+    execute : called with each job's `task`; but for "inline" an importable function, for it runs in other processes
+    engine : "inline" runs everything here, one after the other; "process" uses processes of this machine; "ray" the
+        nodes of a cluster
+    workers : number of processes; on a cluster 0 for as many as it takes
     num_threads : threads of each process
     preload : modules that every process imports first
+    folder : where jobs leave their results; every node of a cluster has to see it
 
     Yields
     ------
@@ -158,12 +48,58 @@ def run_jobs(
     _check_order(jobs)
     if not jobs:
         return
+    pool: Pool
     if engine == "inline":
         prepare_process(num_threads, preload)
-        yield from _run_inline(jobs, execute)
-    else:
+        pool = _Here(execute)
+    elif engine == "process":
+        from studies.process_engine import Workers
+
         limit_threads(num_threads)  # children inherit the environment: it is there before anything is imported
-        yield from _run_in_processes(jobs, execute, min(workers, len(jobs)), (num_threads, preload))
+        pool = Workers(execute, min(workers, len(jobs)), num_threads, preload)
+    else:
+        from studies.ray_engine import Nodes
+
+        pool = Nodes(execute, workers, num_threads, preload, folder)
+    waiting, done, failed, num_running = list(jobs), set[str](), set[str](), 0
+    try:
+        while waiting or num_running:
+            for job in [job for job in waiting if job.needs & failed] if failed else ():
+                waiting.remove(job)
+                failed.add(job.id)
+                yield Outcome(job, 0.0, "not started: a result that it needs is missing")
+            ready = (job for job in waiting if job.needs <= done)
+            for job in list(itertools.islice(ready, max(0, pool.num_free))):
+                waiting.remove(job)
+                pool.start(job)
+                num_running += 1
+            for outcome in pool.ended():
+                num_running -= 1
+                (failed if outcome.error else done).add(outcome.job.id)
+                yield outcome
+    finally:
+        pool.stop()
+
+
+class _Here:
+    """The process that this is; it runs one job after the other."""
+
+    def __init__(self, execute: Callable[[Any], None]):
+        self._execute, self._jobs = execute, list[Job]()
+
+    @property
+    def num_free(self) -> int:
+        return 1 - len(self._jobs)
+
+    def start(self, job: Job) -> None:
+        self._jobs.append(job)
+
+    def ended(self) -> list[Outcome]:
+        jobs, self._jobs = self._jobs, []
+        return [Outcome(job, *attempt(self._execute, job.task)) for job in jobs]
+
+    def stop(self) -> None:
+        pass
 
 
 def shard_of(jobs: Sequence[Job], shard: tuple[int, int]) -> list[Job]:
@@ -190,65 +126,3 @@ def _check_order(jobs: Sequence[Job]) -> None:
         if missing := job.needs - seen:
             raise ValueError(f"job {job.label!r} needs {sorted(missing)}, which no job before it makes")
         seen.add(job.id)
-
-
-def _run_inline(jobs: Sequence[Job], execute: Callable[[Any], None]) -> Iterator[Outcome]:
-    failed: set[str] = set()
-    for job in jobs:
-        if job.needs & failed:
-            failed.add(job.id)
-            yield _skipped(job)
-            continue
-        started, exception = time.monotonic(), None
-        try:
-            execute(job.task)
-        except Exception as caught:
-            exception = caught
-            failed.add(job.id)
-        yield _outcome(job, started, exception)
-
-
-def _run_in_processes(
-    jobs: Sequence[Job], execute: Callable[[Any], None], workers: int, preparation: tuple[int, Sequence[str]]
-) -> Iterator[Outcome]:
-    # Spawned, never forked: neither TensorFlow nor torch survives a fork. No more tasks in flight than workers:
-    # one that dies takes with it whatever was already handed to it.
-    pool = ProcessPool(
-        max_workers=workers,
-        context=multiprocessing.get_context("spawn"),
-        initializer=prepare_worker,
-        initargs=(os.getpid(), *preparation),
-    )
-    waiting, done, failed = list(jobs), set[str](), set[str]()
-    running: dict[Future[Any], tuple[Job, float]] = {}
-    try:
-        while waiting or running:
-            for job in [job for job in waiting if job.needs & failed] if failed else ():
-                waiting.remove(job)
-                failed.add(job.id)
-                yield _skipped(job)
-            ready = (job for job in waiting if job.needs <= done)
-            for job in list(itertools.islice(ready, max(0, workers - len(running)))):
-                waiting.remove(job)
-                running[pool.schedule(execute, args=[job.task])] = job, time.monotonic()
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                job, started = running.pop(future)
-                exception = future.exception()
-                (failed if exception else done).add(job.id)
-                yield _outcome(job, started, exception)
-        pool.close()
-    finally:
-        pool.stop()
-        pool.join()
-
-
-def _skipped(job: Job) -> Outcome:
-    return Outcome(job, 0.0, "not started: a result that it needs is missing")
-
-
-def _outcome(job: Job, started: float, exception: BaseException | None) -> Outcome:
-    seconds = time.monotonic() - started
-    if exception is None:
-        return Outcome(job, seconds)
-    return Outcome(job, seconds, f"{type(exception).__name__}: {exception}", "".join(format_exception(exception)))

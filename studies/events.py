@@ -38,6 +38,19 @@ class EventLog:
             raise OSError(error.errno, error.strerror or str(error), str(self.path)) from error
 
 
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """Read the events of a log that are whole."""
+    events = []
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError):
+            continue  # `event_problems` names it
+        if isinstance(content, dict):
+            events.append(content)
+    return events
+
+
 def event_problems(path: Path) -> tuple[list[str], int]:
     """Return what is wrong with lines of a log, and how many lines carry no hash."""
     problems, num_unhashed = list[str](), 0

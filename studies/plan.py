@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
-from studies.axes import AxisValue
+from studies.axes import AxisValue, named
 from studies.config import Record, checked_name, content_hash, shown
 
 PLAN_SCHEMA = "tokenlink-plan"
@@ -23,6 +23,11 @@ class PlannedPoint(Record, frozen=True):
     hash: Hash
     scheme: Name
     coordinates: dict[Name, AxisValue]
+
+    @property
+    def label(self) -> str:
+        """Scheme and coordinates, as a user reads them."""
+        return ", ".join([self.scheme, *(named(axis, value) for axis, value in self.coordinates.items())])
 
 
 class Plan(Record, frozen=True):

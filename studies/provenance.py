@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import platform
 import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -108,6 +109,17 @@ def _file_of(module: str) -> Path | None:
 def package_versions() -> dict[str, str]:
     """Versions of the libraries that determine numbers."""
     return {name: _version(name) for name in PACKAGES}
+
+
+@functools.cache
+def installation() -> dict[str, str]:
+    """Versions of Python and of these libraries, and a hash of all code, weights and images that come along."""
+    digest = hashlib.sha256()
+    for path in sorted(path for folder in PROJECT for path in (ROOT / folder).rglob("*")):
+        if path.suffix in (".py", ".json", ".jpg", ".safetensors"):
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(ROOT)}\0{len(content)}\0".encode() + content)
+    return {"Python": platform.python_version(), **package_versions(), "TokenLink": digest.hexdigest()[:16]}
 
 
 def code_version() -> str:

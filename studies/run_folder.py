@@ -164,7 +164,7 @@ def check(folder: Path, *, repair: bool = False) -> Check:
         problems.append(str(error))
     if plan is not None:
         points, of_points = _read_points(folder, plan)
-        problems += of_points + _config_problems(folder, plan)
+        problems += of_points + config_problems(folder, plan)
     planned = {f"{point.hash}.h5" for point in plan.points} if plan else set[str]()
     others = [path for path in sorted((folder / "points").glob("*.h5")) if path.name not in planned]
     num_unhashed = sum(not point.hashed for point in points if point)
@@ -187,7 +187,8 @@ def check(folder: Path, *, repair: bool = False) -> Check:
     return Check(len(plan.points) if plan else 0, sum(point is not None for point in points), problems, remarks)
 
 
-def _config_problems(folder: Path, plan: Plan) -> list[str]:
+def config_problems(folder: Path, plan: Plan) -> list[str]:
+    """Say why a run folder's `config.yaml` is not what its plan was made from; nothing if it is."""
     if plan.config is None:
         return []
     path = folder / "config.yaml"

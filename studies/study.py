@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from studies import outside
 from studies.axes import AxisValue, Coordinates
 from studies.config import ConfigError, checked_name, content_hash, shown
-from studies.engines import Engine, Job, Outcome, StudyError
+from studies.engines import Engine
+from studies.jobs import Job, Outcome, StudyError
 from studies.study_config import StudyConfig
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Study(Generic[ConfigType]):
         out : Path, optional
             Run folder.
         engine, workers
-            Where points are computed. They change no number.
+            Where points are computed. They change no number. On a cluster of Ray, 0 workers are as many as it takes.
         shard : (i, N)
             Compute only the i-th of N parts.
         cache : Path, optional

@@ -5,20 +5,21 @@ import functools
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from studies import archive, curves
+from studies import archive, curves, rates
 from studies.axes import AxisValue, Coordinates, Impossible, named
 from studies.code_cache import CodeCache
-from studies.config import ConfigError, content_hash, read_yaml, shown, validate
-from studies.engines import Engine, Job, Outcome, StudyError, run_jobs, shard_of
+from studies.config import ConfigError, content_hash, differences, read_yaml, validate
+from studies.engines import Engine, run_jobs, shard_of
 from studies.evaluation import evaluate
 from studies.events import EventLog
+from studies.jobs import Job, Outcome, StudyError
 from studies.plan import Plan, PlannedPoint
 from studies.provenance import code_version, git_state, package_versions, source_hash
 from studies.run_folder import at_work, collect
@@ -116,7 +117,9 @@ class Sweep:
                     key["link"] = config.model_dump(mode="json", include={"link"})["link"]
                 task = PointTask(config, name, self.folder, coordinates, key, tuple(job.id for job in codes))
                 label = ", ".join([curve.name, *(named(axis, value) for axis, value in coordinates.items())])
-                points.append(Job(content_hash(key), label, task, frozenset(task.codes), kind=curve.name))
+                points.append(
+                    Job(content_hash(key), label, task, frozenset(task.codes), curve.name, config.num_questions)
+                )
         order = {job_id: number for number, job_id in enumerate(encoding)}
         links: dict[str, int] = {}
         of_link = {job.id: links.setdefault(content_hash(job.task.key.get("link")), len(links)) for job in points}
@@ -161,7 +164,7 @@ class Sweep:
         except ConfigError as error:
             raise ConfigError(f"{error}. Give another --out; or {take_over}") from error
         if earlier != config:
-            keys = ", ".join(_differences(earlier, config))
+            keys = ", ".join(differences(earlier, config))
             raise ConfigError(
                 f"{self.folder} holds a run with another configuration ({keys}). Give another --out; or {take_over}"
             )
@@ -221,9 +224,17 @@ class Sweep:
         }
 
     def run(
-        self, jobs: Sequence[Job], *, engine: Engine, workers: int, on_outcome: Callable[[Outcome], Any]
+        self,
+        jobs: Sequence[Job],
+        *,
+        engine: Engine,
+        workers: int,
+        on_outcome: Callable[[Outcome], Any],
+        shard: tuple[int, int] = (1, 1),
     ) -> list[Outcome]:
         """Run jobs and return those that failed; everything else is on disk as soon as it is done.
+
+        How long they took is kept for estimates, if they ran on this machine.
 
         Raises
         ------
@@ -231,19 +242,31 @@ class Sweep:
             If afterwards there is no point at all.
         """
         events = EventLog(self.folder / "events.jsonl")
-        events.write("started", jobs=len(jobs), engine=engine, workers=workers)
-        failed = []
-        threads = self.config.num_threads
-        for outcome in run_jobs(
-            jobs, execute, engine=engine, workers=workers, num_threads=threads, preload=("bridge",)
-        ):
-            fields = {"job": outcome.job.label, "hash": outcome.job.id, "seconds": round(outcome.seconds, 2)}
-            if outcome.error:
-                failed.append(outcome)
-                events.write("failed", **fields, error=outcome.error, details=outcome.details)
-            else:
-                events.write("done", **fields)
-            on_outcome(outcome)
+        part = "{}/{}".format(*shard)
+        events.write("started", jobs=len(jobs), engine=engine, workers=workers, shard=part)
+        outcomes, failed = list[Outcome](), []
+        try:
+            for outcome in run_jobs(
+                jobs,
+                execute,
+                engine=engine,
+                workers=workers,
+                num_threads=self.config.num_threads,
+                preload=("bridge",),
+                folder=self.folder,
+            ):
+                fields = {"job": outcome.job.label, "hash": outcome.job.id, "seconds": round(outcome.seconds, 2)}
+                if outcome.error:
+                    failed.append(outcome)
+                    events.write("failed", **fields, error=outcome.error, details=outcome.details)
+                else:
+                    events.write("done", **fields)
+                outcomes.append(outcome)
+                on_outcome(outcome)
+        finally:
+            if engine != "ray":
+                as_it_comes = self.config == type(self.config)() and len(outcomes) - len(failed) == len(self.jobs)
+                rates.learn(outcomes, self.name if as_it_comes else "")
         events.write("finished", failed=len(failed))
         if failed and not any(self._is_done(job) for job in self.points):
             first = failed[0]
@@ -276,7 +299,7 @@ class Sweep:
                 on_outcome(outcome)
 
             on_start(self.folder, jobs)
-            failed = self.run(jobs, engine=engine, workers=workers, on_outcome=ended)
+            failed = self.run(jobs, engine=engine, workers=workers, on_outcome=ended, shard=shard)
             if shared:
                 shared.trim()
             return collect(self.folder, on_problem=on_problem), failed
@@ -324,7 +347,9 @@ class Sweep:
         for number in range(total):
             key = self._key("codes", source, encoder.encoded_by(), batch=number)
             task = EncodeTask(config, name, self.folder, number, key)
-            jobs.append(Job(content_hash(key), f"{curve.name}, codes {number + 1}/{total}", task, kind="codes"))
+            label, questions = f"{curve.name}, codes {number + 1}/{total}", len(self.workbench.batches[number].numbers)
+            kind = f"codes by {curve.encoder.__name__}"
+            jobs.append(Job(content_hash(key), label, task, kind=kind, questions=questions))
         return jobs
 
     def _source(self, modules: tuple[str, ...]) -> str:
@@ -415,11 +440,3 @@ def read_codes(folder: Path, hashes: tuple[str, ...]) -> np.ndarray | None:
     if not hashes:
         return None
     return np.concatenate([archive.read_point(folder / "codes" / f"{name}.h5").arrays["codes"] for name in hashes])
-
-
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
-    for key in sorted({*old, *new}):
-        if isinstance(old.get(key), Mapping) and isinstance(new.get(key), Mapping):
-            yield from _differences(old[key], new[key], f"{prefix}{key}.")
-        elif old.get(key) != new.get(key):
-            yield f"{prefix}{key}: {shown(old.get(key))} there, {shown(new.get(key))} here"

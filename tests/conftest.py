@@ -3,11 +3,12 @@
 import os
 import random
 import sys
+import uuid
 
 import numpy as np
 import pytest
 
-from studies.engines import limit_threads
+from studies.processes import limit_threads
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     limit_threads(1)  # before either framework is loaded: the workers fill the cores
@@ -22,9 +23,9 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(monkeypatch, tmp_path_factory):
-    """Give every test, and the commands that it starts, a cache folder that nothing else uses."""
-    monkeypatch.setenv("TOKENLINK_CACHE", str(tmp_path_factory.mktemp("cache")))
+def _own_cache_folder(tmp_path_factory, monkeypatch):
+    """Keep what studies cache out of the user's home, and out of other tests."""
+    monkeypatch.setenv("TOKENLINK_CACHE", str(tmp_path_factory.getbasetemp() / f"tokenlink-cache-{uuid.uuid4().hex}"))
 
 
 @pytest.fixture(autouse=True)

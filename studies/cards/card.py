@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from scipy.stats import beta
 
-from studies.engines import prepare_worker
+from studies.processes import prepare_worker
 
 MODULES = tuple(f"studies.cards.{name}" for name in ("sionna_tutorials", "tables_38901", "closed_forms"))
 CONFIDENCE = 0.95

@@ -11,7 +11,7 @@ from studies import accuracy_vs_snr, archive, run_folder, tables
 from studies.accuracy_vs_snr import STUDY
 from studies.config import ConfigError
 from studies.curves import CURVES
-from studies.engines import StudyError
+from studies.jobs import StudyError
 from studies.schemes.scheme import GRID, Delivery, Scheme
 from studies.statistics import wilson_interval
 

@@ -216,7 +216,9 @@ def test_the_table_of_recoveries_names_its_link_and_who_wins():
 
 
 def test_a_benchmark_loads_both_frameworks_without_a_word():
-    code = "from studies.engines import prepare_process; prepare_process(1, ['phy.startup', 'studies.benchmarks.phy'])"
+    code = (
+        "from studies.processes import prepare_process; prepare_process(1, ['phy.startup', 'studies.benchmarks.phy'])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
     assert (done.stdout, done.stderr) == ("", "")
 

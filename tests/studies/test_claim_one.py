@@ -15,7 +15,7 @@ from semantic.endpoints import agents, architecture, language, lora, sensor, vis
 from semantic.endpoints.pointers import FILE
 from studies import accuracy_vs_snr, claim_one, cli, training, workbench
 from studies.claim_one import ARMS, CONTRASTS, Asked, ask_arms, compare_arms, tables, train_arms
-from studies.engines import StudyError
+from studies.jobs import StudyError
 from studies.schemes.carriers import analog
 from tests.semantic import models
 from tests.studies.fakes import FakeAgents, FakeChannel

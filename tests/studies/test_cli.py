@@ -3,6 +3,8 @@ import functools
 import importlib
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,9 +20,10 @@ from phy import CodePrior, selfcheck
 from semantic import deepjscc_training, token_choice
 from semantic.data import scenes
 from semantic.endpoints import agents
-from studies import cli, doctor, run_folder, training, workbench
+from studies import cli, doctor, rates, run_folder, training, workbench
 from studies.cards import card
 from studies.curves import CURVES
+from studies.jobs import Job, Outcome
 from studies.schemes.digital import image_code, payload_link
 from studies.study import STUDIES
 from tests.studies.fakes import FAKE_CHOICE
@@ -93,12 +96,35 @@ def test_dry_run_names_the_jobs_and_writes_nothing(tokenlink, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_dry_run_and_list_say_how_long_it_takes_once_it_was_measured(tokenlink, monkeypatch):
+    monkeypatch.setattr(rates, "SHIPPED", rates.Rates())
+    code, out, _ = tokenlink("run", "accuracy-vs-snr", *SMALL, "--dry-run")
+    assert "how long it takes is not known: nothing was measured of codes by tokens" in out
+    _, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
+    assert "10 jobs to run; Ctrl-C" in err
+    code, out, _ = tokenlink("run", "accuracy-vs-snr", *SMALL, "-s", "seed=1", "--dry-run")
+    assert code == 0
+    assert re.search(r"^about \d+ s; 1 at a time$", out, re.MULTILINE)
+    code, out, _ = tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here", "--dry-run")
+    assert "nothing is left to do" in out
+    _, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "-s", "seed=1")
+    assert re.search(r"10 jobs to run, about \d+ s; Ctrl-C stops", err)
+    rates.rates_path().write_text("{")
+    code, _, err = tokenlink("run", "accuracy-vs-snr", *SMALL, "-s", "seed=2")
+    assert code == 0
+    assert "rates.json cannot be used" in err
+    rates.learn([Outcome(Job("a", "a", None), 240.0)], "accuracy-vs-snr")
+    monkeypatch.setattr(cli, "num_cores", lambda: 2)
+    code, out, _ = tokenlink("list")
+    assert code == 0
+    assert re.search(r"accuracy-vs-snr .*\(about 2 min\)", out)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["run", "accuracy-vs-sun"], "there is no study 'accuracy-vs-sun'; there is: accuracy-vs-snr"),
-        (["run", "accuracy-vs-snr", "--engine", "ray"], "Ray is not built yet"),
-        (["run", "accuracy-vs-snr", "--engine", "fork"], "neither 'process' nor 'inline'"),
+        (["run", "accuracy-vs-snr", "--engine", "fork"], "--engine 'fork' is none; there is: inline, process, ray"),
         (["run", "accuracy-vs-snr", "--shard", "3/2"], "write i/N"),
         (["run", "accuracy-vs-snr", "-s", "link.num_rx_antt=8"], "did you mean 'link.num_rx_ant'?"),
         (["run", "accuracy-vs-snr", "-s", "num_questions=9999", "--engine", "inline"], "the split has 72"),
@@ -115,6 +141,41 @@ def test_a_mistake_gets_one_clear_message(tokenlink, arguments, message):
     assert code == 2
     assert message in err
     assert "Traceback" not in err
+
+
+def test_merge_joins_shards_and_says_what_is_missing(tokenlink, tmp_path):
+    for number in (1, 2):
+        tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", f"shard {number}", "--shard", f"{number}/2")
+    code, out, err = tokenlink("merge", "shard 2", "--out", "half")
+    assert code == 1
+    assert re.search(r"^missing: [\w-]+(, \d+ dB)?; --shard 1/2 computes it$", out, re.MULTILINE)
+    assert "of 9 points are missing; with --out half" in err
+    code, out, err = tokenlink("merge", "shard 1", "shard 2", "--out", "both")
+    assert (code, err) == (0, "")
+    assert "Accuracy [%]" in out
+    tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "whole")
+    assert (tmp_path / "both" / "results.h5").read_bytes() == (tmp_path / "whole" / "results.h5").read_bytes()
+
+
+def test_the_script_for_slurm_has_the_very_options_and_nothing_runs(tokenlink, tmp_path):
+    given = ("run", "accuracy-vs-snr", "-s", "link.seed=3", "-s", "num_threads=2", "--tiny", "--out", "a b")
+    code, out, err = tokenlink(*given, "--workers", "3", "--print-slurm", "5")
+    assert (code, err) == (0, "")
+    command = next(line for line in out.splitlines() if line.startswith("exec tokenlink"))
+    words = ["run", "accuracy-vs-snr", "-s", "link.seed=3", "-s", "num_threads=2", "--out", "a b", "--workers", "3"]
+    assert sorted(shlex.split(command)) == sorted(
+        ["exec", "tokenlink", *words, "--tiny", "--shard", "${SLURM_ARRAY_TASK_ID}/5"]
+    )
+    assert shlex.split(command)[:4] == ["exec", "tokenlink", "run", "accuracy-vs-snr"]
+    assert "#SBATCH --cpus-per-task=6\n" in out
+    assert "#SBATCH --array=1-5\n" in out
+    code, out, _ = tokenlink("run", "accuracy-vs-snr", "--engine", "inline", "--print-slurm", "2")
+    assert "--engine inline --shard" in out
+    assert "#SBATCH --cpus-per-task=1\n" in out
+    code, _, err = tokenlink("run", "accuracy-vs-snr", "--shard", "1/2", "--print-slurm", "2")
+    assert code == 2
+    assert "leave --shard and --engine ray out" in err
+    assert not list(tmp_path.iterdir())
 
 
 def test_plot_and_check_need_nothing_but_the_folder(tokenlink, drawn, tmp_path, monkeypatch, fakes):

@@ -7,18 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from studies import engines
-from studies.engines import (
-    THREAD_VARIABLES,
-    Job,
-    cpu_quota,
-    limit_threads,
-    num_cores,
-    parse_shard,
-    prepare_process,
-    run_jobs,
-    shard_of,
-)
+from studies import processes
+from studies.engines import parse_shard, run_jobs, shard_of
+from studies.jobs import Job
+from studies.processes import THREAD_VARIABLES, cpu_quota, limit_threads, num_cores, prepare_process
 
 
 def touch(task):
@@ -136,14 +128,14 @@ def test_the_quota_of_a_container_is_the_least_of_its_groups(tmp_path, limits, e
     for group, text in limits.items():
         (tmp_path / group).mkdir(parents=True, exist_ok=True)
         (tmp_path / group / "cpu.max").write_text(text + "\n")
-    assert cpu_quota(tmp_path / "cgroup", tmp_path) == (expected or engines.NO_QUOTA)
-    assert cpu_quota(tmp_path / "none", tmp_path) == engines.NO_QUOTA
+    assert cpu_quota(tmp_path / "cgroup", tmp_path) == (expected or processes.NO_QUOTA)
+    assert cpu_quota(tmp_path / "none", tmp_path) == processes.NO_QUOTA
 
 
-@pytest.mark.parametrize(("quota", "expected"), [(0.5, 1), (1.5, 1), (2.0, 2), (float(engines.NO_QUOTA), 3)])
+@pytest.mark.parametrize(("quota", "expected"), [(0.5, 1), (1.5, 1), (2.0, 2), (float(processes.NO_QUOTA), 3)])
 def test_cores_are_those_that_the_process_is_bound_to_within_its_quota(monkeypatch, quota, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 5}, raising=False)
-    monkeypatch.setattr(engines, "cpu_quota", lambda: quota)
+    monkeypatch.setattr(processes, "cpu_quota", lambda: quota)
     assert num_cores() == expected
 
 
@@ -157,7 +149,7 @@ sys.stdin.read()
 """
 CHILD = """
 import os, pathlib, sys, time
-from studies.engines import prepare_worker
+from studies.processes import prepare_worker
 if len(sys.argv) > 2:
     os.getppid = lambda: int(sys.argv[2])  # the parent was gone before it could be watched
 prepare_worker({parent}, 1)
@@ -207,5 +199,5 @@ def test_a_worker_ends_when_its_parent_is_killed(tmp_path, early):
 
 
 def test_where_there_is_no_prctl_a_worker_starts_all_the_same(monkeypatch):
-    monkeypatch.setattr(engines.ctypes, "CDLL", lambda name: object())
-    engines.prepare_worker(-1, 1)
+    monkeypatch.setattr(processes.ctypes, "CDLL", lambda name: object())
+    processes.prepare_worker(-1, 1)

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from studies import accuracy_vs_snr, provenance, run_folder
-from studies.engines import StudyError
+from studies.jobs import StudyError
 
 OPERATIONS = ("write", "fsync", "replace", "unlink", "mkdir", "folder", "open", "read")
 MODES = ("once", "from then on", "killed")

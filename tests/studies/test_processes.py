@@ -12,7 +12,7 @@ import pytest
 from studies import run_folder
 from studies.accuracy_vs_snr import STUDY, Config
 from studies.curves import Curve
-from studies.engines import THREAD_VARIABLES
+from studies.processes import THREAD_VARIABLES
 from studies.schemes.carriers.analog import Codes
 from studies.schemes.carriers.lossless import everything
 from studies.schemes.encoders.tokens import Tokens
