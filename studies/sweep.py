@@ -323,7 +323,7 @@ def execute(task: EncodeTask | PointTask) -> None:
         {
             **workbench.question_columns(),
             "correct": evaluation.correct.astype(np.uint8),
-            "answer": [_storable(answer) for answer in evaluation.answers],
+            "answer": [storable(answer) for answer in evaluation.answers],
             "confidence": evaluation.confidence,
         },
         {
@@ -337,7 +337,7 @@ def execute(task: EncodeTask | PointTask) -> None:
     )
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Text as HDF5 holds it: U+FFFD stands for NUL and for halves of surrogate pairs, which a model may write."""
     return re.sub("[\0\ud800-\udfff]", "\ufffd", text)
 
