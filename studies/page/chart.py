@@ -86,7 +86,7 @@ def chart(results: Results, name: str, heading: str) -> Html:
         notes.append("levels without markers do not depend on the link")
     if any(line.bound for line in lines):
         notes.append("a line with hairs is a bound: what it bounds is not to lie above it")
-    help_ = "A point tells its interval under the pointer or, reached by Tab and arrow keys, in focus; "
+    help_ = "A point tells its interval under the pointer or, reached by Tab and arrow keys, in focus. "
     switches = [_switches("Schemes", [(line.keys[0], _label(results, line), line) for line in _first_lines(lines)])]
     for other in others:
         values = results.axes[other].tolist()

@@ -57,9 +57,9 @@ def _case(case: Case, snr_db: list[float], position: int) -> Html:
         "codes as sent": _codes(case.sent, float(np.abs(case.sent).max()), "codes as sent"),
     }
     terms = joined(part for term, value in facts.items() for part in (element("dt", term), element("dd", value)))
-    what = f"question {case.number}, family {case.family}"
+    what = f"question {case.number} of the run, over fade {case.number}"
     picture = element("img", src=_jpeg(case.image), alt=f"what the sensor sees: the image of {what}")
-    heading = element("h3", f"{position}. {case.question}", id=name)
+    heading = element("h3", f"Question {position}: {case.family}", id=name)
     return element(
         "article",
         heading,
@@ -82,7 +82,8 @@ def _table(case: Case, snr_db: list[float]) -> Html:
     rows = [element("tr", element("th", "codes as received", scope="row"), *arrived)]
     for scheme, along in case.answers.items():
         wide = len(snr_db) if len(along) < len(snr_db) else None
-        cells = [element("td", _mark(answered), colspan=wide) for answered in along]
+        always = [element("span", ", whatever the SNR", class_="soft")] if wide else []
+        cells = [element("td", _mark(answered), *always, colspan=wide) for answered in along]
         rows.append(element("tr", element("th", scheme, scope="row"), *cells))
     head = element("tr", element("th", "scheme / SNR", scope="col"), *heads)
     caption = element("caption", "What arrived, and what each scheme answered")

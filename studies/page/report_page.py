@@ -76,9 +76,10 @@ def page(runs: Sequence[Results], claims: Sequence[Claim], gallery: Gallery | No
     """
     seeds = next((results for results in runs if "seed" in results.axes), None)
     parts: dict[str, tuple[str, Html]] = {}
+    of = [f" of {_study(results)}" if len(runs) > 1 else "" for results in runs]
     for i, results in enumerate(runs, 1):
         drawn = chart(results, f"chart-{i}", f"figure-{i}")
-        parts[f"figure-{i}"] = f"Figure: {_study(results)}", joined([_facts(results), drawn])
+        parts[f"figure-{i}"] = f"Accuracy{of[i - 1]}", joined([_facts(results), drawn])
     if gallery is not None:
         parts["gallery"] = "From question to answer", gallery_section(gallery)
     elif wanted:
@@ -86,10 +87,10 @@ def page(runs: Sequence[Results], claims: Sequence[Claim], gallery: Gallery | No
         parts["gallery"] = "From question to answer", element("p", missing)
     parts["claims"] = "The paper's claims", sections.claims_section(claims)
     for i, results in enumerate(runs, 1):
-        parts[f"tables-{i}"] = f"Tables: {_study(results)}", sections.tables_section(results, seeds)
+        parts[f"tables-{i}"] = f"Tables{of[i - 1]}", sections.tables_section(results, seeds)
     for i, results in enumerate(runs, 1):
         origin = joined([sections.schemes_section(results), sections.origin_section(results)])
-        parts[f"origin-{i}"] = f"Configuration and origin: {_study(results)}", origin
+        parts[f"origin-{i}"] = f"Configuration and origin{of[i - 1]}", origin
     return _document(
         f"TokenLink: {', '.join(map(_study, runs))}", parts, [line for run in runs for line in lines_of(run)]
     )
@@ -135,11 +136,12 @@ def _colours(colours: set[str]) -> str:
 
 
 def lightened(colour: str) -> str:
-    """Return a colour of the same hue, as much lighter as contrast to the dark page asks for."""
+    """Return a colour of the same hue for the dark page: what is dark turns light, and contrast is enough."""
     hue, lightness, saturation = colorsys.rgb_to_hls(*_rgb(colour))
+    if lightness < 0.5:
+        colour = _hls(hue, lightness := 1 - lightness, saturation)
     while contrast(colour, DARK_PAPER) < ENOUGH_CONTRAST:
-        lightness = min(1.0, lightness + 0.01)
-        colour = "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, lightness, saturation))
+        colour = _hls(hue, lightness := min(1.0, lightness + 0.01), saturation)
     return colour
 
 
@@ -155,6 +157,10 @@ def contrast(first: str, second: str) -> float:
 def _rgb(colour: str) -> tuple[float, float, float]:
     red, green, blue = bytes.fromhex(colour[1:])
     return red / 255, green / 255, blue / 255
+
+
+def _hls(hue: float, lightness: float, saturation: float) -> str:
+    return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, lightness, saturation))
 
 
 def _digest(text: str) -> str:

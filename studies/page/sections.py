@@ -52,7 +52,7 @@ def claims_section(claims: Sequence[Claim]) -> Html:
                 element("span", judgement.verdict, class_="verdict"),
                 f" {judgement.conditions}",
                 *([element("ul", *numbers)] if numbers else []),
-                element("small", element("br"), f"Rule: {claim.rule}."),
+                element("small", f"Rule: {claim.rule}.", class_="rule"),
             )
         )
     note = "Differences in points of accuracy, paired, with 95 % intervals (bootstrap over images)."
