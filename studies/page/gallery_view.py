@@ -57,7 +57,7 @@ def _case(case: Case, snr_db: list[float], position: int) -> Html:
         "codes as sent": _codes(case.sent, float(np.abs(case.sent).max()), "codes as sent"),
     }
     terms = joined(part for term, value in facts.items() for part in (element("dt", term), element("dd", value)))
-    what = f"question {case.number} of the run, over fade {case.number}"
+    what = f"question {case.number}, over fade {case.number}"
     picture = element("img", src=_jpeg(case.image), alt=f"what the sensor sees: the image of {what}")
     heading = element("h3", f"Question {position}: {case.family}", id=name)
     return element(
