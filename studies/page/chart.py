@@ -1,6 +1,7 @@
 """The figure as inline SVG: lines that can be switched off, points that tell their interval on hover or focus."""
 
 import json
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,12 +12,13 @@ from studies.archive import Results
 from studies.axes import axis_of, named, written
 from studies.page.lines import Line, Style, key_of, lines_of
 from studies.page.markup import Html, element, joined
-from studies.plots import positions
+from studies.plots import positions, style_of
 from studies.tables import PROPOSAL
 
 WIDTH, HEIGHT = 720, 430
 LEFT, RIGHT, TOP, BOTTOM = 66, 704, 14, 366  # edges of what is drawn in
 MARKER = 7.5  # size of a marker
+DIGIT, DIGIT_ON_PHONES = 8, 14  # width of a digit: style.css writes larger on narrow screens
 HAIR, BETWEEN_HAIRS = 6, 11  # of a bound
 STEPS = (1, 2, 5, 10, 20)  # between ticks of accuracy, [%]
 MOST_TICKS = 8
@@ -74,7 +76,7 @@ def chart(results: Results, name: str, heading: str) -> Html:
     front = sorted(lines, key=lambda line: line.scheme == PROPOSAL)  # the proposal is never hidden
     drawn = element(
         "svg",
-        _axes(frame, dict(zip(map(frame.across, along), heads, strict=True)), axis_of(axis).label),
+        _axes(frame, [frame.across(x) for x in along], heads, axis_of(axis).label),
         *(_level(frame, line) if line.level else _line(frame, line) for line in front),
         element("g", element("rect", rx=3), element("text"), element("text"), class_="tip", hidden=True),
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
@@ -87,7 +89,9 @@ def chart(results: Results, name: str, heading: str) -> Html:
     if any(line.bound for line in lines):
         notes.append("a line with hairs is a bound: what it bounds is not to lie above it")
     help_ = "A point tells its interval under the pointer or, reached by Tab and arrow keys, in focus. "
-    switches = [_switches("Schemes", [(line.keys[0], _label(results, line), line) for line in _first_lines(lines)])]
+    switches = [
+        _switches("Schemes", [(line.scheme, style_of(results, line.scheme)[0], line) for line in _first_lines(lines)])
+    ]
     for other in others:
         values = results.axes[other].tolist()
         switches.append(_switches(axis_of(other).label, [(key_of(other, v), named(other, v), None) for v in values]))
@@ -108,11 +112,18 @@ def marker_path(marker: str) -> tuple[str, bool]:
     return "".join(parts), style.is_filled()
 
 
-def _axes(frame: Frame, ticks: dict[float, str], label: str) -> Html:
+def _axes(frame: Frame, places: Sequence[float], heads: Sequence[str], label: str) -> Html:
     across = [element("line", x1=LEFT, x2=RIGHT, y1=frame.up(at), y2=frame.up(at)) for at in frame.ticks()]
     beside = [element("text", f"{at:g}", x=LEFT - 9, y=frame.up(at), dy="0.35em") for at in frame.ticks()]
-    marks = [element("line", x1=x, x2=x, y1=BOTTOM, y2=BOTTOM + 5) for x in ticks]
-    below = [element("text", text, x=x, y=BOTTOM + 7, dy="1em") for x, text in ticks.items()]
+    marks = [element("line", x1=x, x2=x, y1=BOTTOM, y2=BOTTOM + 5) for x in places]
+    gap, longest = min([*np.diff(sorted(places)), float(RIGHT)]), max(map(len, heads))
+    every, on_phones = (math.ceil((width * longest + 6) / max(gap, 1.0)) for width in (DIGIT, DIGIT_ON_PHONES))
+    on_phones = every * math.ceil(on_phones / every)  # a part of the others
+    below = [
+        element("text", head, x=x, y=BOTTOM + 7, dy="1em", class_="dense" if i % on_phones else None)
+        for i, (x, head) in enumerate(zip(places, heads, strict=True))
+        if i % every == 0
+    ]
     titles = (
         element("text", label, x=(LEFT + RIGHT) / 2, y=HEIGHT - 8, class_="title"),
         element(
@@ -220,10 +231,6 @@ def _marker(style: Style, x: float, y: float) -> list[Html]:
 def _first_lines(lines: Sequence[Line]) -> list[Line]:
     """Return each scheme's first line, which has its own style."""
     return list({line.scheme: line for line in reversed(lines)}.values())[::-1]
-
-
-def _label(results: Results, line: Line) -> str:
-    return line.label if line.level or len(results.axes) == 1 else line.scheme
 
 
 def _switches(legend: str, entries: Sequence[tuple[str, str, Line | None]]) -> Html:

@@ -143,6 +143,17 @@ def test_points_stand_where_their_accuracy_is(figure):
         assert float(point.attributes["data-x"]) == pytest.approx(below[float(at.split(" ")[0])], abs=0.2)
 
 
+@pytest.mark.parametrize(("num_values", "shown", "on_phones"), [(3, 3, 3), (21, 21, 11), (80, 27, 14)])
+def test_heads_of_a_long_axis_do_not_lie_on_each_other(num_values, shown, on_phones):
+    snr_db = np.linspace(10, 90, num_values).round().tolist()
+    run = results({"raw-image": [0.5] * num_values}, axes={"snr_db": snr_db})
+    heads = parsed(report_page.page([run], [], None)).all("g", class_="below")[0].all("text")
+    assert len(heads) == shown
+    assert shown - sum(head.has({"class": "dense"}) for head in heads) == on_phones
+    places = [float(head.attributes["x"]) for head in heads]
+    assert min(np.diff(places)) > 8 * 2
+
+
 def test_levels_cross_the_figure_and_bounds_have_hairs(figure):
     _, chart = figure
     lines = drawn_lines(chart)
