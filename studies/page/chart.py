@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
+from matplotlib.transforms import Affine2D
+from numpy.typing import ArrayLike
 
 from studies.archive import Results
 from studies.axes import axis_of, named, written
@@ -33,7 +35,7 @@ class Frame:
         Everything that has to fit; NaN does not count.
     """
 
-    def __init__(self, x: Sequence[float], y: Sequence[float]):
+    def __init__(self, x: ArrayLike, y: ArrayLike):
         self.x_range = float(np.min(x)), float(np.max(x))
         low, high = float(np.nanmin(y)), float(np.nanmax(y))
         self.step = next((step for step in STEPS if (high - low) / step <= MOST_TICKS - 1), STEPS[-1])
@@ -93,8 +95,10 @@ def chart(results: Results, name: str, heading: str) -> Html:
         _switches("Schemes", [(line.scheme, style_of(results, line.scheme)[0], line) for line in _first_lines(lines)])
     ]
     for other in others:
-        values = results.axes[other].tolist()
-        switches.append(_switches(axis_of(other).label, [(key_of(other, v), named(other, v), None) for v in values]))
+        values = {key_of(other, value): named(other, value) for value in results.axes[other].tolist()}
+        examples = {key: line for line in reversed(lines) for key in line.keys}
+        entries = [(key, text, examples.get(key)) for key, text in values.items()]
+        switches.append(_switches(axis_of(other).label, entries))
     return element(
         "figure", drawn, element("figcaption", f"{help_}{'; '.join(notes)}."), *switches, class_="chart", id=name
     )
@@ -103,7 +107,7 @@ def chart(results: Results, name: str, heading: str) -> Html:
 def marker_path(marker: str) -> tuple[str, bool]:
     """Return a marker of matplotlib as a path of SVG around the origin, and whether it has an inside."""
     style = MarkerStyle(marker)
-    path = style.get_path().transformed(style.get_transform().frozen().scale(MARKER, -MARKER))
+    path = style.get_path().transformed(style.get_transform() + Affine2D().scale(MARKER, -MARKER))
     letters = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
     parts = []
     for points, code in path.iter_segments(curves=True, simplify=False):

@@ -116,7 +116,9 @@ def collect(folder: Path, results: Results, count: int) -> Gallery:
     count = min(count, len(workbench.questions))
     cases, num_changed = list[Case](), 0
     for number in choose_questions(workbench.questions, count, config.seed).tolist():
-        answered = {scheme: [each and each[number] for each in along] for scheme, along in told.items()}
+        answered = {
+            scheme: [None if point is None else point[number] for point in along] for scheme, along in told.items()
+        }
         asked = workbench.questions[number]
         sent, arrived = _send(sender, Batch(number, (asked,), workbench.dataset), len(workbench.questions), snr_db)
         num_changed += sum(

@@ -116,7 +116,7 @@ def _style(line: Mapping[str, Any]) -> Style:
     """Return a style from matplotlib's keywords; an archive of others may hold anything in their place."""
     colour, marker, linestyle = (line.get(name) for name in ("color", "marker", "linestyle"))
     return Style(
-        colour=to_hex(colour) if is_color_like(colour) else OTHER_COLOUR,
+        colour=to_hex(colour) if colour is not None and is_color_like(colour) else OTHER_COLOUR,
         dashes=_dashes(linestyle),
         marker=marker if isinstance(marker, str) and marker in Line2D.markers else "",
         hollow=line.get("markerfacecolor") == "white",

@@ -76,7 +76,7 @@ def page(runs: Sequence[Results], claims: Sequence[Claim], gallery: Gallery | No
     """
     seeds = next((results for results in runs if "seed" in results.axes), None)
     parts: dict[str, tuple[str, Html]] = {}
-    of = [f" of {_study(results)}" if len(runs) > 1 else "" for results in runs]
+    of = [f" ({_study(results)})" if len(runs) > 1 else "" for results in runs]
     for i, results in enumerate(runs, 1):
         drawn = chart(results, f"chart-{i}", f"figure-{i}")
         parts[f"figure-{i}"] = f"Accuracy{of[i - 1]}", joined([_facts(results), drawn])

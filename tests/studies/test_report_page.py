@@ -136,6 +136,10 @@ def test_points_stand_where_their_accuracy_is(figure):
     beside = {float(text.text): float(text.attributes["y"]) for text in chart.all("g", class_="beside")[0].all("text")}
     below = {float(text.text): float(text.attributes["x"]) for text in chart.all("g", class_="below")[0].all("text")}
     lines = drawn_lines(chart)
+    level = lines["raw-image"]
+    expected = np.interp(float(level.attributes["data-value"].split(" %")[0]), list(beside), list(beside.values()))
+    assert float(level.attributes["data-y"]) == pytest.approx(expected, abs=0.2)
+    assert {path.attributes["d"].split("H")[0] for path in level.all("path")} == {f"M66 {level.attributes['data-y']}"}
     for point in lines["machine-tokens"].all("g"):
         at, percent = point.attributes["data-label"].split(", ")[1], point.attributes["data-value"].split(" %")[0]
         expected = np.interp(float(percent), list(beside), list(beside.values()))
@@ -177,6 +181,10 @@ def test_a_second_axis_has_switches_and_a_line_for_each_of_its_values():
     assert switches == [["machine-tokens", "raw-image"], ["snr_db=0", "snr_db=20"]]
     assert all("disabled" in group.attributes for group in chart.all("fieldset"))  # until there is a script
     assert chart.all("legend")[1].text == "SNR per receive antenna [dB]"
+    dashes = [
+        label.all("path")[0].attributes.get("stroke-dasharray") for label in chart.all("fieldset")[1].all("label")
+    ]
+    assert dashes == ["6 3", None]  # as in the lines of the proposal
 
 
 def test_every_curve_of_the_table_can_be_drawn_and_seen_in_the_dark():
