@@ -48,7 +48,7 @@ def write(
         If the folder holds no run, or the data set is not the one that the run read.
     """
     plan = read_plan(folder)
-    questions, paths, num_missing = _questions(folder, plan, data), list[Path](), 0
+    questions, paths, num_missing = dataset_of(folder, plan, data).questions, list[Path](), 0
     for scheme in plan.schemes:
         lines = list[str]()
         for planned in (point for point in plan.points if point.scheme == scheme):
@@ -70,8 +70,14 @@ def write(
     return paths
 
 
-def _questions(folder: Path, plan: Plan, data: Path | None) -> Any:
-    """Return the questions of the run's split."""
+def dataset_of(folder: Path, plan: Plan, data: Path | None = None) -> Any:
+    """Return the data set that a run read; `data` is its folder, if it is another than `config.yaml` says.
+
+    Raises
+    ------
+    ValueError
+        If `config.yaml` or the data set is not that of the run.
+    """
     path = folder / "config.yaml"
     config = read_yaml(path)
     if plan.config is not None and content_hash(config) != plan.config:
@@ -85,7 +91,7 @@ def _questions(folder: Path, plan: Plan, data: Path | None) -> Any:
             f"the data set of {where.folder or 'this version'}, split {where.split}, is not the one that {folder} was "
             "computed with; --data FOLDER names another place"
         )
-    return dataset.questions
+    return dataset
 
 
 def _lines(planned: PlannedPoint, point: archive.Point, questions: Any) -> Iterator[str]:

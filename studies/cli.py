@@ -238,10 +238,17 @@ def report(
             metavar="FOLDER...",
         ),
     ],
+    html: Annotated[bool, typer.Option("--html", help="write one static page too: report.html")] = False,
+    out: Annotated[Path | None, typer.Option(help="file of the page", parser=place, metavar="FILE")] = None,
+    gallery: Annotated[
+        int, typer.Option(min=0, max=24, help="questions that the page shows from image to answers; 0: load no model")
+    ] = 6,
 ) -> None:
     """Compare the schemes of run folders, and judge the paper's claims: tables, comparison.csv, claims.json and .md."""
     from studies import archive, claims, overview, run_folder, tables
 
+    if out and not html:
+        raise ConfigError("--out names the page; give --html too")
     runs: dict[str, Any] = {}
     for folder in folders:
         results = run_folder.collect(folder, on_problem=_warn)
@@ -266,6 +273,12 @@ def report(
     if seeds := runs.get("accuracy-vs-seed"):
         console.print(tables.spread_table(seeds))
     console.print(tables.claims_table(judged))
+    if html:
+        from studies.page import report_page
+
+        by_folder = dict(zip(folders, runs.values(), strict=True))
+        path = out or folders[0] / report_page.FILE
+        paths.append(report_page.write(path, by_folder, judged, num_cases=gallery, on_problem=_warn))
     _say(", ".join(map(str, paths)))
 
 

@@ -190,8 +190,10 @@ BELOW, AT, ABOVE = "below", "not above", "ABOVE"
 
 def bounds_table(results: Results) -> Grid:
     """Say for every scheme that a curve of the run bounds whether it stays below; no rows if there is no such pair."""
+    if not (pairs := bounded(results)):
+        return Grid("", [""], [])
     rows = []
-    for bound, scheme in bounded(results):
+    for bound, scheme in pairs:
         cells = []
         for index in range(len(results.coordinates["snr_db"])):
             outcomes = [results.of("correct", name)[index] for name in (scheme, bound)]

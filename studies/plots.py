@@ -112,7 +112,7 @@ def _draw_scheme(axes: Axes, results: Results, axis: str, scheme: str) -> None:
             f", {named(name, along[i].item())}" for i, (name, along) in zip(index, others.items(), strict=True)
         )
         axes.errorbar(
-            _positions_of(results, axis, scheme, index),
+            positions_of(results, axis, scheme, index),
             accuracy,
             yerr=np.maximum([accuracy - low, high - accuracy], 0),
             elinewidth=0.8,
@@ -129,7 +129,7 @@ def style_of(results: Results, scheme: str) -> tuple[str, dict[str, Any], bool]:
     return style.get("label", scheme), style.get("line", {"marker": "."}), style.get("level", False)
 
 
-def _positions_of(results: Results, axis: str, scheme: str, index: tuple[int, ...]) -> np.ndarray:
+def positions_of(results: Results, axis: str, scheme: str, index: tuple[int, ...]) -> np.ndarray:
     """Return where a curve's points stand: those of the adaptive scheme where the proposal takes as much on the air."""
     along = positions(results, axis)
     if scheme != "machine-tokens-adaptive" or axis != "num_tokens" or "machine-tokens" not in results.schemes:

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 
 from studies import curves, plots
 from studies.archive import MISSING, Results, write_atomically
-from studies.axes import named, written
+from studies.axes import axis_of, named, written
 from studies.csv_text import csv_text
+from studies.tables import Grid
 
 COVERAGE = np.arange(5, 101, 5) / 100
 STATED_RISK = 0.05  # of the coverage that the table names
@@ -65,6 +66,24 @@ def confident_points(results: Results) -> dict[tuple[str, tuple[int, ...]], tupl
             if (correct[index] != MISSING).all() and np.isfinite(confidence[index]).all():
                 found[scheme, index] = correct[index], confidence[index]
     return found
+
+
+def risk_table(results: Results) -> Grid:
+    """Coverage at `STATED_RISK` and gap between confidence and accuracy, along the first axis; no rows without them."""
+    points, (axis, *others) = confident_points(results), results.axes
+    rows: dict[str, list[str]] = {}
+    for (scheme, (index, *rest)), (correct, confidence) in points.items():
+        at = [named(other, results.axes[other][i].item()) for other, i in zip(others, rest, strict=True)]
+        cells = rows.setdefault(", ".join([scheme, *at]), ["missing"] * len(results.axes[axis]))
+        cells[index] = (
+            f"{100 * coverage_at(correct, confidence):.0f}\n{100 * calibration_error(correct, confidence):.1f}"
+        )
+    title = (
+        f"Questions that can be answered, the surest first, with {STATED_RISK:.0%} of the answers wrong [%];\n"
+        "below, the mean gap between confidence and accuracy [points]"
+    )
+    heads = [written(value) for value in results.axes[axis].tolist()]
+    return Grid(title, [f"scheme / {axis_of(axis).head}", *heads], [[name, *cells] for name, cells in rows.items()])
 
 
 def draw_risk(results: Results, *, folder: Path) -> list[Path]:

@@ -394,7 +394,7 @@ def execute(task: EncodeTask | PointTask) -> None:
         {
             **workbench.question_columns(),
             "correct": evaluation.correct.astype(np.uint8),
-            "answer": [_storable(answer) for answer in evaluation.answers],
+            "answer": [storable(answer) for answer in evaluation.answers],
             "confidence": evaluation.confidence,
             "peak": evaluation.peaks,
         },
@@ -409,7 +409,7 @@ def execute(task: EncodeTask | PointTask) -> None:
     )
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Text as HDF5 holds it: U+FFFD stands for NUL and for halves of surrogate pairs, which a model may write."""
     return re.sub("[\0\ud800-\udfff]", "\ufffd", text)
 

@@ -259,9 +259,14 @@ def claims_table(claims: Sequence[Claim]) -> Table:
     return table
 
 
+def visible(text: str) -> str:
+    """Return a text whose control characters, which a terminal would obey, are written out; line feeds are left."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def _text(text: str) -> Text:
-    """Text without markup; of control characters, which a terminal would obey, line feeds alone are left."""
-    return Text("".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text))
+    """Text without markup and control characters."""
+    return Text(visible(text))
 
 
 def _accuracies(

@@ -180,7 +180,7 @@ def test_the_figure_has_a_curve_for_each_snr_and_the_table_a_row_for_each_place(
 
 def test_the_adaptive_scheme_is_drawn_where_the_proposal_takes_as_much(pairs, tmp_path):
     results, *_ = accuracy_vs_tokens.main(small(accuracy_vs_tokens), out=tmp_path)
-    where = [plots._positions_of(results, "num_tokens", "machine-tokens-adaptive", (i,)).tolist() for i in (0, 1)]
+    where = [plots.positions_of(results, "num_tokens", "machine-tokens-adaptive", (i,)).tolist() for i in (0, 1)]
     assert where == [[1, 1, 3], [1, 1, 1]]
 
 

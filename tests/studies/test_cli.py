@@ -617,6 +617,21 @@ def test_report_judges_the_claims_of_its_folders(tokenlink, tmp_path):
     assert (code, "another run of accuracy-vs-snr" in err) == (2, True)
 
 
+def test_report_writes_a_page_where_it_is_told(tokenlink, tmp_path):
+    tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
+    code, out, err = tokenlink("report", "here", "--html", "--gallery", "2")
+    assert (code, err) == (0, "")
+    assert "here/report.html" in out
+    page = (tmp_path / "here" / "report.html").read_text()
+    assert page.count("<article") == 2
+    code, _, err = tokenlink("report", "here", "--html", "--gallery", "0", "--out", "there/page.html")
+    assert (code, err) == (0, "")
+    assert "<article" not in (tmp_path / "there" / "page.html").read_text()
+    code, _, err = tokenlink("report", "here", "--out", "page.html")
+    assert (code, "--out names the page; give --html too" in err) == (2, True)
+    assert tokenlink("report", "here", "--html", "--gallery", "25")[0] == 2
+
+
 def test_probe_measures_what_the_shipped_questions_descriptions_tell(tokenlink, tmp_path):
     code, out, err = tokenlink("probe", "--out", "leak.json")
     assert code == 0, err
