@@ -41,7 +41,9 @@ AXES = {
     "num_tokens": Axis(
         "number of tokens", "tokens", "{} tokens", "machine-language tokens that are sent for each question"
     ),
-    "width": Axis("real numbers per token", "width", "width {}", "real numbers that are sent for each token", log_base=2),
+    "width": Axis(
+        "real numbers per token", "width", "width {}", "real numbers that are sent for each token", log_base=2
+    ),
     "seed": Axis("training seed", "seed", "seed {}", "seed of the agents' training"),
     "antennas": Axis("antennas, transmit x receive", "antennas", "{} antennas", "transmit x receive antennas"),
     "channel": Axis("channel model", "channel", "{}", "channel model of the link"),

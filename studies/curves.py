@@ -100,6 +100,11 @@ class Curve:
         encoder = None if self.encoder is None else self.encoder(workbench, weights)
         return Scheme(encoder, self.carrier(workbench, weights), self.reader(workbench, weights))
 
+    def look(self) -> dict[str, Any]:
+        """Return what a figure has to know of it; archives keep this of curves that are not in the table."""
+        looks = {"label": self.label, "line": dict(self.line), "level": self.level}
+        return {**looks, "group": self.group, "hatched": self.hatched}
+
     @property
     def modules(self) -> tuple[str, ...]:
         """Modules of its parts: their import closure is the source code that its points depend on."""

@@ -16,16 +16,23 @@ from matplotlib.ticker import NullLocator
 from studies.archive import write_atomically
 from studies.chart import Chart, Line
 from studies.layout import CAPTION_SIZE, COLUMN, HANDLE, LINE_HEIGHT, MARGIN, PAD, Frame, Legend, Page
+from studies.panels import lighter
 
 STYLE = Path(__file__).with_name("tokenlink.mplstyle")
 BAND, LEVEL_BAND = 0.16, 0.12  # opacity
-PROPOSAL = {"linewidth": 1.8, "markeredgecolor": "white", "markeredgewidth": 0.6, "markersize": 4.6}
-HATCH = 0.035  # height of a bound's hatching, of the vertical range
+LEVEL_WIDTH = 1.0
+PROPOSAL = {"linewidth": 1.8, "markersize": 4.6}
+EDGE = {"markeredgecolor": "white", "markeredgewidth": 0.6}  # where markers are filled
+HATCH, HATCH_WHITE = 0.03, 0.4  # of a bound: height, of the vertical range, and share of white
 
 
 def style_of_line(line: Line) -> dict[str, Any]:
     """Return all of a line's keywords."""
-    return {**line.style, **(PROPOSAL if line.proposal else {})}
+    if line.level:
+        return {"linewidth": LEVEL_WIDTH, **line.style}
+    if not line.proposal:
+        return dict(line.style)
+    return {**PROPOSAL, **({} if line.style.get("markerfacecolor") == "white" else EDGE), **line.style}
 
 
 def in_order(lines: Sequence[Line]) -> list[Line]:
@@ -47,15 +54,20 @@ def draw(chart: Chart, page: Page) -> Figure:
     size = np.array([page.width, page.height])
     for panel, frame in zip(chart.panels, page.frames, strict=True):
         axes = figure.add_axes((frame.x / size[0], frame.y / size[1], frame.width / size[0], frame.height / size[1]))
-        axes.set_xlim(*chart.x_range)
-        axes.set_ylim(*chart.y_range)
         _label(axes, chart, page, frame)
-        handles = {line: _draw_line(axes, chart, line, 2 + 0.01 * order) for order, line in enumerate(in_order((*panel.references, *panel.lines)))}
+        for order, line in enumerate(in_order((*panel.references, *panel.lines))):
+            _draw_line(axes, chart, line, 2 + order / 1000)
         if panel.title:
-            figure.text(frame.x / size[0], frame.title_y / size[1], panel.title, fontsize=mpl.rcParams["axes.titlesize"], fontweight="bold")
-        _draw_legend(axes, [handles[line] for line in panel.lines if line.label], frame.legend, figure, size)
+            figure.text(
+                frame.x / size[0],
+                frame.title_y / size[1],
+                panel.title,
+                fontsize=mpl.rcParams["axes.titlesize"],
+                fontweight="bold",
+            )
+        _draw_legend(axes, panel.lines, frame.legend, figure)
     if chart.legend:
-        _draw_legend(figure, [Line2D([], [], **style_of_line(line)) for line in chart.legend], page.legend, figure, size)
+        _draw_legend(figure, chart.legend, page.legend, figure)
     for number, text in enumerate(reversed(page.caption)):
         height = MARGIN + (number * LINE_HEIGHT + 0.2) * CAPTION_SIZE / 72
         figure.text(MARGIN / size[0], height / size[1], text, fontsize=CAPTION_SIZE, color="0.25")
@@ -79,44 +91,56 @@ def _label(axes: Axes, chart: Chart, page: Page, frame: Frame) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
     shown = {tick: chart.tick_labels[tick] for tick in page.ticks}
     axes.set_xticks(chart.ticks[list(shown)], list(shown.values()), rotation=90 if page.upright else 0)
+    axes.set_yticks(page.y_ticks)
     axes.set_xlim(*chart.x_range)
+    axes.set_ylim(*chart.y_range)
     if frame.bottom:
-        axes.set_xlabel(chart.x_label)
+        axes.set_xlabel("\n".join(page.x_label))
     if frame.left:
         axes.set_ylabel(chart.y_label)
     else:
         axes.tick_params(labelleft=False)
 
 
-def _draw_line(axes: Axes, chart: Chart, line: Line, order: float) -> Line2D:
+def _draw_line(axes: Axes, chart: Chart, line: Line, order: float) -> None:
     style = style_of_line(line)
     color = style.get("color", "0.2")
+    x, y, *ends = (np.asarray(part) for part in (line.x, line.y, *(line.intervals or ())))
     if line.level:
-        if line.intervals:
-            low, high = (float(bound[0]) for bound in line.intervals)
-            axes.axhspan(low, high, color="0.5", alpha=LEVEL_BAND, linewidth=0, zorder=0.5)
-        handle = axes.axhline(float(line.y[0]), **{"linewidth": 1.0, **style}, zorder=order)
-    else:
-        if line.intervals and chart.bands:
-            axes.fill_between(line.x, *line.intervals, color=color, alpha=BAND, linewidth=0, zorder=1)
-        elif line.intervals:
-            length = np.maximum([line.y - line.intervals[0], line.intervals[1] - line.y], 0)
-            axes.errorbar(line.x, line.y, yerr=length, fmt="none", ecolor=color, elinewidth=0.8, zorder=order)
-        if line.points is not None:
-            x = np.broadcast_to(line.x[:, None], line.points.shape)
-            axes.scatter(x, line.points, s=5, facecolors="white", edgecolors=color, linewidths=0.5, zorder=order - 0.005)
-        (handle,) = axes.plot(line.x, line.y, **style, zorder=order)
+        x, y, *ends = (np.array(chart.x_range), *(np.broadcast_to(part, 2) for part in (y, *ends)))
+    if ends and line.level:
+        axes.fill_between(x, *ends, color="0.5", alpha=LEVEL_BAND, linewidth=0, zorder=0.5)
+    elif ends and chart.bands:
+        axes.fill_between(x, *ends, color=color, alpha=BAND, linewidth=0, zorder=1)
+    elif ends:
+        length = np.maximum([y - ends[0], ends[1] - y], 0)
+        axes.errorbar(x, y, yerr=length, fmt="none", ecolor=color, elinewidth=0.8, zorder=order)
     if line.hatched:
-        x, y = (chart.x_range, line.y[[0, 0]]) if line.level else (line.x, line.y)
         height = HATCH * (chart.y_range[1] - chart.y_range[0])
-        axes.fill_between(x, y, y + height, facecolor="none", edgecolor=color, hatch="//////", linewidth=0, zorder=1.5)
-    return handle
+        edge = lighter(color, HATCH_WHITE)
+        axes.fill_between(x, y, y + height, facecolor="none", edgecolor=edge, hatch="//////", linewidth=0, zorder=1.5)
+    if line.points is None:
+        axes.plot(x, y, **style, label=line.label, zorder=order)
+    else:
+        axes.plot(x, y, **{**style, "marker": ""}, label=line.label, zorder=order)
+        dots = np.repeat(x, line.points.shape[1]), line.points.ravel()
+        axes.plot(*dots, **{**style, "linestyle": ""}, zorder=order)
 
 
-def _draw_legend(owner: Axes | Figure, handles: list[Line2D], legend: Legend, figure: Figure, size: np.ndarray) -> None:
-    if legend.labels:
+def _draw_legend(owner: Axes | Figure, lines: Sequence[Line], legend: Legend, figure: Figure) -> None:
+    named = [line for line in lines if line.label]
+    if named:
         owner.legend(
-            handles, legend.labels, ncols=legend.columns, loc="upper left", bbox_transform=figure.transFigure,
-            bbox_to_anchor=(legend.x / size[0], legend.y / size[1]), borderaxespad=0, borderpad=0,
-            handlelength=HANDLE, handletextpad=PAD, columnspacing=COLUMN, labelspacing=LINE_HEIGHT - 1.16,
+            [Line2D([], [], **style_of_line(line)) for line in named],
+            legend.labels,
+            ncols=legend.columns,
+            loc="upper left",
+            bbox_to_anchor=(legend.x / figure.get_figwidth(), legend.y / figure.get_figheight()),
+            bbox_transform=figure.transFigure,
+            borderaxespad=0,
+            borderpad=0,
+            handlelength=HANDLE,
+            handletextpad=PAD,
+            columnspacing=COLUMN,
+            labelspacing=LINE_HEIGHT - 1,
         )

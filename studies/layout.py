@@ -2,21 +2,22 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties
+from matplotlib.ticker import MaxNLocator
 
-from studies.chart import Chart
+from studies.chart import Chart, Line
 
 WIDTHS = {"single": 3.5, "double": 7.16}  # one and two columns of an IEEE page [in]
-MARGIN = 0.04
+MARGIN, GAP = 0.04, 0.06  # around everything, and between its parts
 Y_LABELS = 0.44  # what the vertical axis takes beside the first panel
-BETWEEN = 0.14  # panels side by side
+RIGHT, BETWEEN = 0.06, 0.18  # behind the last panel, and between panels
 CAPTION_SIZE = 6.0  # [pt]
-HANDLE, PAD, COLUMN = 2.4, 0.6, 1.4  # of a legend: its line, the blank behind it and between columns [font sizes]
+HANDLE, PAD, COLUMN = 2.6, 0.5, 1.2  # of a legend: its line, the blank behind it and between columns [font sizes]
 LINE_HEIGHT = 1.3  # [font sizes]
 _RENDERER = RendererAgg(1, 1, 720)
 
@@ -59,18 +60,24 @@ class Page:
         Of what the panels share.
     caption : list of str
         Its lines, which stand at the lower left.
+    x_label : list of str
+        Lines of the horizontal axis' label.
     ticks : list of int
         Which values of the horizontal axis have a label.
+    y_ticks : list of float
+        Values of the vertical axis.
     upright : bool
         Whether these labels are turned.
     """
 
     width: float
     height: float
-    frames: list[Frame] = field(default_factory=list)
+    frames: list[Frame]
     legend: Legend
     caption: list[str]
+    x_label: list[str]
     ticks: list[int]
+    y_ticks: list[float]
     upright: bool
 
 
@@ -89,47 +96,62 @@ def lay_out(chart: Chart, width: str | None = None) -> Page:
         If there is no such width.
     """
     several = len(chart.panels) > 1
-    inches = page_width(width or ("double" if several else "single"))
-    num_columns = 1 if inches < 5 or not several else 2 if len(chart.panels) in (2, 4) else 3
+    page = page_width(width or ("double" if several else "single"))
+    num_columns = 1 if page < 5 or not several else 2 if len(chart.panels) in (2, 4) else 3
     rows = [chart.panels[i : i + num_columns] for i in range(0, len(chart.panels), num_columns)]
-    frame_width = (inches - 2 * MARGIN - Y_LABELS - 0.06 - (num_columns - 1) * BETWEEN) / num_columns
-    frame_height = min(0.66 * frame_width, 2.5) if not several else 0.78 * frame_width if inches > 5 else 0.5 * frame_width
+    frame_width = (page - 2 * MARGIN - Y_LABELS - RIGHT - (num_columns - 1) * BETWEEN) / num_columns
+    frame_height = (
+        min(0.66 * frame_width, 2.5) if not several else 1.15 if num_columns == 1 else min(0.78 * frame_width, 1.7)
+    )
+    columns = [MARGIN + Y_LABELS + number * (frame_width + BETWEEN) for number in range(num_columns)]
+
     ticks, upright, tick_height = _ticks(chart, frame_width)
-    label_height = LINE_HEIGHT * mpl.rcParams["axes.labelsize"] / 72
+    x_label = wrapped(chart.x_label, frame_width, mpl.rcParams["axes.labelsize"])
+    label_height = len(x_label) * LINE_HEIGHT * mpl.rcParams["axes.labelsize"] / 72
     title_height = LINE_HEIGHT * mpl.rcParams["axes.titlesize"] / 72 if several else 0.0
+    own = [[fitted(_labels(panel.lines if several else ()), frame_width) for panel in row] for row in rows]
+    free = len(rows[-1]) < num_columns  # there is a place for the legend beside the last panel
+    legend = fitted(
+        _labels(chart.legend if several else chart.panels[0].lines), frame_width if free else page - 2 * MARGIN
+    )
+    caption = wrapped(chart.caption, page - 2 * MARGIN, CAPTION_SIZE)
 
-    caption = wrapped(chart.caption, inches - 2 * MARGIN, CAPTION_SIZE)
-    caption_height = len(caption) * CAPTION_SIZE * LINE_HEIGHT / 72
-    free = len(rows[-1]) < num_columns  # a place for the legend
-    shared = [line.label for line in (chart.legend if several else chart.panels[0].lines) if line.label]
-    legend = fitted(shared, frame_width if free else inches - 2 * MARGIN)
-    top = [[fitted([line.label for line in panel.lines if line.label] if several else [], frame_width) for panel in row] for row in rows]
-
-    # from the bottom to the top
-    y = MARGIN + caption_height + (0.05 if caption else 0)
-    if not free:
-        legend = _moved(legend, MARGIN + max(0, (inches - 2 * MARGIN - _width(legend)) / 2), y + legend.height)
-        y += legend.height + (0.06 if shared else 0)
-    frames: list[list[Frame]] = []
+    y = MARGIN + len(caption) * CAPTION_SIZE * LINE_HEIGHT / 72 + GAP  # upwards from the bottom
+    if not free and legend.labels:
+        middle = MARGIN + max(0, (page - 2 * MARGIN - _width(legend)) / 2)
+        legend = replace(legend, x=middle, y=y + legend.height)
+        y += legend.height + GAP
+    frames: list[Frame] = []
     for number in reversed(range(len(rows))):
-        last = number == len(rows) - 1
-        y += tick_height + (label_height if last or len(rows[number + 1]) < num_columns else 0)
-        height = title_height + max(legend_.height for legend_ in top[number]) + (0.04 if several else 0)
-        row = []
-        for column, above in enumerate(top[number]):
-            x = MARGIN + Y_LABELS + column * (frame_width + BETWEEN)
-            bottom = last or column >= len(rows[number + 1])
-            placed = _moved(above, x, y + frame_height + 0.04 + above.height) if several else legend
-            row.append(Frame(x=x, y=y, width=frame_width, height=frame_height, title_y=y + frame_height + 0.06 + above.height, legend=placed, bottom=bottom, left=column == 0))
-        if last and free:
-            x = MARGIN + Y_LABELS + len(row) * (frame_width + BETWEEN)
-            legend = _moved(legend, x, y + frame_height)
-        frames.insert(0, row)
-        y += frame_height + height + 0.07
-    page_height = math.ceil(100 * (y + MARGIN)) / 100
+        num_below = len(rows[number + 1]) if number + 1 < len(rows) else 0
+        y += tick_height + (label_height if num_below < num_columns else 0)
+        top = y + frame_height + max(above.height for above in own[number]) + (GAP if several else 0)
+        frames[:0] = [
+            Frame(
+                x=x,
+                y=y,
+                width=frame_width,
+                height=frame_height,
+                title_y=top + 0.04,
+                legend=replace(above, x=x, y=top) if several else legend,
+                bottom=column >= num_below,
+                left=column == 0,
+            )
+            for column, (x, above) in enumerate(zip(columns, own[number], strict=False))
+        ]
+        if free and not num_below:
+            legend = replace(legend, x=columns[len(rows[-1])], y=y + frame_height)
+        y = top + title_height + GAP
     return Page(
-        width=inches, height=page_height, frames=[frame for row in frames for frame in row], legend=legend,
-        caption=caption, ticks=ticks, upright=upright,
+        width=page,
+        height=math.ceil(100 * (y + MARGIN)) / 100,  # whole pixels
+        frames=frames,
+        legend=legend,
+        caption=caption,
+        x_label=x_label,
+        ticks=ticks,
+        y_ticks=_y_ticks(*chart.y_range),
+        upright=upright,
     )
 
 
@@ -184,12 +206,19 @@ def _arranged(labels: list[str], columns: int) -> Legend:
 def _width(legend: Legend) -> float:
     size = mpl.rcParams["legend.fontsize"]
     parts = np.array_split(np.array(legend.labels, dtype=object), max(1, legend.columns))
-    widths = [max((text_width(text, size) for label in part for text in label.split("\n")), default=0) for part in parts]
+    widths = [
+        max((text_width(text, size) for label in part for text in label.split("\n")), default=0) for part in parts
+    ]
     return sum(widths) + (len(parts) * (HANDLE + PAD) + (len(parts) - 1) * COLUMN) * size / 72
 
 
-def _moved(legend: Legend, x: float, y: float) -> Legend:
-    return Legend(x=x, y=y, labels=legend.labels, columns=legend.columns, height=legend.height)
+def _labels(lines: Sequence[Line]) -> list[str]:
+    return [line.label for line in lines if line.label]
+
+
+def _y_ticks(low: float, high: float) -> list[float]:
+    values = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(low, high)
+    return [float(value) for value in values if low <= value <= high]
 
 
 def _ticks(chart: Chart, width: float) -> tuple[list[int], bool, float]:

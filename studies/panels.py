@@ -90,7 +90,7 @@ def _as_reference(line: Line) -> Line:
 
 
 def _told_apart(lines: Iterable[Line]) -> tuple[Line, ...]:
-    """Name and vary the lines of each scheme: the last as the scheme is drawn alone, those before lighter and dashed."""
+    """Name and vary the lines of each scheme: the last as usual, those before it lighter and dashed."""
     varied = {}
     for of_scheme in _by("scheme", lines):
         for back, line in enumerate(reversed(of_scheme)):

@@ -1,4 +1,4 @@
-"""Charts as source of pgfplots, for `\\input` in LaTeX: the same lines, places and sizes, to be restyled by hand.
+r"""Charts as source of pgfplots, for `\input` in LaTeX: the same lines, places and sizes, to be restyled by hand.
 
 It is written from the numbers. No LaTeX has to be there for that.
 """
@@ -17,7 +17,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
 
 from studies.chart import Chart, Line
-from studies.drawing import BAND, HATCH, LEVEL_BAND, in_order, style_of_line
+from studies.drawing import BAND, HATCH, HATCH_WHITE, LEVEL_BAND, in_order, style_of_line
 from studies.layout import CAPTION_SIZE, COLUMN, HANDLE, LINE_HEIGHT, MARGIN, Frame, Legend, Page
 
 PREAMBLE = r"\usepackage{pgfplots} \pgfplotsset{compat=1.16} \usetikzlibrary{patterns}"
@@ -64,10 +64,13 @@ def source(chart: Chart, page: Page) -> str:
             text.append(_node(panel.title, frame.x, frame.title_y, f"{_font('axes.titlesize')}\\bfseries"))
     if chart.legend:
         style = f"legend columns={page.legend.columns}, {_legend_style(page.legend.x, page.legend.y, 'in')}"
-        text.append(rf"\begin{{axis}}[hide axis, scale only axis, width=1in, height=1in, xmin=0, xmax=1, ymin=0, ymax=1, {style}]")
+        box = "hide axis, scale only axis, width=1in, height=1in, xmin=0, xmax=1, ymin=0, ymax=1"
+        text.append(rf"\begin{{axis}}[{box}, {style}]")
         text += [*_legend([names[_key(line)] for line in chart.legend], page.legend), r"\end{axis}"]
     for number, words in enumerate(reversed(page.caption)):
-        text.append(_node(words, MARGIN, MARGIN + (number * LINE_HEIGHT + 0.2) * CAPTION_SIZE / 72, _font(CAPTION_SIZE)))
+        text.append(
+            _node(words, MARGIN, MARGIN + (number * LINE_HEIGHT + 0.2) * CAPTION_SIZE / 72, _font(CAPTION_SIZE))
+        )
     return "\n".join([*text, r"\end{tikzpicture}%", ""])
 
 
@@ -110,7 +113,7 @@ def _mark(name: str, marker: Any) -> str:
 def _style(name: str, line: Line, marks: dict[str, tuple[str, Any]]) -> list[str]:
     """Define colour and style of a line, under a name that the axes use."""
     style = cbook.normalize_kwargs(style_of_line(line), Line2D)
-    width = style.get("linewidth", 1.0 if line.level else mpl.rcParams["lines.linewidth"])
+    width = style.get("linewidth", mpl.rcParams["lines.linewidth"])
     options = [f"color={_colour(name)}", f"line width={width:g}pt", *_dashes(style.get("linestyle", "-"), width)]
     colours = [("", style.get("color", "0.2"))]
     if _has_mark(style):
@@ -126,7 +129,10 @@ def _style(name: str, line: Line, marks: dict[str, tuple[str, Any]]) -> list[str
         options.append(f"mark options={{{', '.join(own)}}}")
     return [
         f"% {' '.join((line.label or line.scheme).split())}",
-        *(rf"\definecolor{{{_colour(name, part)}}}{{HTML}}{{{to_hex(colour)[1:].upper()}}}" for part, colour in colours),
+        *(
+            rf"\definecolor{{{_colour(name, part)}}}{{HTML}}{{{to_hex(colour)[1:].upper()}}}"
+            for part, colour in colours
+        ),
         rf"\pgfplotsset{{{name}/.style={{{', '.join(options)}}}}}",
     ]
 
@@ -154,14 +160,14 @@ def _axis(chart: Chart, page: Page, frame: Frame) -> list[str]:
     options = [
         f"scale only axis, width={frame.width:.4f}in, height={frame.height:.4f}in",
         f"at={{({frame.x:.4f}in,{frame.y:.4f}in)}}, anchor=south west",
-        f"xmin={chart.x_range[0]:.6g}, xmax={chart.x_range[1]:.6g}, ymin={chart.y_range[0]:.6g}, ymax={chart.y_range[1]:.6g}",
-        f"xtick={{{ticks}}}, xticklabels={{{labels}}}",
+        "xmin={:.6g}, xmax={:.6g}, ymin={:.6g}, ymax={:.6g}".format(*chart.x_range, *chart.y_range),
+        f"xtick={{{ticks}}}, xticklabels={{{labels}}}, ytick={{{','.join(f'{tick:g}' for tick in page.y_ticks)}}}",
         "axis x line*=bottom, axis y line*=left, tick align=inside, unbounded coords=jump",
         "grid=major, grid style={line width=0.4pt, black!12}, axis line style={line width=0.6pt}",
         f"tick style={{black, line width=0.5pt}}, tick label style={{font={_font('xtick.labelsize')}}}",
         *(["x tick label style={rotate=90}"] if page.upright else []),
         *([f"xmode=log, log basis x={chart.log_base}"] if chart.log_base else []),
-        *([f"xlabel={{{escaped(chart.x_label)}}}"] if frame.bottom else []),
+        *([f"xlabel={{{_lines(page.x_label)}}}, xlabel style={{align=center}}"] if frame.bottom else []),
         f"ylabel={{{escaped(chart.y_label)}}}" if frame.left else "yticklabels={}",
     ]
     if frame.legend.labels:
@@ -176,39 +182,46 @@ def _tick(label: str) -> str:
 
 def _legend_style(x: float, y: float, unit: str = "") -> str:
     size = mpl.rcParams["legend.fontsize"]
-    return (
-        f"legend style={{at={{({x:.4f}{unit},{y:.4f}{unit})}}, anchor=north west, draw=none, fill=none, inner sep=0pt, "
-        f"font={_font('legend.fontsize')}, cells={{anchor=west, align=left}}, row sep=0pt, nodes={{inner sep=0.6pt}}, "
-        f"/tikz/every even column/.append style={{column sep={COLUMN * size:g}pt}}}}, "
-        rf"legend image code/.code={{\draw[mark repeat=2, mark phase=2, #1] plot coordinates "
-        rf"{{(0pt,0pt) ({HANDLE * size / 2:g}pt,0pt) ({HANDLE * size:g}pt,0pt)}};}}"
-    )
+    style = [
+        f"at={{({x:.4f}{unit},{y:.4f}{unit})}}, anchor=north west, draw=none, fill=none, inner sep=0pt",
+        f"font={_font('legend.fontsize')}, cells={{anchor=west, align=left}}",
+        "row sep=0pt, nodes={inner xsep=3pt, inner ysep=0.6pt}",
+        f"/tikz/every even column/.append style={{column sep={COLUMN * size:g}pt}}",
+    ]
+    ends = " ".join(f"({part * HANDLE * size:g}pt,0pt)" for part in (0, 0.5, 1))
+    image = rf"\draw[mark repeat=2, mark phase=2, #1] plot coordinates {{{ends}}};"
+    return f"legend style={{{', '.join(style)}}}, legend image code/.code={{{image}}}"
 
 
 def _legend(names: list[str], legend: Legend) -> list[str]:
     """Name the lines; pgfplots fills its legend row by row, matplotlib column by column."""
     entries = np.array_split(np.arange(len(names)), max(1, legend.columns))
     rows = (column[row] for row in range(len(names)) for column in entries if row < len(column))
-    labels = [r"\\".join(map(escaped, label.splitlines())) for label in legend.labels]
-    return [rf"\addlegendimage{{{names[i]}}} \addlegendentry{{{labels[i]}}}" for i in rows]
+    return [rf"\addlegendimage{{{names[i]}}} \addlegendentry{{{_lines(legend.labels[i].splitlines())}}}" for i in rows]
+
+
+def _lines(words: Iterable[str]) -> str:
+    return r"\\".join(map(escaped, words))
 
 
 def _plots(chart: Chart, line: Line, name: str) -> list[str]:
     x = np.array(chart.x_range) if line.level else np.asarray(line.x, float)
-    y, *ends = (
-        np.broadcast_to(part, x.shape) if line.level else part for part in (line.y, *(line.intervals or ()))
-    )
+    y, *ends = (np.broadcast_to(part, x.shape) if line.level else part for part in (line.y, *(line.intervals or ())))
     plots, bars = [], ends and not line.level and not chart.bands
     if ends and not bars:
-        fill = f"fill={_colour(name)}, fill opacity={BAND}" if not line.level else f"fill=gray, fill opacity={LEVEL_BAND}"
+        fill = (
+            f"fill={_colour(name)}, fill opacity={BAND}" if not line.level else f"fill=gray, fill opacity={LEVEL_BAND}"
+        )
         plots += _areas(x, *ends, fill)
     if line.hatched:
         height = HATCH * (chart.y_range[1] - chart.y_range[0])
-        plots += _areas(x, y, y + height, f"pattern=north east lines, pattern color={_colour(name)}")
+        plots += _areas(
+            x, y, y + height, f"pattern=north east lines, pattern color={_colour(name)}!{100 * (1 - HATCH_WHITE):g}"
+        )
     if line.points is not None:
         dots = _coordinates(np.repeat(x, line.points.shape[1]), line.points.ravel())
-        options = f"forget plot, only marks, mark=*, mark size=1pt, mark options={{fill=white, draw={_colour(name)}}}"
-        plots.append(rf"\addplot[{options}] coordinates {{{dots}}};")
+        plots.append(rf"\addplot[{name}, forget plot, mark=none] coordinates {{{_coordinates(x, y)}}};")
+        return [*plots, rf"\addplot[{name}, forget plot, only marks] coordinates {{{dots}}};"]
     if bars:
         there = np.isfinite(y)
         x, y, low, high = (part[there] for part in (x, y, *ends))
@@ -225,7 +238,9 @@ def _areas(x: np.ndarray, low: np.ndarray, high: np.ndarray, fill: str) -> list[
     """Fill between two lines, wherever both are there."""
     there = np.isfinite(low) & np.isfinite(high)
     runs = np.split(np.arange(len(x)), np.flatnonzero(np.diff(there)) + 1)
-    parts = [(np.append(x[run], x[run][::-1]), np.append(low[run], high[run][::-1])) for run in runs if there[run].all()]
+    parts = [
+        (np.append(x[run], x[run][::-1]), np.append(low[run], high[run][::-1])) for run in runs if there[run].all()
+    ]
     return [
         rf"\addplot[draw=none, {fill}, forget plot] coordinates {{{_coordinates(*part)}}} -- cycle;" for part in parts
     ]

@@ -82,9 +82,9 @@ def accuracy_chart(results: Results, y_range: tuple[float, float] | None = None)
     lines = [line for scheme in results.schemes for line in _lines(results, axis, scheme, over_seeds)]
     along, words = positions(results, axis), results.axes[axis].dtype.kind in "UO"
     log_base = axis_of(axis).log_base if not words and (along > 0).all() else None
-    if words:
-        lines = _side_by_side(lines)
     panels, legend = arrange(lines)
+    if words:
+        panels = tuple(replace(panel, lines=_side_by_side(panel.lines)) for panel in panels)
     bands = not words and len(along) >= FEWEST
     return Chart(
         panels=panels,
@@ -104,11 +104,16 @@ def accuracy_chart(results: Results, y_range: tuple[float, float] | None = None)
 
 def style_of(results: Results, scheme: str) -> tuple[str, dict[str, Any], bool]:
     """Return label, line and whether it is a level; of a curve from outside of the table as the archive has them."""
+    look = look_of(results, scheme)
+    return look["label"], dict(look["line"]), look["level"]
+
+
+def look_of(results: Results, scheme: str) -> dict[str, Any]:
+    """Return what `Curve.look` does; of a curve from outside of the table as the archive has it."""
     if scheme in curves.CURVES:
-        curve = curves.CURVES[scheme]
-        return curve.label, dict(curve.line), curve.level
-    style = _own_style(results, scheme)
-    return style.get("label", scheme), style.get("line", {"marker": "."}), style.get("level", False)
+        return curves.CURVES[scheme].look()
+    unknown = {"label": scheme, "line": {"marker": "."}, "level": False, "group": "", "hatched": False}
+    return unknown | json.loads(str(results.attributes.get("own_curves_json", "{}"))).get(scheme, {})
 
 
 def positions(results: Results, axis: str) -> np.ndarray:
@@ -138,7 +143,9 @@ def checked_range(y_range: tuple[float, float]) -> tuple[float, float]:
     """Return a range of the vertical axis; raises ValueError if accuracy has none such."""
     low, high = y_range
     if not 0 <= low < high <= 100:
-        raise ValueError(f"range {low:g} {high:g} is none of accuracy; give two per cents, 0 to 100, the lower one first")
+        raise ValueError(
+            f"range {low:g} {high:g} is none of accuracy; give two per cents, 0 to 100, the lower one first"
+        )
     return low, high
 
 
@@ -158,14 +165,19 @@ def _lines(results: Results, axis: str, scheme: str, over_seeds: bool) -> list[L
     accuracy, low, high = (100 * results.along(name, scheme) for name in BOUNDS)
     if np.isnan(accuracy).all():
         return []
-    label, style, level = style_of(results, scheme)
-    curve = curves.CURVES.get(scheme)
-    group, hatched = (curve.group, curve.hatched) if curve else (_own_style(results, scheme).get("group", ""), False)
+    look = look_of(results, scheme)
     line = Line(
-        label=label, x=positions(results, axis), y=accuracy.ravel()[:1], style=style, scheme=scheme, group=group,
-        hatched=hatched, level=level, proposal=scheme == PROPOSAL,
-    )  # fmt: skip
-    if level:
+        label=look["label"],
+        x=positions(results, axis),
+        y=accuracy.ravel()[:1],
+        style=look["line"],
+        scheme=scheme,
+        group=look["group"],
+        hatched=look["hatched"],
+        level=look["level"],
+        proposal=scheme == PROPOSAL,
+    )
+    if line.level:
         return [replace(line, low=low.ravel()[:1], high=high.ravel()[:1])]
     names, means = list(results.axes), [SEED] if over_seeds else []
     order = [axis, *(name for name in names if name not in (axis, *means)), *means]
@@ -189,15 +201,16 @@ def _spread(line: Line) -> Line:
         warnings.simplefilter("ignore", RuntimeWarning)  # NaN where points are missing
         mean, deviation = np.nanmean(line.y, axis=-1), np.nanstd(line.y, axis=-1, ddof=1)
     deviation = np.where(num_seeds > 1, deviation, np.nan)
-    return replace(line, y=mean, low=mean - deviation, high=mean + deviation, points=line.y)
+    style = {**line.style, "markerfacecolor": "white", "markersize": 3.2}
+    return replace(line, y=mean, low=mean - deviation, high=mean + deviation, points=line.y, style=style)
 
 
-def _side_by_side(lines: Sequence[Line]) -> list[Line]:
+def _side_by_side(lines: Sequence[Line]) -> tuple[Line, ...]:
     """Move lines apart, whose values are words: bars of all of them can be read."""
     moving = [line for line in lines if not line.level]
-    step = min(0.12, 0.7 / max(1, len(moving)))
+    step = min(0.2, 0.7 / max(1, len(moving)))
     shifts = {line: step * (number - (len(moving) - 1) / 2) for number, line in enumerate(moving)}
-    return [replace(line, x=line.x + shifts.get(line, 0.0)) for line in lines]
+    return tuple(replace(line, x=line.x + shifts.get(line, 0.0)) for line in lines)
 
 
 def _of_intervals(results: Results, lines: Sequence[Line], bands: bool, over_seeds: bool) -> list[str]:
@@ -207,12 +220,8 @@ def _of_intervals(results: Results, lines: Sequence[Line], bands: bool, over_see
     else:
         texts.append(f"{kind.capitalize()}: 95 % Wilson intervals")
     if any(line.hatched for line in lines):
-        texts.append("Hatched: a bound")
+        texts.append("Hatched: above a bound")
     return texts
-
-
-def _own_style(results: Results, scheme: str) -> dict[str, Any]:
-    return json.loads(str(results.attributes.get("own_curves_json", "{}"))).get(scheme, {})
 
 
 def _positions_of(results: Results, axis: str, scheme: str, index: tuple[int, ...]) -> np.ndarray:
