@@ -147,13 +147,27 @@ def list_studies() -> None:
 
 
 @app.command()
-def plot(folder: Annotated[Path, FOLDER]) -> None:
-    """Rebuild results.h5, figure and tables of a run folder from its points."""
-    from studies import plots, risk, run_folder
+def plot(
+    folder: Annotated[Path, FOLDER],
+    width: Annotated[
+        str | None, typer.Option(help="single (3.5 in) or double (7.16 in); default: what the curves need")
+    ] = None,
+    y_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option("--range", help="ends of the accuracy's axis [%]; default: tens around what is drawn"),
+    ] = None,
+) -> None:
+    """Rebuild results.h5, figures and tables of a run folder from its points."""
+    from studies import layout, plots, risk, run_folder
 
+    if width is not None:
+        layout.page_width(width)
+    if y_range is not None:
+        plots.checked_range(y_range)
     results = run_folder.collect(folder, on_problem=_warn)
-    plots.draw_accuracy(results, folder=folder / "figures", name=str(results.attributes["study"]))
-    risk.draw_risk(results, folder=folder / "figures")
+    figures, name = folder / "figures", str(results.attributes["study"])
+    plots.draw_accuracy(results, folder=figures, name=name, width=width, y_range=y_range)
+    risk.draw_risk(results, folder=figures, width=width)
     _show_results(results, folder)
 
 

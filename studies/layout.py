@@ -11,6 +11,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import MaxNLocator
 
 from studies.chart import Chart, Line
+from studies.config import shown
 
 WIDTHS = {"single": 3.5, "double": 7.16}  # one and two columns of an IEEE page [in]
 MARGIN, GAP = 0.04, 0.06  # around everything, and between its parts
@@ -19,7 +20,7 @@ RIGHT, BETWEEN = 0.06, 0.18  # behind the last panel, and between panels
 CAPTION_SIZE = 6.0  # [pt]
 HANDLE, PAD, COLUMN = 2.6, 0.5, 1.2  # of a legend: its line, the blank behind it and between columns [font sizes]
 LINE_HEIGHT = 1.3  # [font sizes]
-_RENDERER = RendererAgg(1, 1, 720)
+_RENDERER = RendererAgg(1, 1, 300)  # as pictures are saved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,13 +159,13 @@ def lay_out(chart: Chart, width: str | None = None) -> Page:
 def page_width(name: str) -> float:
     """Return the width of that name [in]; raises ValueError if there is none."""
     if name not in WIDTHS:
-        raise ValueError(f"width {name!r} is neither 'single' (3.5 in) nor 'double' (7.16 in)")
+        raise ValueError(f"width {shown(name)} is neither 'single' (3.5 in) nor 'double' (7.16 in)")
     return WIDTHS[name]
 
 
 def text_width(text: str, size: float) -> float:
     """Return how wide a text is [in], at a size of font [pt]."""
-    return _RENDERER.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)[0] / 720
+    return _RENDERER.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)[0] / 300
 
 
 def wrapped(text: str, width: float, size: float) -> list[str]:

@@ -128,7 +128,7 @@ def _style(name: str, line: Line, marks: dict[str, tuple[str, Any]]) -> list[str
             own.append(f"{key}={_colour(name, f' {key}' if part in style else '')}")
         options.append(f"mark options={{{', '.join(own)}}}")
     return [
-        f"% {' '.join((line.label or line.scheme).split())}",
+        f"% {escaped(line.label or line.scheme)}",
         *(
             rf"\definecolor{{{_colour(name, part)}}}{{HTML}}{{{to_hex(colour)[1:].upper()}}}"
             for part, colour in colours

@@ -77,8 +77,8 @@ def write(chart: Chart, *, folder: Path, name: str, width: str | None = None) ->
 
 def accuracy_chart(results: Results, y_range: tuple[float, float] | None = None) -> Chart:
     """Return what the figure shows; parameters as of `draw_accuracy`."""
-    over_seeds = SEED in results.axes and len(results.axes) > 1 and len(results.axes[SEED]) > 1
-    axis = next(name for name in results.axes if name != SEED or not over_seeds)
+    axis = next((name for name in results.axes if name != SEED), SEED)
+    over_seeds = axis != SEED and len(results.axes.get(SEED, ())) > 1
     lines = [line for scheme in results.schemes for line in _lines(results, axis, scheme, over_seeds)]
     along, words = positions(results, axis), results.axes[axis].dtype.kind in "UO"
     log_base = axis_of(axis).log_base if not words and (along > 0).all() else None
@@ -144,7 +144,7 @@ def checked_range(y_range: tuple[float, float]) -> tuple[float, float]:
     low, high = y_range
     if not 0 <= low < high <= 100:
         raise ValueError(
-            f"range {low:g} {high:g} is none of accuracy; give two per cents, 0 to 100, the lower one first"
+            f"range {low:g} {high:g} is none of accuracy; give two values from 0 to 100 %, the lower first"
         )
     return low, high
 
