@@ -20,6 +20,7 @@ RIGHT, BETWEEN = 0.06, 0.18  # behind the last panel, and between panels
 CAPTION_SIZE = 6.0  # [pt]
 HANDLE, PAD, COLUMN = 2.6, 0.5, 1.2  # of a legend: its line, the blank behind it and between columns [font sizes]
 LINE_HEIGHT = 1.3  # [font sizes]
+SLACK = 0.96  # share of a width that text may take: LaTeX's fonts are a little wider than those that are measured
 _RENDERER = RendererAgg(1, 1, 300)  # as pictures are saved
 
 
@@ -115,7 +116,7 @@ def lay_out(chart: Chart, width: str | None = None) -> Page:
     legend = fitted(
         _labels(chart.legend if several else chart.panels[0].lines), frame_width if free else page - 2 * MARGIN
     )
-    caption = wrapped(chart.caption, page - 2 * MARGIN, CAPTION_SIZE)
+    caption = wrapped(chart.caption, SLACK * (page - 2 * MARGIN), CAPTION_SIZE)
 
     y = MARGIN + len(caption) * CAPTION_SIZE * LINE_HEIGHT / 72 + GAP  # upwards from the bottom
     if not free and legend.labels:
@@ -188,11 +189,11 @@ def wrapped(text: str, width: float, size: float) -> list[str]:
 def fitted(labels: Sequence[str], width: float) -> Legend:
     """Arrange a legend in as many columns as fit a width [in]; labels that are too long for one are broken."""
     size = mpl.rcParams["legend.fontsize"]
-    room = width - (HANDLE + PAD) * size / 72
+    room = SLACK * width - (HANDLE + PAD) * size / 72
     broken = ["\n".join(wrapped(label, room, size)) for label in labels]
     for columns in range(len(broken), 0, -1):
         legend = _arranged(broken, columns)
-        if _width(legend) <= width:
+        if _width(legend) <= SLACK * width:
             return legend
     return _arranged(broken, 1)
 

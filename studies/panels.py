@@ -41,7 +41,7 @@ def arrange(lines: Sequence[Line]) -> tuple[tuple[Panel, ...], tuple[Line, ...]]
     if len(parts) < 2:
         return (Panel(lines=_told_apart(lines)),), ()
     levels = tuple(map(_as_reference, shared))
-    proposals = [] if by_scheme else [line for line in own if line.proposal]
+    proposals = [] if by_scheme else [line for line in own if line.proposal and line.label]
     panels = []
     for title, of_panel in parts:
         there = any(line.proposal for line in of_panel)

@@ -23,6 +23,7 @@ BOUNDS = ("accuracy", "accuracy_low", "accuracy_high")
 COSTS = ("code_nmse", "data_res")  # of the CSV
 SEED = "seed"  # the axis over which means are taken
 FEWEST = 3  # values of an axis from which on intervals are bands
+SPARE_COLOURS, SPARE_DASHES = ("#08306b", "#d94801", "#4a9b57", "#9e9ac8"), ("-", "--", ":", "-.")  # if none is told
 
 
 def draw_accuracy(
@@ -112,8 +113,11 @@ def look_of(results: Results, scheme: str) -> dict[str, Any]:
     """Return what `Curve.look` does; of a curve from outside of the table as the archive has it."""
     if scheme in curves.CURVES:
         return curves.CURVES[scheme].look()
-    unknown = {"label": scheme, "line": {"marker": "."}, "level": False, "group": "", "hatched": False}
-    return unknown | json.loads(str(results.attributes.get("own_curves_json", "{}"))).get(scheme, {})
+    look = {"label": scheme, "line": {"marker": "."}, "level": False, "group": "", "hatched": False}
+    look |= json.loads(str(results.attributes.get("own_curves_json", "{}"))).get(scheme, {})
+    dashes, colour = divmod(results.schemes.index(scheme), len(SPARE_COLOURS))
+    line = {"color": SPARE_COLOURS[colour], "linestyle": SPARE_DASHES[dashes % len(SPARE_DASHES)], **look["line"]}
+    return {**look, "line": line}
 
 
 def positions(results: Results, axis: str) -> np.ndarray:

@@ -14,6 +14,7 @@ from studies.axes import named, written
 from studies.chart import Chart, Line
 from studies.csv_text import csv_text
 from studies.panels import arrange, lighter
+from studies.tables import PROPOSAL
 
 COVERAGE = np.arange(5, 101, 5) / 100
 STATED_RISK = 0.05  # of the coverage that the table names
@@ -112,8 +113,17 @@ def risk_chart(results: Results, points: Points) -> Chart:
         style |= {"color": lighter(style.get("color", "0.2"), 0.75 * share), "markevery": MARKED}
         named = label if index == last[scheme] else ""
         risk = 100 * risk_at(correct, confidence)
-        group = plots.look_of(results, scheme)["group"]
-        lines.append(Line(label=named, x=100 * COVERAGE, y=risk, style=style, scheme=scheme, group=group))
+        lines.append(
+            Line(
+                label=named,
+                x=100 * COVERAGE,
+                y=risk,
+                style=style,
+                scheme=scheme,
+                group=plots.look_of(results, scheme)["group"],
+                proposal=scheme == PROPOSAL,
+            )
+        )
     panels, legend = arrange(lines)
     ends = [_at(results, tuple(index)) for index in (np.zeros(len(results.axes), int), np.array(_shape(results)) - 1)]
     ticks = np.arange(0, 101, 20)

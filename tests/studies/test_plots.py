@@ -159,6 +159,15 @@ def test_the_same_numbers_give_the_same_bytes_and_no_date(tmp_path):
 def test_style_of_is_what_the_table_or_the_archive_says():
     own = json.dumps({"mine": {"label": "my curve", "line": {"color": "red"}, "level": False}})  # of before groups
     results = made_up(("mine", "nobodys", *THREE), {"snr_db": SNR_DB}, own_curves_json=own)
-    assert plots.style_of(results, "mine") == ("my curve", {"color": "red"}, False)
-    assert plots.style_of(results, "nobodys") == ("nobodys", {"marker": "."}, False)
+    assert plots.style_of(results, "mine") == ("my curve", {"color": "red", "linestyle": "-"}, False)
+    label, line, level = plots.style_of(results, "nobodys")
+    assert (label, line["marker"], level) == ("nobodys", ".", False)
     assert plots.style_of(results, "raw-image") == (CURVES["raw-image"].label, dict(CURVES["raw-image"].line), True)
+
+
+def test_curves_without_a_style_differ_in_colour_or_dashes():
+    schemes = [f"nobodys-{number}" for number in range(12)]
+    results = made_up(schemes, {"snr_db": SNR_DB})
+    lines = [plots.style_of(results, scheme)[1] for scheme in schemes]
+    assert len({(line["color"], line["linestyle"]) for line in lines}) == len(schemes)
+    assert not plots.style_of(results, schemes[0])[1].keys() - {"color", "linestyle", "marker"}
