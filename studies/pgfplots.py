@@ -124,8 +124,9 @@ def _style(name: str, line: Line, marks: dict[str, tuple[str, Any]]) -> list[str
         edge = style.get("markeredgewidth", mpl.rcParams["lines.markeredgewidth"])
         own = [f"solid, line width={edge:g}pt"]
         for key, part in (("fill", "markerfacecolor"), ("draw", "markeredgecolor")):
-            colours += [(f" {key}", style[part])] if part in style else []
-            own.append(f"{key}={_colour(name, f' {key}' if part in style else '')}")
+            colour = style.get(part, style.get("color", "0.2"))
+            own.append(f"{key}={'none' if str(colour) == 'none' else _colour(name, key)}")
+            colours += [] if str(colour) == "none" else [(key, colour)]
         options.append(f"mark options={{{', '.join(own)}}}")
     return [
         f"% {escaped(line.label or line.scheme)}",

@@ -9,6 +9,8 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib import cbook
+from matplotlib.lines import Line2D
 
 from studies import curves, drawing, pgfplots
 from studies.archive import Results, write_atomically
@@ -116,7 +118,10 @@ def look_of(results: Results, scheme: str) -> dict[str, Any]:
     look = {"label": scheme, "line": {"marker": "."}, "level": False, "group": "", "hatched": False}
     look |= json.loads(str(results.attributes.get("own_curves_json", "{}"))).get(scheme, {})
     dashes, colour = divmod(results.schemes.index(scheme), len(SPARE_COLOURS))
-    line = {"color": SPARE_COLOURS[colour], "linestyle": SPARE_DASHES[dashes % len(SPARE_DASHES)], **look["line"]}
+    line = {"color": SPARE_COLOURS[colour], "linestyle": SPARE_DASHES[dashes % len(SPARE_DASHES)]}
+    line |= cbook.normalize_kwargs(look["line"], Line2D)
+    if isinstance(line["linestyle"], list):  # JSON has no tuples
+        line["linestyle"] = tuple(line["linestyle"])
     return {**look, "line": line}
 
 

@@ -171,3 +171,15 @@ def test_curves_without_a_style_differ_in_colour_or_dashes():
     lines = [plots.style_of(results, scheme)[1] for scheme in schemes]
     assert len({(line["color"], line["linestyle"]) for line in lines}) == len(schemes)
     assert not plots.style_of(results, schemes[0])[1].keys() - {"color", "linestyle", "marker"}
+
+
+def test_a_curve_from_outside_may_have_any_keyword_of_a_line(tmp_path):
+    line = {"c": "red", "ls": (0, (4, 1)), "mfc": "none", "marker": "h", "lw": 2}
+    own = json.dumps({"mine": {"label": "mine", "line": line, "level": False}})
+    results = made_up(("mine", *THREE), {"snr_db": SNR_DB}, own_curves_json=own)
+    plots.draw_accuracy(results, folder=tmp_path, name="figure")
+    source = (tmp_path / "figure.pgf").read_text()
+    assert "line width=2pt, dash pattern=on 8pt off 2pt" in source
+    assert "fill=none" in source
+    drawn = line_of(axes_of(results), "mine")
+    assert (drawn.get_color(), drawn.get_markerfacecolor(), drawn.get_linewidth()) == ("red", "none", 2)
