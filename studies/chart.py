@@ -26,7 +26,7 @@ class Line:
     scheme, group, at : str
         Its scheme, the kind of scheme, and its value of the axes that are not drawn along.
     level : bool
-        Whether it runs across the panel: all `y` are the same.
+        Whether it runs across the panel, from end to end: all `y` are the same.
     hatched : bool
         Whether it is a bound: hatched above.
     proposal : bool

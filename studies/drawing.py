@@ -20,7 +20,7 @@ from studies.panels import lighter
 
 STYLE = Path(__file__).with_name("tokenlink.mplstyle")
 BAND, LEVEL_BAND = 0.16, 0.12  # opacity
-LEVEL_WIDTH = 1.0
+LEVEL_WIDTH, LEVEL_COLOUR = 1.0, "gray"
 PROPOSAL = {"linewidth": 1.8, "markersize": 4.6}
 EDGE = {"markeredgecolor": "white", "markeredgewidth": 0.6}  # where markers are filled
 HATCH, HATCH_WHITE = 0.03, 0.4  # of a bound: height, of the vertical range, and share of white
@@ -105,16 +105,16 @@ def _label(axes: Axes, chart: Chart, page: Page, frame: Frame) -> None:
 def _draw_line(axes: Axes, chart: Chart, line: Line, order: float) -> None:
     style = style_of_line(line)
     color = style.get("color", "0.2")
-    x, y, *ends = (np.asarray(part) for part in (line.x, line.y, *(line.intervals or ())))
-    if line.level:
-        x, y, *ends = (np.array(chart.x_range), *(np.broadcast_to(part, 2) for part in (y, *ends)))
-    if ends and line.level:
-        axes.fill_between(x, *ends, color="0.5", alpha=LEVEL_BAND, linewidth=0, zorder=0.5)
-    elif ends and chart.bands:
-        axes.fill_between(x, *ends, color=color, alpha=BAND, linewidth=0, zorder=1)
-    elif ends:
-        length = np.maximum([y - ends[0], ends[1] - y], 0)
-        axes.errorbar(x, y, yerr=length, fmt="none", ecolor=color, elinewidth=0.8, zorder=order)
+    x, y = line.x, line.y
+    if line.intervals:
+        low, high = line.intervals
+        if line.level:
+            axes.fill_between(x, low, high, color=LEVEL_COLOUR, alpha=LEVEL_BAND, linewidth=0, zorder=0.5)
+        elif chart.bands:
+            axes.fill_between(x, low, high, color=color, alpha=BAND, linewidth=0, zorder=1)
+        else:
+            length = np.maximum([y - low, high - y], 0)
+            axes.errorbar(x, y, yerr=length, fmt="none", ecolor=color, elinewidth=0.8, zorder=order)
     if line.hatched:
         height = HATCH * (chart.y_range[1] - chart.y_range[0])
         edge = lighter(color, HATCH_WHITE)

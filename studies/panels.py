@@ -54,7 +54,8 @@ def arrange(lines: Sequence[Line]) -> tuple[tuple[Panel, ...], tuple[Line, ...]]
 
 def lighter(color: Any, share: float) -> str:
     """Mix a colour with a share of white."""
-    return to_hex([(1 - share) * part + share for part in to_rgb(color)])
+    red, green, blue = ((1 - share) * part + share for part in to_rgb(color))
+    return to_hex((red, green, blue))
 
 
 def _by(attribute: str, lines: Iterable[Line]) -> list[list[Line]]:

@@ -17,7 +17,7 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
 
 from studies.chart import Chart, Line
-from studies.drawing import BAND, HATCH, HATCH_WHITE, LEVEL_BAND, in_order, style_of_line
+from studies.drawing import BAND, HATCH, HATCH_WHITE, LEVEL_BAND, LEVEL_COLOUR, in_order, style_of_line
 from studies.layout import CAPTION_SIZE, COLUMN, HANDLE, LINE_HEIGHT, MARGIN, Frame, Legend, Page
 
 PREAMBLE = r"\usepackage{pgfplots} \pgfplotsset{compat=1.16} \usetikzlibrary{patterns}"
@@ -49,7 +49,7 @@ def source(chart: Chart, page: Page) -> str:
     markers = [style["marker"] for style in map(style_of_line, shown) if _has_mark(style)]
     marks = {repr(marker): (f"mark {number}", marker) for number, marker in enumerate(dict.fromkeys(markers), start=1)}
 
-    text = [f"% In the preamble: {PREAMBLE}", rf"\begin{{tikzpicture}}[font={_font('axes.labelsize')}]"]
+    text = [f"% In the preamble: {PREAMBLE}", rf"\begin{{tikzpicture}}[font={_font(mpl.rcParams['axes.labelsize'])}]"]
     text += [_mark(name, marker) for name, marker in marks.values()]
     for line in {_key(line): line for line in reversed(shown)}.values():
         text += _style(names[_key(line)], line, marks)
@@ -61,7 +61,9 @@ def source(chart: Chart, page: Page) -> str:
             text += _plots(chart, line, names[_key(line)])
         text.append(r"\end{axis}")
         if panel.title:
-            text.append(_node(panel.title, frame.x, frame.title_y, f"{_font('axes.titlesize')}\\bfseries"))
+            text.append(
+                _node(panel.title, frame.x, frame.title_y, f"{_font(mpl.rcParams['axes.titlesize'])}\\bfseries")
+            )
     if chart.legend:
         style = f"legend columns={page.legend.columns}, {_legend_style(page.legend.x, page.legend.y, 'in')}"
         box = "hide axis, scale only axis, width=1in, height=1in, xmin=0, xmax=1, ymin=0, ymax=1"
@@ -85,8 +87,7 @@ def _key(line: Line) -> str:
     return repr((line.scheme, line.proposal, sorted(line.style.items())))
 
 
-def _font(size: str | float) -> str:
-    points = mpl.rcParams[size] if isinstance(size, str) else size
+def _font(points: float) -> str:
     return rf"\fontsize{{{points:g}}}{{{LINE_HEIGHT * points:g}}}\selectfont"
 
 
@@ -143,14 +144,15 @@ def _colour(name: str, part: str = "") -> str:
 
 
 def _dashes(linestyle: Any, width: float) -> list[str]:
-    named = {"--": "dashed", "-.": "dashdot", ":": "dotted"}
-    if isinstance(linestyle, str):
-        if linestyle in ("", " ", "None", "none"):
-            return ["only marks"]
-        kind = named.get(linestyle, linestyle)
-        pattern = mpl.rcParams[f"lines.{kind}_pattern"] if kind in named.values() else []
-    else:
-        pattern = linestyle[1] or []
+    settings = mpl.rcParams
+    patterns = {
+        **dict.fromkeys(("--", "dashed"), settings["lines.dashed_pattern"]),
+        **dict.fromkeys(("-.", "dashdot"), settings["lines.dashdot_pattern"]),
+        **dict.fromkeys((":", "dotted"), settings["lines.dotted_pattern"]),
+    }
+    if linestyle in ("", " ", "None", "none"):
+        return ["only marks"]
+    pattern = patterns.get(linestyle, ()) if isinstance(linestyle, str) else linestyle[1] or ()
     parts = [f"{word} {width * length:.3g}pt" for word, length in zip(itertools.cycle(("on", "off")), pattern)]
     return [f"dash pattern={' '.join(parts)}"] if parts else []
 
@@ -165,7 +167,7 @@ def _axis(chart: Chart, page: Page, frame: Frame) -> list[str]:
         f"xtick={{{ticks}}}, xticklabels={{{labels}}}, ytick={{{','.join(f'{tick:g}' for tick in page.y_ticks)}}}",
         "axis x line*=bottom, axis y line*=left, tick align=inside, unbounded coords=jump",
         "grid=major, grid style={line width=0.4pt, black!12}, axis line style={line width=0.6pt}",
-        f"tick style={{black, line width=0.5pt}}, tick label style={{font={_font('xtick.labelsize')}}}",
+        f"tick style={{black, line width=0.5pt}}, tick label style={{font={_font(mpl.rcParams['xtick.labelsize'])}}}",
         *(["x tick label style={rotate=90}"] if page.upright else []),
         *([f"xmode=log, log basis x={chart.log_base}"] if chart.log_base else []),
         *([f"xlabel={{{_lines(page.x_label)}}}, xlabel style={{align=center}}"] if frame.bottom else []),
@@ -185,7 +187,7 @@ def _legend_style(x: float, y: float, unit: str = "") -> str:
     size = mpl.rcParams["legend.fontsize"]
     style = [
         f"at={{({x:.4f}{unit},{y:.4f}{unit})}}, anchor=north west, draw=none, fill=none, inner sep=0pt",
-        f"font={_font('legend.fontsize')}, cells={{anchor=west, align=left}}",
+        f"font={_font(mpl.rcParams['legend.fontsize'])}, cells={{anchor=west, align=left}}",
         "row sep=0pt, nodes={inner xsep=2pt, inner ysep=0.6pt}",
         f"/tikz/every even column/.append style={{column sep={COLUMN * size / 2:g}pt}}",
     ]
@@ -206,33 +208,29 @@ def _lines(words: Iterable[str]) -> str:
 
 
 def _plots(chart: Chart, line: Line, name: str) -> list[str]:
-    x = np.array(chart.x_range) if line.level else np.asarray(line.x, float)
-    y, *ends = (np.broadcast_to(part, x.shape) if line.level else part for part in (line.y, *(line.intervals or ())))
-    plots, bars = [], ends and not line.level and not chart.bands
-    if ends and not bars:
-        fill = (
-            f"fill={_colour(name)}, fill opacity={BAND}" if not line.level else f"fill=gray, fill opacity={LEVEL_BAND}"
-        )
-        plots += _areas(x, *ends, fill)
+    """Write a line with its interval, its hatching and its single outcomes."""
+    x, y, colour = line.x, line.y, _colour(name)
+    plots, bars = [], bool(line.intervals) and not line.level and not chart.bands
+    low, high = line.intervals or (y, y)
+    if line.intervals and not bars:
+        fill = (LEVEL_COLOUR, LEVEL_BAND) if line.level else (colour, BAND)
+        plots += _areas(x, low, high, "fill={}, fill opacity={}".format(*fill))
     if line.hatched:
-        height = HATCH * (chart.y_range[1] - chart.y_range[0])
-        plots += _areas(
-            x, y, y + height, f"pattern=north east lines, pattern color={_colour(name)}!{100 * (1 - HATCH_WHITE):g}"
-        )
+        top = y + HATCH * (chart.y_range[1] - chart.y_range[0])
+        plots += _areas(x, y, top, f"pattern=north east lines, pattern color={colour}!{100 * (1 - HATCH_WHITE):g}")
     if line.points is not None:
         dots = _coordinates(np.repeat(x, line.points.shape[1]), line.points.ravel())
         plots.append(rf"\addplot[{name}, forget plot, mark=none] coordinates {{{_coordinates(x, y)}}};")
         return [*plots, rf"\addplot[{name}, forget plot, only marks] coordinates {{{dots}}};"]
-    if bars:
-        there = np.isfinite(y)
-        x, y, low, high = (part[there] for part in (x, y, *ends))
-        dots = " ".join(
-            f"({a:.6g},{b:.6g}) += (0,{max(0, up):.6g}) -= (0,{max(0, down):.6g})"
-            for a, b, up, down in zip(x, y, high - y, y - low, strict=True)
-        )
-        options = f"{name}, forget plot, error bars/.cd, y dir=both, y explicit, error bar style={{solid}}"
-        return [*plots, rf"\addplot[{options}] coordinates {{{dots}}};"]
-    return [*plots, rf"\addplot[{name}, forget plot] coordinates {{{_coordinates(x, y)}}};"]
+    if not bars:
+        return [*plots, rf"\addplot[{name}, forget plot] coordinates {{{_coordinates(x, y)}}};"]
+    ends = (
+        f"({a:.6g},{b:.6g}) += (0,{max(0, above - b):.6g}) -= (0,{max(0, b - below):.6g})"
+        for a, b, below, above in zip(x, y, low, high, strict=True)
+        if np.isfinite(b)
+    )
+    options = f"{name}, forget plot, error bars/.cd, y dir=both, y explicit, error bar style={{solid}}"
+    return [*plots, rf"\addplot[{options}] coordinates {{{' '.join(ends)}}};"]
 
 
 def _areas(x: np.ndarray, low: np.ndarray, high: np.ndarray, fill: str) -> list[str]:

@@ -82,9 +82,10 @@ def accuracy_chart(results: Results, y_range: tuple[float, float] | None = None)
     """Return what the figure shows; parameters as of `draw_accuracy`."""
     axis = next((name for name in results.axes if name != SEED), SEED)
     over_seeds = axis != SEED and len(results.axes.get(SEED, ())) > 1
-    lines = [line for scheme in results.schemes for line in _lines(results, axis, scheme, over_seeds)]
     along, words = positions(results, axis), results.axes[axis].dtype.kind in "UO"
     log_base = axis_of(axis).log_base if not words and (along > 0).all() else None
+    x_range = _x_range(along, words, log_base)
+    lines = [line for scheme in results.schemes for line in _lines(results, axis, scheme, over_seeds, x_range)]
     panels, legend = arrange(lines)
     if words:
         panels = tuple(replace(panel, lines=_side_by_side(panel.lines)) for panel in panels)
@@ -97,7 +98,7 @@ def accuracy_chart(results: Results, y_range: tuple[float, float] | None = None)
         ticks=along,
         tick_labels=[written(value) for value in results.axes[axis].tolist()],
         log_base=log_base,
-        x_range=_x_range(along, words, log_base),
+        x_range=x_range,
         y_range=_rounded_range(lines) if y_range is None else checked_range(y_range),
         words=words,
         bands=bands,
@@ -115,10 +116,10 @@ def look_of(results: Results, scheme: str) -> dict[str, Any]:
     """Return what `Curve.look` does; of a curve from outside of the table as the archive has it."""
     if scheme in curves.CURVES:
         return curves.CURVES[scheme].look()
-    look = {"label": scheme, "line": {"marker": "."}, "level": False, "group": "", "hatched": False}
+    look: dict[str, Any] = {"label": scheme, "line": {"marker": "."}, "level": False, "group": "", "hatched": False}
     look |= json.loads(str(results.attributes.get("own_curves_json", "{}"))).get(scheme, {})
     dashes, colour = divmod(results.schemes.index(scheme), len(SPARE_COLOURS))
-    line = {"color": SPARE_COLOURS[colour], "linestyle": SPARE_DASHES[dashes % len(SPARE_DASHES)]}
+    line: dict[str, Any] = {"color": SPARE_COLOURS[colour], "linestyle": SPARE_DASHES[dashes % len(SPARE_DASHES)]}
     line |= cbook.normalize_kwargs(look["line"], Line2D)
     if isinstance(line["linestyle"], list):  # JSON has no tuples
         line["linestyle"] = tuple(line["linestyle"])
@@ -170,7 +171,7 @@ def to_csv(results: Results) -> str:
     return csv_text(["scheme", *results.axes, *BOUNDS, "num_questions", *COSTS], rows)
 
 
-def _lines(results: Results, axis: str, scheme: str, over_seeds: bool) -> list[Line]:
+def _lines(results: Results, axis: str, scheme: str, over_seeds: bool, x_range: tuple[float, float]) -> list[Line]:
     accuracy, low, high = (100 * results.along(name, scheme) for name in BOUNDS)
     if np.isnan(accuracy).all():
         return []
@@ -178,7 +179,7 @@ def _lines(results: Results, axis: str, scheme: str, over_seeds: bool) -> list[L
     line = Line(
         label=look["label"],
         x=positions(results, axis),
-        y=accuracy.ravel()[:1],
+        y=accuracy,
         style=look["line"],
         scheme=scheme,
         group=look["group"],
@@ -187,7 +188,8 @@ def _lines(results: Results, axis: str, scheme: str, over_seeds: bool) -> list[L
         proposal=scheme == PROPOSAL,
     )
     if line.level:
-        return [replace(line, low=low.ravel()[:1], high=high.ravel()[:1])]
+        y, low, high = (np.repeat(values.flat[0], 2) for values in (accuracy, low, high))
+        return [replace(line, x=np.array(x_range), y=y, low=low, high=high)]
     names, means = list(results.axes), [SEED] if over_seeds else []
     order = [axis, *(name for name in names if name not in (axis, *means)), *means]
     accuracy, low, high = (values.transpose([names.index(name) for name in order]) for values in (accuracy, low, high))
@@ -236,7 +238,8 @@ def _of_intervals(results: Results, lines: Sequence[Line], bands: bool, over_see
 def _positions_of(results: Results, axis: str, scheme: str, index: tuple[int, ...]) -> np.ndarray:
     """Return where a curve's points stand: those of the adaptive scheme where the proposal takes as much on the air."""
     along = positions(results, axis)
-    if scheme != "machine-tokens-adaptive" or axis != "num_tokens" or PROPOSAL not in results.schemes:
+    elsewhere = scheme != "machine-tokens-adaptive" or axis != "num_tokens" or PROPOSAL not in results.schemes
+    if elsewhere or SEED in results.axes:
         return along
     spent, proposal = (results.along("data_res", name)[:, *index] for name in (scheme, PROPOSAL))
     return np.interp(spent, proposal, along)
