@@ -20,7 +20,7 @@ RIGHT, BETWEEN = 0.06, 0.18  # behind the last panel, and between panels
 CAPTION_SIZE = 6.0  # [pt]
 HANDLE, PAD, COLUMN = 2.6, 0.5, 1.2  # of a legend: its line, the blank behind it and between columns [font sizes]
 LINE_HEIGHT = 1.3  # [font sizes]
-SLACK = 0.96  # share of a width that text may take: LaTeX's fonts are a little wider than those that are measured
+SLACK, CAPTION_SLACK = 0.96, 0.92  # shares of a width that text may take: LaTeX's fonts are a little wider
 _RENDERER = RendererAgg(1, 1, 300)  # as pictures are saved
 
 
@@ -116,7 +116,7 @@ def lay_out(chart: Chart, width: str | None = None) -> Page:
     legend = fitted(
         _labels(chart.legend if several else chart.panels[0].lines), frame_width if free else page - 2 * MARGIN
     )
-    caption = wrapped(chart.caption, SLACK * (page - 2 * MARGIN), CAPTION_SIZE)
+    caption = wrapped(chart.caption, CAPTION_SLACK * (page - 2 * MARGIN), CAPTION_SIZE)
 
     y = MARGIN + len(caption) * CAPTION_SIZE * LINE_HEIGHT / 72 + GAP  # upwards from the bottom
     if not free and legend.labels:

@@ -189,7 +189,7 @@ def _legend_style(x: float, y: float, unit: str = "") -> str:
         f"at={{({x:.4f}{unit},{y:.4f}{unit})}}, anchor=north west, draw=none, fill=none, inner sep=0pt",
         f"font={_font(mpl.rcParams['legend.fontsize'])}, cells={{anchor=west, align=left}}",
         "row sep=0pt, nodes={inner xsep=2pt, inner ysep=0.6pt}",
-        f"/tikz/every even column/.append style={{column sep={COLUMN * size / 2:g}pt}}",
+        f"/tikz/every even column/.append style={{column sep={COLUMN * size / 4:g}pt}}",
     ]
     ends = " ".join(f"({part * HANDLE * size:g}pt,0pt)" for part in (0, 0.5, 1))
     image = rf"\draw[mark repeat=2, mark phase=2, #1] plot coordinates {{{ends}}};"
