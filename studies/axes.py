@@ -24,12 +24,15 @@ class Axis:
         Format of a value in running text.
     meaning : str
         Meaning in the archive.
+    log_base : int, optional
+        Base of the axis in figures, if it is logarithmic there.
     """
 
     label: str
     head: str
     named: str
     meaning: str
+    log_base: int | None = None
 
 
 AXES = {
@@ -42,7 +45,9 @@ AXES = {
     "num_tokens": Axis(
         "number of tokens", "tokens", "{} tokens", "machine-language tokens that are sent for each question"
     ),
-    "width": Axis("real numbers per token", "width", "width {}", "real numbers that are sent for each token"),
+    "width": Axis(
+        "real numbers per token", "width", "width {}", "real numbers that are sent for each token", log_base=2
+    ),
     "seed": Axis("training seed", "seed", "seed {}", "seed of the agents' training"),
     "antennas": Axis("antennas, transmit x receive", "antennas", "{} antennas", "transmit x receive antennas"),
     "channel": Axis("channel model", "channel", "{}", "channel model of the link"),

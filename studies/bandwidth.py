@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from studies import plots
+from studies import drawing, plots
 from studies.archive import Results, write_atomically
 from studies.csv_text import csv_text
 from studies.curves import Curve
@@ -62,7 +62,7 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
     """Draw a panel for each SNR and one over energy, and write uses, uses per number of the image, and energy."""
     snr_db, rows = results.axes["snr_db"], []
     size = np.prod([int(part) for part in str(results.attributes["image_shape"]).split("x")])
-    with mpl.rc_context(fname=plots.STYLE):
+    with mpl.rc_context(fname=drawing.STYLE):
         figure = Figure(figsize=(7.16, 2.5 * -(-(len(snr_db) + 1) // 2)))
         FigureCanvasAgg(figure)
         panels = figure.subplots(-(-(len(snr_db) + 1) // 2), 2, sharey=True, squeeze=False).ravel()
@@ -93,7 +93,7 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
         handles, labels = panels[0].get_legend_handles_labels()
         figure.tight_layout(rect=(0, 0.03 * -(-len(labels) // 3), 1, 1))
         figure.legend(handles, labels, loc="lower center", ncols=3)
-        paths = plots.save(figure, folder, name)
+        paths = drawing.save(figure, folder, name)
     paths.append(folder / f"{name}.csv")
     header = ["scheme", "snr_db", "accuracy", "low", "high", "channel_uses", "uses_per_image_number", "energy"]
     write_atomically(paths[-1], csv_text(header, rows).encode())

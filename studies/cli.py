@@ -193,17 +193,26 @@ def list_studies() -> None:
 
 
 @app.command()
-def plot(folder: Annotated[Path, FOLDER]) -> None:
-    """Rebuild results.h5, figure and tables of a run folder from its points."""
-    from studies import plots, risk, run_folder, study
+def plot(
+    folder: Annotated[Path, FOLDER],
+    width: Annotated[
+        str | None, typer.Option(help="single (3.5 in) or double (7.16 in); default: what the curves need")
+    ] = None,
+    y_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option("--range", help="ends of the accuracy's axis [%]; default: tens around what is drawn"),
+    ] = None,
+) -> None:
+    """Rebuild results.h5, figures and tables of a run folder from its points."""
+    from studies import layout, plots, run_folder, study
 
+    if width is not None:
+        layout.page_width(width)
+    if y_range is not None:
+        plots.checked_range(y_range)
     results = run_folder.collect(folder, on_problem=_warn)
-    name, figures = str(results.attributes["study"]), folder / "figures"
-    if name in study.STUDIES:
-        study.find(name).draw_figures(results, figures)
-    else:  # a study from outside, whose module is not known here
-        plots.draw_accuracy(results, folder=figures, name=name)
-        risk.draw_risk(results, folder=figures)
+    figures, name = folder / "figures", str(results.attributes["study"])
+    study.draw_figures(results, figures, name, width=width, y_range=y_range)
     _show_results(results, folder)
 
 
@@ -215,11 +224,10 @@ def merge(
     out: Annotated[Path, typer.Option(help="run folder for all of it", parser=place, metavar="FOLDER")],
 ) -> None:
     """Join shards that shared no folder: points, results.h5, figure and tables. It says which points are missing."""
-    from studies import merging, plots, risk
+    from studies import merging, study
 
     merged = merging.merge(folders, out, on_problem=_warn)
-    plots.draw_accuracy(merged.results, folder=out / "figures", name=str(merged.results.attributes["study"]))
-    risk.draw_risk(merged.results, folder=out / "figures")
+    study.draw_figures(merged.results, out / "figures", str(merged.results.attributes["study"]))
     _show_results(merged.results, out)
     for shard, point in merged.missing:
         _say(f"missing: {point.label}; --shard {shard} computes it")

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from studies import plots
+from studies import drawing, plots
 from studies.archive import Results, write_atomically
 from studies.csv_text import csv_text
 from studies.study import Study
@@ -72,7 +72,7 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
     """Draw bytes as bars on a logarithmic axis, with the ratio to the JPEG file at each, and write the table."""
     grid = sizes(results)
     names, values, ratios = ([row[column] for row in grid.rows] for column in (0, 2, 3))
-    with mpl.rc_context(fname=plots.STYLE):
+    with mpl.rc_context(fname=drawing.STYLE):
         figure = Figure(figsize=(7.16, 0.28 * len(names) + 0.7))
         FigureCanvasAgg(figure)
         axes = figure.subplots()
@@ -87,7 +87,7 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
         axes.set_xlim(1, 40 * max(float(value) for value in values))
         axes.set_xlabel(f"bytes of a question; real numbers counted with {BITS_PER_REAL} bits each")
         figure.tight_layout()
-        paths = plots.save(figure, folder, name)
+        paths = drawing.save(figure, folder, name)
     paths.append(folder / f"{name}.csv")
     write_atomically(paths[-1], csv_text([head.replace(" ", "_") for head in grid.header], grid.rows).encode())
     return paths

@@ -37,9 +37,10 @@ from studies.schemes.scheme import Carrier, Encoder, Reader, Scheme
 if TYPE_CHECKING:
     from studies.workbench import Workbench
 
-BLACK, GREY, LIGHT_GREY = "0.15", "0.5", "0.65"
+BLACK, DARK_GREY, GREY, LIGHT_GREY = "0.15", "0.35", "0.5", "0.65"
 BLUE, LIGHT_BLUE, ORANGE, BROWN = "#08519c", "#3182bd", "#e6550d", "#a63603"
 PURPLE, GREEN, TEAL, PINK = "#756bb1", "#31a354", "#02818a", "#c51b8a"
+GROUPS = ANALOG, DIGITAL, TEXT, IMAGES, CONTROLS = ("analog tokens", "digital tokens", "text", "images", "controls")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,10 @@ class Curve:
         Style of the line, as matplotlib's keywords.
     level : bool
         True: a bound or a control without link, drawn as one level across the figure.
+    group : str
+        Kind of scheme. Figures with many curves have a panel for each; the levels of `CONTROLS` are in all of them.
+    hatched : bool
+        True: a bound, drawn with hatching above its line.
     weights : str
         Key of `models` that names its weights; or a name or folder of weights.
     default : bool
@@ -76,6 +81,8 @@ class Curve:
     label: str
     line: Mapping[str, Any] = field(default_factory=dict)
     level: bool = False
+    group: str = ""
+    hatched: bool = False
     weights: str = "machine_tokens"
     default: bool = False
     bounds: tuple[str, ...] = ()
@@ -94,6 +101,11 @@ class Curve:
         encoder = None if self.encoder is None else self.encoder(workbench, weights)
         return Scheme(encoder, self.carrier(workbench, weights), self.reader(workbench, weights))
 
+    def look(self) -> dict[str, Any]:
+        """Return what a figure has to know of it; archives keep this of curves that are not in the table."""
+        looks = {"label": self.label, "line": dict(self.line), "level": self.level}
+        return {**looks, "group": self.group, "hatched": self.hatched}
+
     @property
     def modules(self) -> tuple[str, ...]:
         """Modules of its parts: their import closure is the source code that its points depend on."""
@@ -110,6 +122,7 @@ _ROWS = (
         about="the proposal: tokens, compressed by the JTCC, over the analog link",
         label="machine tokens",
         line={"color": BLUE, "marker": "o", "linestyle": "-"},
+        group=ANALOG,
         default=True,
     ),
     Curve(
@@ -120,6 +133,7 @@ _ROWS = (
         about="the same without the JTCC: every hidden dimension on the air (benchmark 4)",
         label="machine tokens, uncompressed",
         line={"color": ORANGE, "marker": "s", "linestyle": "-", "markerfacecolor": "white"},
+        group=ANALOG,
         weights="machine_tokens_uncompressed",
         default=True,
     ),
@@ -130,6 +144,8 @@ _ROWS = (
         about="the noiseless image, at the sensor's own model: an upper bound (benchmark 1)",
         label="raw image (upper bound)",
         line={"color": BLACK, "linestyle": "--"},
+        group=CONTROLS,
+        hatched=True,
         level=True,
         default=True,
     ),
@@ -139,7 +155,8 @@ _ROWS = (
         reader=prefix,
         about="the question and no prefix: the blind line",
         label="question only (blind)",
-        line={"color": BLACK, "linestyle": ":"},
+        line={"color": DARK_GREY, "linestyle": ":"},
+        group=CONTROLS,
         level=True,
         default=True,
     ),
@@ -150,6 +167,7 @@ _ROWS = (
         about="control: a prefix decoded from silence, codes that are all zero",
         label="control: silent link",
         line={"color": LIGHT_GREY, "linestyle": "-."},
+        group=CONTROLS,
         level=True,
         default=True,
     ),
@@ -161,6 +179,7 @@ _ROWS = (
         about="control: tokens of another image, for a question of the same family, over the same fade",
         label="control: another image's tokens",
         line={"color": GREY, "marker": "x", "linestyle": "-"},
+        group=CONTROLS,
         default=True,
     ),
     Curve(
@@ -171,6 +190,7 @@ _ROWS = (
         about="control: noise with the mean and covariance of real codes in their place",
         label="control: Gaussian codes",
         line={"color": GREY, "marker": "+", "linestyle": "--"},
+        group=CONTROLS,
     ),
     Curve(
         name="rotated-codes",
@@ -180,6 +200,7 @@ _ROWS = (
         about="control: one's own codes, all turned alike about their mean: the same distances, other directions",
         label="control: rotated codes",
         line={"color": GREY, "marker": "1", "linestyle": ":"},
+        group=CONTROLS,
     ),
     Curve(
         name="machine-tokens-adaptive",
@@ -189,6 +210,7 @@ _ROWS = (
         about="one code whose first tokens suffice: as many as SNR and kind of task call for",
         label="machine tokens, adaptive number",
         line={"color": LIGHT_BLUE, "marker": "*", "markersize": 7, "linestyle": "-"},
+        group=ANALOG,
         weights="machine_tokens_adaptive",
     ),
     Curve(
@@ -199,6 +221,7 @@ _ROWS = (
         about="machine tokens, sent again over up to four fades until the receiver is sure enough",
         label="machine tokens, up to 4 transmissions",
         line={"color": BLUE, "marker": ">", "linestyle": "--"},
+        group=ANALOG,
     ),
     Curve(
         name="machine-tokens-arq-2",
@@ -207,7 +230,8 @@ _ROWS = (
         reader=prefix,
         about="the same with at most one retransmission",
         label="machine tokens, up to 2 transmissions",
-        line={"color": BLUE, "marker": "<", "linestyle": ":"},
+        line={"color": BLUE, "marker": "<", "linestyle": "-.", "markerfacecolor": "white"},
+        group=ANALOG,
     ),
     Curve(
         name="machine-tokens-arq-answer",
@@ -217,6 +241,7 @@ _ROWS = (
         about="at most one retransmission, where the answer is unsure and the link may be the reason",
         label="machine tokens, once more if unsure",
         line={"color": BLUE, "marker": "d", "linestyle": "-."},
+        group=ANALOG,
     ),
     Curve(
         name="caption",
@@ -226,6 +251,7 @@ _ROWS = (
         about="the image in words by the sensor's own model, compressed, over the digital link (benchmark 3)",
         label="caption",
         line={"color": GREEN, "marker": "D", "linestyle": "-"},
+        group=TEXT,
     ),
     Curve(
         name="caption-harq",
@@ -234,7 +260,8 @@ _ROWS = (
         reader=words,
         about="the same with at most one retransmission",
         label="caption, up to 2 transmissions",
-        line={"color": GREEN, "marker": "d", "linestyle": ":"},
+        line={"color": GREEN, "marker": "D", "linestyle": ":", "markerfacecolor": "white"},
+        group=TEXT,
     ),
     Curve(
         name="caption-error-free",
@@ -243,7 +270,9 @@ _ROWS = (
         reader=words,
         about="the same words, none of them lost: a bound",
         label="caption, none lost (bound)",
-        line={"color": GREEN, "linestyle": "--"},
+        line={"color": GREEN, "linestyle": (0, (5, 1.5, 1, 1.5, 1, 1.5))},
+        group=TEXT,
+        hatched=True,
         level=True,
     ),
     Curve(
@@ -254,6 +283,7 @@ _ROWS = (
         about="the answer alone, by a sensor that is told the question; it breaks the privacy rule",
         label="answer alone (sees the question)",
         line={"color": BLACK, "marker": "*", "linestyle": "--"},
+        group=TEXT,
     ),
     Curve(
         name="quantized-tokens",
@@ -263,6 +293,7 @@ _ROWS = (
         about="the codes of machine-tokens, quantised, over the digital link in as many resource elements",
         label="quantized tokens",
         line={"color": PURPLE, "marker": "^", "linestyle": "-"},
+        group=DIGITAL,
     ),
     Curve(
         name="token-indices",
@@ -272,6 +303,7 @@ _ROWS = (
         about="each token as its index in a codebook, over the digital link in as many resource elements",
         label="token indices",
         line={"color": PURPLE, "marker": "v", "linestyle": "-.", "markerfacecolor": "white"},
+        group=DIGITAL,
     ),
     Curve(
         name="quantized-tokens-harq",
@@ -281,6 +313,7 @@ _ROWS = (
         about="quantized-tokens with at most one retransmission, as machine-tokens-arq-2 has it",
         label="quantized tokens, up to 2 transmissions",
         line={"color": PURPLE, "marker": "<", "linestyle": ":"},
+        group=DIGITAL,
     ),
     Curve(
         name="quantized-tokens-cqi",
@@ -290,6 +323,7 @@ _ROWS = (
         about="quantized-tokens, bytes and modulation chosen for each fade, which the receiver reports",
         label="quantized tokens, adapted to the fade",
         line={"color": PURPLE, "marker": "p", "linestyle": "--"},
+        group=DIGITAL,
     ),
     Curve(
         name="token-indices-harq",
@@ -299,6 +333,7 @@ _ROWS = (
         about="token-indices with at most one retransmission, as machine-tokens-arq-2 has it",
         label="token indices, up to 2 transmissions",
         line={"color": PURPLE, "marker": ">", "linestyle": ":", "markerfacecolor": "white"},
+        group=DIGITAL,
     ),
     Curve(
         name="token-indices-cqi",
@@ -308,6 +343,7 @@ _ROWS = (
         about="token-indices, bytes chosen for each fade, which the receiver reports",
         label="token indices, adapted to the fade",
         line={"color": PURPLE, "marker": "8", "linestyle": "--", "markerfacecolor": "white"},
+        group=DIGITAL,
     ),
     Curve(
         name="bound-digital",
@@ -316,7 +352,9 @@ _ROWS = (
         reader=prefix,
         about="quantised codes in as many resource elements, lost only where any code of that size must lose them",
         label="quantized tokens, any code (bound)",
-        line={"color": PURPLE, "linestyle": "--"},
+        line={"color": PURPLE, "linestyle": (0, (2.5, 1, 2.5, 3))},
+        group=DIGITAL,
+        hatched=True,
         bounds=("quantized-tokens", "token-indices", "bound-digital-reached"),
     ),
     Curve(
@@ -327,6 +365,7 @@ _ROWS = (
         about="the same, lost as often as with random codes: some code is as good",
         label="quantized tokens, random code",
         line={"color": PURPLE, "linestyle": (0, (1, 1))},
+        group=DIGITAL,
     ),
     Curve(
         name="bound-linear",
@@ -335,7 +374,9 @@ _ROWS = (
         reader=prefix,
         about="the codes of machine-tokens with the error of the best linear code of their covariance",
         label="machine tokens, best linear code (bound)",
-        line={"color": BLUE, "linestyle": "--"},
+        line={"color": BLUE, "linestyle": (0, (8, 1.5))},
+        group=ANALOG,
+        hatched=True,
         bounds=("machine-tokens",),
     ),
     Curve(
@@ -345,6 +386,7 @@ _ROWS = (
         about="the image as JPEG over the digital link in two slots, adapted to the SNR",
         label="JPEG, LDPC",
         line={"color": BROWN, "marker": "P", "linestyle": "-"},
+        group=IMAGES,
     ),
     Curve(
         name="jpeg-ldpc-fixed",
@@ -353,6 +395,7 @@ _ROWS = (
         about="the same, made for 10 dB at every SNR: it shows the cliff",
         label="JPEG, LDPC, made for 10 dB",
         line={"color": BROWN, "marker": "P", "linestyle": ":", "markerfacecolor": "white"},
+        group=IMAGES,
     ),
     Curve(
         name="jpeg-file",
@@ -370,6 +413,7 @@ _ROWS = (
         about="the image as AVIF over the digital link in two slots, adapted to the SNR",
         label="AVIF, LDPC",
         line={"color": BROWN, "marker": "X", "linestyle": "-."},
+        group=IMAGES,
     ),
     Curve(
         name="avif-small",
@@ -377,7 +421,8 @@ _ROWS = (
         reader=pictures,
         about="the same in as many resource elements as machine-tokens",
         label="AVIF, as small as machine tokens",
-        line={"color": BROWN, "marker": "X", "linestyle": ":", "markerfacecolor": "white"},
+        line={"color": BROWN, "marker": "X", "linestyle": "-", "markerfacecolor": "white"},
+        group=IMAGES,
     ),
     Curve(
         name="avif-small-harq",
@@ -385,7 +430,8 @@ _ROWS = (
         reader=pictures,
         about="avif-small with at most one retransmission",
         label="AVIF, small, up to 2 transmissions",
-        line={"color": BROWN, "marker": "<", "linestyle": ":"},
+        line={"color": BROWN, "marker": "d", "linestyle": ":"},
+        group=IMAGES,
     ),
     Curve(
         name="avif-small-cqi",
@@ -393,7 +439,8 @@ _ROWS = (
         reader=pictures,
         about="avif-small, bytes and modulation chosen for each fade, which the receiver reports",
         label="AVIF, small, adapted to the fade",
-        line={"color": BROWN, "marker": "p", "linestyle": "--"},
+        line={"color": BROWN, "marker": "s", "linestyle": "--"},
+        group=IMAGES,
     ),
     Curve(
         name="deepjscc",
@@ -403,6 +450,7 @@ _ROWS = (
         about="the image by DeepJSCC over the analog link, in as many resource elements as jpeg-ldpc (benchmark 2)",
         label="DeepJSCC",
         line={"color": PINK, "marker": "h", "linestyle": "-"},
+        group=IMAGES,
         weights="deepjscc",
     ),
     Curve(
@@ -413,6 +461,7 @@ _ROWS = (
         about="the same in as many resource elements as machine-tokens",
         label="DeepJSCC, as small as machine tokens",
         line={"color": TEAL, "marker": "H", "linestyle": "-.", "markerfacecolor": "white"},
+        group=IMAGES,
         weights="deepjscc_small",
     ),
 )

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pydantic import AfterValidator, Field
 
-from studies import link_axis, plots
+from studies import drawing, link_axis, plots
 from studies.archive import MISSING, Results, write_atomically
 from studies.config import shown
 from studies.csv_text import csv_text
@@ -104,7 +104,7 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
     values = results.axes[AXIS].tolist()
     kinds = [kind for kind in KINDS if any(value.startswith(f"{kind} ") for value in values)]
     bounds = [100 * results.along(bound, PROPOSAL) for bound in plots.BOUNDS]  # [snr_db, impairments]
-    with mpl.rc_context(fname=plots.STYLE):
+    with mpl.rc_context(fname=drawing.STYLE):
         figure = Figure(figsize=(7.16, 1.7 * -(-max(len(kinds), 1) // 3)))
         FigureCanvasAgg(figure)
         panels = figure.subplots(-(-max(len(kinds), 1) // 3), 3, sharey=True, squeeze=False).ravel()
@@ -122,7 +122,7 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
         for panel in panels[::3]:
             panel.set_ylabel("task accuracy [%]")
         panels[0].legend()
-        paths = plots.save(figure, folder, name)
+        paths = drawing.save(figure, folder, name)
     grid = losses(results)
     paths.append(folder / f"{name}.csv")
     write_atomically(paths[-1], csv_text([head.replace("\n", " ") for head in grid.header], grid.rows).encode())

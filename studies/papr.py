@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pydantic import Field
 
-from studies import plots
+from studies import drawing, plots
 from studies.archive import Results, write_atomically
 from studies.csv_text import csv_text
 from studies.study import Study
@@ -42,7 +42,7 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
     """Draw both panels, and write the peaks that one question in ten, a hundred and a thousand exceeds."""
     snr_db, rows = results.axes["snr_db"], []
     reference = results.kept("peak_db", PROPOSAL) if PROPOSAL in results.schemes else np.zeros(len(snr_db))
-    with mpl.rc_context(fname=plots.STYLE):
+    with mpl.rc_context(fname=drawing.STYLE):
         figure = Figure(figsize=(7.16, 3.0))
         FigureCanvasAgg(figure)
         left, right = figure.subplots(1, 2)
@@ -66,7 +66,7 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
         right.set_ylabel("task accuracy [%]")
         right.legend()
         figure.tight_layout()
-        paths = plots.save(figure, folder, name)
+        paths = drawing.save(figure, folder, name)
     paths.append(folder / f"{name}.csv")
     header = ["scheme", "snr_db", "bits_per_symbol", *(f"peak_db_exceeded_by_{part}" for part in ("10%", "1%", "0.1%"))]
     write_atomically(paths[-1], csv_text(header, rows).encode())

@@ -6,21 +6,23 @@ answers a share of them, its coverage, and is wrong in a share of these, its ris
 
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from studies import curves, plots
+from studies import plots
 from studies.archive import MISSING, Results, write_atomically
 from studies.axes import axis_of, named, written
+from studies.chart import Chart, Line
 from studies.csv_text import csv_text
-from studies.tables import Grid
+from studies.panels import arrange, lighter
+from studies.tables import PROPOSAL, Grid
 
 COVERAGE = np.arange(5, 101, 5) / 100
 STATED_RISK = 0.05  # of the coverage that the table names
 BINS = 10  # of confidence, with as many answers each
 FILE = "risk-coverage"
+MARKED = 4  # every so many coverages
+
+Points = dict[tuple[str, tuple[int, ...]], tuple[np.ndarray, np.ndarray]]  # right or wrong, and confidence
 
 
 def risk_at(correct: np.ndarray, confidence: np.ndarray, coverage: np.ndarray = COVERAGE) -> np.ndarray:
@@ -57,7 +59,7 @@ def calibration_error(correct: np.ndarray, confidence: np.ndarray, bins: int = B
     return float(sum(gaps) / len(order))
 
 
-def confident_points(results: Results) -> dict[tuple[str, tuple[int, ...]], tuple[np.ndarray, np.ndarray]]:
+def confident_points(results: Results) -> Points:
     """Return right or wrong, and confidence, of every finished point whose answering model says how sure it is."""
     found = {}
     for scheme in results.schemes if "confidence" in results.variables else ():  # older archives have none
@@ -86,8 +88,8 @@ def risk_table(results: Results) -> Grid:
     return Grid(title, [f"scheme / {axis_of(axis).head}", *heads], [[name, *cells] for name, cells in rows.items()])
 
 
-def draw_risk(results: Results, *, folder: Path) -> list[Path]:
-    """Draw risk against coverage and write PNG, PDF and CSV; nothing if no answering model says how sure it is.
+def draw_risk(results: Results, *, folder: Path, width: str | None = None) -> list[Path]:
+    """Draw risk against coverage and write PNG, PDF, PGF and CSV; nothing if no answering model says how sure it is.
 
     There is a line for each point of a curve that depends on the SNR, light at its first value and dark at its last.
 
@@ -96,39 +98,68 @@ def draw_risk(results: Results, *, folder: Path) -> list[Path]:
     results : Results
     folder : Path
         Where the files go.
+    width : {"single", "double"}, optional
+        3.5 or 7.16 inches; by default as many curves need.
 
     Returns
     -------
     list of Path
+
+    Raises
+    ------
+    ValueError
+        If there is no such width.
     """
     points = confident_points(results)
     if not points:
         return []
-    drawn = {at: point for at, point in points.items() if not _is_level(at[0])}
-    with mpl.rc_context(fname=plots.STYLE):
-        figure = Figure()
-        FigureCanvasAgg(figure)
-        axes = figure.subplots()
-        last = {scheme: index for scheme, index in drawn}
-        for (scheme, index), (correct, confidence) in drawn.items():
-            line = dict(curves.CURVES[scheme].line) if scheme in curves.CURVES else {}
-            strength = (1 + np.ravel_multi_index(index, _shape(results))) / np.prod(_shape(results), dtype=int)
-            style = {"color": line.get("color", "0.2"), "linestyle": line.get("linestyle", "-")}
-            label = f"{scheme}, {_at(results, index)}" if index == last[scheme] else None
-            axes.plot(100 * COVERAGE, 100 * risk_at(correct, confidence), alpha=strength, label=label, **style)
-        axes.set_xlabel("questions that are answered, the surest first [%]")
-        axes.set_ylabel("wrong among these [%]")
-        if drawn:
-            axes.legend(
-                loc="upper center", bbox_to_anchor=(0.45, -0.19), title="light to dark: from the first value on"
-            )
-        paths = plots.save(figure, folder, FILE)
+    paths = plots.write(risk_chart(results, points), folder=folder, name=FILE, width=width)
     paths.append(folder / f"{FILE}.csv")
     write_atomically(paths[-1], _to_csv(results, points).encode())
     return paths
 
 
-def _to_csv(results: Results, points: dict) -> str:
+def risk_chart(results: Results, points: Points) -> Chart:
+    """Return what the figure shows, of the points that `confident_points` returns."""
+    last = {scheme: index for scheme, index in points}
+    lines = []
+    for (scheme, index), (correct, confidence) in points.items():
+        label, style, level = plots.style_of(results, scheme)
+        if level:
+            continue
+        share = 1 - (1 + np.ravel_multi_index(index, _shape(results))) / np.prod(_shape(results), dtype=int)
+        style |= {"color": lighter(style.get("color", "0.2"), 0.75 * share), "markevery": MARKED}
+        named = label if index == last[scheme] else ""
+        risk = 100 * risk_at(correct, confidence)
+        lines.append(
+            Line(
+                label=named,
+                x=100 * COVERAGE,
+                y=risk,
+                style=style,
+                scheme=scheme,
+                group=plots.look_of(results, scheme)["group"],
+                proposal=scheme == PROPOSAL,
+            )
+        )
+    panels, legend = arrange(lines)
+    ends = [_at(results, tuple(index)) for index in (np.zeros(len(results.axes), int), np.array(_shape(results)) - 1)]
+    ticks = np.arange(0, 101, 20)
+    highest = max((np.max(line.y) for line in lines), default=0.0)
+    return Chart(
+        panels=panels,
+        legend=legend,
+        x_label="questions that are answered, the surest first [%]",
+        y_label="wrong among these [%]",
+        ticks=ticks,
+        tick_labels=[f"{tick}" for tick in ticks],
+        x_range=(0.0, 103.0),
+        y_range=(0.0, 10.0 * max(1, np.ceil(highest / 10))),
+        caption=plots.caption(results, [f"Light to dark: {ends[0]} to {ends[1]}"]),
+    )
+
+
+def _to_csv(results: Results, points: Points) -> str:
     rows = []
     for (scheme, index), (correct, confidence) in points.items():
         at = [written(along[i].item()) for i, along in zip(index, results.axes.values(), strict=True)]
@@ -136,10 +167,6 @@ def _to_csv(results: Results, points: dict) -> str:
         rows.append([scheme, *at, *(f"{number:.4f}" for number in (*summary, *risk_at(correct, confidence)))])
     head = [f"coverage at {STATED_RISK:.0%} risk", "calibration error", *(f"risk at {share:.0%}" for share in COVERAGE)]
     return csv_text(["scheme", *results.axes, *head], rows)
-
-
-def _is_level(scheme: str) -> bool:
-    return scheme in curves.CURVES and curves.CURVES[scheme].level
 
 
 def _shape(results: Results) -> tuple[int, ...]:

@@ -152,7 +152,7 @@ class Study(Generic[ConfigType]):
             config = self._sized(config, folder, options)
         sweep = self.plan(config, folder)
         results, failed = sweep.complete(**options)
-        self.draw_figures(results, sweep.folder / "figures")
+        draw_figures(results, sweep.folder / "figures", self.name, self.draw)
         return Run(results, failed, sweep.folder)
 
     def _sized(self, config: ConfigType, folder: Path, options: Mapping[str, Any]) -> ConfigType:
@@ -176,12 +176,43 @@ class Study(Generic[ConfigType]):
             )
         return config.updated({"num_questions": min(number, config.num_questions)})
 
-    def draw_figures(self, results: "Results", folder: Path) -> None:
-        """Draw the study's own figure, and that of risk against coverage where answers have a confidence."""
-        from studies import plots, risk
 
-        (self.draw or plots.draw_accuracy)(results, folder=folder, name=self.name)
-        risk.draw_risk(results, folder=folder)
+def draw_figures(
+    results: "Results",
+    folder: Path,
+    name: str,
+    draw: Callable[..., list[Path]] | None = None,
+    **options: Any,
+) -> None:
+    """Draw a study's figure, and that of risk against coverage where answers have a confidence.
+
+    Parameters
+    ----------
+    results : Results
+    folder : Path
+        Where the files go.
+    name : str
+        Name of the study.
+    draw : callable, optional
+        The figure of a study that is not in the table; by default that of the table, or accuracy along the first axis.
+    **options
+        Of `plots.draw_accuracy`, each None by default.
+
+    Raises
+    ------
+    ConfigError
+        If there are options, and the study has a figure of its own.
+    """
+    from studies import plots, risk
+
+    own = draw or (find(name).draw if name in STUDIES else None)
+    if own is None:
+        plots.draw_accuracy(results, folder=folder, name=name, **options)
+    elif given := [option for option, value in options.items() if value is not None]:
+        raise ConfigError(f"{name} draws a figure of its own, which has no {' and no '.join(given)}; leave it out")
+    else:
+        own(results, folder=folder, name=name)
+    risk.draw_risk(results, folder=folder, width=options.get("width"))
 
 
 def find(name: str) -> Study[Any]:

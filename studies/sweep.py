@@ -203,7 +203,7 @@ class Sweep:
                 hashes = models.setdefault(f"model_hash_{scheme}{f'_{part}' * (len(parts) > 1)}", [])
                 hashes += [str(value)] * (str(value) not in hashes)
         own = [curves.find(name) for name in self.config.schemes if name not in curves.CURVES]
-        styles = {curve.name: {"label": curve.label, "line": dict(curve.line), "level": curve.level} for curve in own}
+        styles = {curve.name: curve.look() for curve in own}
         return {
             "study": self.name,
             "config_json": json.dumps(config, sort_keys=True),

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from studies import accuracy_vs_snr, agents_axis, plots, sweep, workbench
+from studies import accuracy_vs_snr, agents_axis, drawing, plots, sweep, workbench
 from studies.schemes.carriers import adaptive, analog
 from studies.schemes.digital import payload_link, quantizer_file
 from studies.schemes.digital.quantizer_file import KINDS
@@ -68,12 +68,12 @@ def drawn(monkeypatch):
     """Ask for figures, which are returned in a list. Most tests do without: drawing takes most of a study's time."""
     figures = []
 
-    class Kept(plots.Figure):
-        def __init__(self):
-            super().__init__()
+    class Kept(drawing.Figure):
+        def __init__(self, **options):
+            super().__init__(**options)
             figures.append(self)
 
-    monkeypatch.setattr(plots, "Figure", Kept)
+    monkeypatch.setattr(drawing, "Figure", Kept)
     return figures
 
 
@@ -88,7 +88,7 @@ def fakes(stand_in, no_real_link, fresh, request):
     stand_in(image_codes, "load_deepjscc", lambda name: image_code)
     stand_in(analog, "make_channel", lambda link, prior=None: links.append((link, prior) if prior else link) or channel)
     if "drawn" not in request.fixturenames:
-        stand_in(plots, "draw_accuracy", lambda results, *, folder, name: [])
+        stand_in(plots, "draw_accuracy", lambda results, *, folder, name, **options: [])
     return {"dataset": dataset, "agents": agents, "channel": channel, "image_code": image_code, "links": links}
 
 

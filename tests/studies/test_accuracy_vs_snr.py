@@ -204,10 +204,10 @@ def test_the_archive_names_its_origin_and_no_place(fakes, config, tmp_path):
         assert place.encode() not in content
 
 
-def test_the_figure_is_written_in_three_forms(fakes, drawn, config, tmp_path):
+def test_the_figure_is_written_in_four_forms(fakes, drawn, config, tmp_path):
     results, _ = run(config, tmp_path)
     figures = tmp_path / "figures"
-    assert sorted(path.suffix for path in figures.iterdir()) == [".csv", ".pdf", ".png"]
+    assert sorted(path.suffix for path in figures.iterdir()) == [".csv", ".pdf", ".pgf", ".png"]
     assert (figures / "accuracy-vs-snr.png").read_bytes().startswith(b"\x89PNG")
     assert (figures / "accuracy-vs-snr.pdf").read_bytes().startswith(b"%PDF")
     rows = [line.split(",") for line in (figures / "accuracy-vs-snr.csv").read_text().splitlines()]

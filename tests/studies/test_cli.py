@@ -193,6 +193,31 @@ def test_plot_and_check_need_nothing_but_the_folder(tokenlink, drawn, tmp_path, 
     assert (code, "9 of 9 points done, 0 problem(s)" in out) == (0, True)
 
 
+def test_plot_draws_as_wide_and_over_the_range_that_is_asked_for(tokenlink, drawn, tmp_path):
+    tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
+    numbers = (tmp_path / "here" / "figures" / "accuracy-vs-snr.csv").read_bytes()
+    code, _, err = tokenlink("plot", "here", "--width", "double", "--range", "0", "95")
+    assert code == 0, err
+    assert drawn[-1].get_figwidth() == 7.16
+    assert drawn[-1].axes[0].get_ylim() == (0, 95)
+    assert (tmp_path / "here" / "figures" / "accuracy-vs-snr.csv").read_bytes() == numbers
+    tokenlink("plot", "here")
+    assert drawn[-1].get_figwidth() == 3.5
+
+
+def test_impossible_options_of_plot_are_refused_before_anything_is_written(tokenlink, tmp_path):
+    tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
+    (tmp_path / "here" / "results.h5").unlink()
+    for options, message in [
+        (("--width", "broad"), "width 'broad' is neither 'single' (3.5 in) nor 'double' (7.16 in)"),
+        (("--range", "60", "40"), "range 60 40 is none of accuracy; give two values from 0 to 100 %, the lower first"),
+        (("--range", "nan", "40"), "range nan 40 is none of accuracy"),
+    ]:
+        code, _, err = tokenlink("plot", "here", *options)
+        assert (code, message in err) == (2, True), err
+        assert not (tmp_path / "here" / "results.h5").exists()
+
+
 def test_check_finds_what_is_missing_or_broken(tokenlink, tmp_path):
     tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
     first, second = sorted((tmp_path / "here" / "points").iterdir())[:2]

@@ -56,8 +56,9 @@ def test_a_part_that_hides_its_module_is_refused():
 
 def legend(figure):
     """The handles of a figure's legend, by label."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    return dict(zip(labels, handles, strict=True))
+    (axes,) = figure.axes
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    return dict(zip(labels, axes.get_legend().legend_handles, strict=True))
 
 
 def test_a_curve_joins_from_outside_of_the_package(fakes, drawn, config, own_curve, tmp_path):
@@ -74,7 +75,7 @@ def test_a_curve_joins_from_outside_of_the_package(fakes, drawn, config, own_cur
     assert f"louder-tokens,40,{results.of('accuracy', 'louder-tokens')[-1]:.6f}" in csv
     lines = legend(drawn[-1])
     assert list(lines) == ["machine tokens", "tokens, louder"]
-    assert (lines["tokens, louder"][0].get_color(), lines["tokens, louder"][0].get_marker()) == ("#12ab34", "d")
+    assert (lines["tokens, louder"].get_color(), lines["tokens, louder"].get_marker()) == ("#12ab34", "d")
 
     sys.modules.pop(own_curve)  # a figure can be drawn again where the module is not
     picture = (folder / "figures" / "accuracy-vs-snr.png").read_bytes()

@@ -17,7 +17,7 @@ PARTS = Path(provenance.ROOT, "studies", "schemes")
 # What only lays out, runs, keeps or shows points.
 BESIDE = (
     *("archive", "axes", "cli", "compare", "config", "curves", "engines", "events", "plan", "plots", "run_folder"),
-    *("study", "sweep"),
+    *("study", "sweep", "chart", "panels", "layout", "drawing", "pgfplots"),
 )
 
 

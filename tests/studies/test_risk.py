@@ -61,7 +61,7 @@ def test_the_figure_has_its_numbers_beside_it(tmp_path):
     found = results(confidence, correct)
     found.variables["confidence"][1] = np.nan  # the author of these does not say
     paths = draw_risk(found, folder=tmp_path)
-    assert [path.name for path in paths] == ["risk-coverage.png", "risk-coverage.pdf", "risk-coverage.csv"]
+    assert [path.name for path in paths] == [f"risk-coverage.{form}" for form in ("png", "pdf", "pgf", "csv")]
     rows = list(csv.DictReader(paths[-1].open()))
     assert [(row["scheme"], row["snr_db"]) for row in rows] == [("machine-tokens", "0"), ("machine-tokens", "20")]
     assert float(rows[0]["risk at 100%"]) == pytest.approx(1 - correct.mean(), abs=1e-4)

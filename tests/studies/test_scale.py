@@ -132,5 +132,5 @@ def test_ten_million_outcomes_are_merged_and_drawn(tmp_path):
     start = time.process_time()
     paths = plots.draw_accuracy(results, folder=tmp_path, name="figure") + risk.draw_risk(results, folder=tmp_path)
     print(f"draw {time.process_time() - start:.1f} s, {(resident_bytes() - before) / 1e6:.0f} MB", flush=True)
-    assert len(paths) == 6
+    assert len(paths) == 8
     assert all(path.stat().st_size > 1000 for path in paths)
