@@ -405,6 +405,7 @@ _ROWS = (
         label="JPEG file, none lost",
         line={"color": ORANGE, "linestyle": ":"},
         level=True,
+        group=IMAGES,
     ),
     Curve(
         name="avif-ldpc",

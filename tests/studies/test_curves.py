@@ -91,7 +91,7 @@ def test_points_of_a_curve_from_outside_depend_on_its_file(fakes, config, own_cu
     provenance.source_hash.cache_clear()
     after = {job.id: job.kind for job in STUDY.plan(config, tmp_path).jobs}
     kept = {kind for job_id, kind in before.items() if job_id in after}
-    assert kept == {"machine-tokens", "codes"}
+    assert kept == {"machine-tokens", "codes by tokens"}
     assert "louder-tokens" not in kept
     assert sum(kind == "louder-tokens" for kind in after.values()) == len(config.snr_db)
 
