@@ -1,36 +1,27 @@
 """The command `tokenlink`. What a command needs is imported when it runs: `--help` loads neither framework."""
 
 import importlib
-import json
 import os
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from studies import slurm
+from studies import measuring, slurm
 from studies.cache_folder import cache_folder
-from studies.config import ConfigError, expanded, resolve, shown
+from studies.config import ConfigError, resolve, shown
 from studies.engines import parse_shard
 from studies.jobs import StudyError
 from studies.processes import num_cores, prepare_process
+from studies.terminal import Json, console, for_machines, one_line, place, progress, say, warn
 
 if TYPE_CHECKING:
     from studies.study import Study
-
-BENCHMARKS = {
-    name: f"studies.benchmarks.{name}"
-    for name in ("phy", "estimation", "recovery", "bridge", "soak", "sensing", "latency")
-}
 
 
 @contextmanager
@@ -39,14 +30,14 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        _warn("stopped; what is done is kept, and the same command resumes")
+        warn("stopped; what is done is kept, and the same command resumes")
         raise typer.Exit(130) from None
     except BrokenPipeError:
         raise  # `tokenlink list | head -1`: nobody reads on
     except (ValueError, OSError, StudyError) as error:
         if os.environ.get("TOKENLINK_TRACEBACK"):
             raise
-        _warn(_one_line(error) if isinstance(error, OSError) else str(error))
+        warn(one_line(error) if isinstance(error, OSError) else str(error))
         raise typer.Exit(1 if isinstance(error, StudyError) else 2) from error
 
 
@@ -68,13 +59,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-# Tables fit 80 columns; where there is no terminal that could be wider, longer lines stay whole.
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
-
-
-def place(text: str) -> Path:
-    """Return the path that a user gives."""
-    return Path(expanded(text))
 
 
 FOLDER = typer.Argument(help="run folder", parser=place, metavar="FOLDER")
@@ -122,6 +106,7 @@ def run(
         int | None,
         typer.Option(min=1, help="print a batch script for Slurm that computes N shards, and stop", metavar="N"),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Run a study, or what is left of it: table, figure and results.h5. The same command again resumes it."""
     if engine not in ("inline", "process", "ray"):
@@ -161,25 +146,35 @@ def run(
 
             most = workers or 0  # nodes may join
             count = stack.enter_context(cluster(most, resolved.num_threads))
-        hooks = stack.enter_context(_progress(count))
+        hooks = stack.enter_context(progress(count))
         finished = chosen.main(resolved, out=out, engine=engine, workers=most, shard=part, cache=shared, **hooks)
-    _show_results(finished.results, finished.folder)
+    _show_results(finished.results, finished.folder, json, finished.failed)
     if finished.failed:
-        _warn(f"{len(finished.failed)} job(s) failed; the same command repeats only these")
+        warn(f"{len(finished.failed)} job(s) failed; the same command repeats only these")
         raise typer.Exit(1)
 
 
 @app.command("list")
-def list_studies() -> None:
+def list_studies(json: Json = False) -> None:
     """Name the studies, and the curves that they compare."""
     from studies import rates, study
     from studies.curves import CURVES
 
+    abouts = {
+        name: (importlib.import_module(module).__doc__ or "").partition("\n")[0]
+        for name, module in study.STUDIES.items()
+    }
+    if json:
+        from studies.documents import ListDocument, Named
+
+        named = [Named(name=name, about=about, default=False) for name, about in abouts.items()]
+        known = [Named(name=curve.name, about=curve.about, default=curve.default) for curve in CURVES.values()]
+        typer.echo(ListDocument(studies=tuple(named), curves=tuple(known)).written())
+        return
     table = Table(title="Studies: tokenlink run NAME", title_justify="left", box=None, show_header=False)
-    for name in study.STUDIES:
-        paragraph = importlib.import_module(study.STUDIES[name]).__doc__ or ""
+    for name, about in abouts.items():
         takes = rates.how_long_as_it_comes(name, min(8, num_cores()))
-        table.add_row(f"  {name}", Text(paragraph.partition("\n")[0] + f" ({takes})" * bool(takes)))
+        table.add_row(f"  {name}", Text(about + f" ({takes})" * bool(takes)))
     console.print(table)
     table = Table(
         title="Curves: -s schemes='[NAME, …]'; those with * run by default",
@@ -210,7 +205,7 @@ def plot(
         layout.page_width(width)
     if y_range is not None:
         plots.checked_range(y_range)
-    results = run_folder.collect(folder, on_problem=_warn)
+    results = run_folder.collect(folder, on_problem=warn)
     figures, name = folder / "figures", str(results.attributes["study"])
     study.draw_figures(results, figures, name, width=width, y_range=y_range)
     _show_results(results, folder)
@@ -226,13 +221,13 @@ def merge(
     """Join shards that shared no folder: points, results.h5, figure and tables. It says which points are missing."""
     from studies import merging, study
 
-    merged = merging.merge(folders, out, on_problem=_warn)
+    merged = merging.merge(folders, out, on_problem=warn)
     study.draw_figures(merged.results, out / "figures", str(merged.results.attributes["study"]))
     _show_results(merged.results, out)
     for shard, point in merged.missing:
-        _say(f"missing: {point.label}; --shard {shard} computes it")
+        say(f"missing: {point.label}; --shard {shard} computes it")
     if merged.missing:
-        _warn(f"{len(merged.missing)} of {merged.num_points} points are missing; with --out {out}, `run` computes them")
+        warn(f"{len(merged.missing)} of {merged.num_points} points are missing; with --out {out}, `run` computes them")
         raise typer.Exit(1)
 
 
@@ -241,7 +236,7 @@ def report(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            help="run folders of accuracy-vs-snr, accuracy-vs-tokens, -width and -seed; files go to the first",
+            help="run folders, one of each study; comparison or accuracy-vs-snr is judged; files go to the first",
             parser=place,
             metavar="FOLDER...",
         ),
@@ -251,43 +246,52 @@ def report(
     gallery: Annotated[
         int, typer.Option(min=0, max=24, help="questions that the page shows from image to answers; 0: load no model")
     ] = 6,
+    json: Json = False,
 ) -> None:
     """Compare the schemes of run folders, and judge the paper's claims: tables, comparison.csv, claims.json and .md."""
-    from studies import archive, claims, overview, run_folder, tables
+    from studies import claims, documents, overview, run_folder
+    from studies.archive import write_atomically
 
     if out and not html:
         raise ConfigError("--out names the page; give --html too")
     runs: dict[str, Any] = {}
     for folder in folders:
-        results = run_folder.collect(folder, on_problem=_warn)
+        results = run_folder.collect(folder, on_problem=warn)
         name = str(results.attributes["study"])
         if name in runs:
             raise ConfigError(f"{folder} holds another run of {name}; give one folder of each study")
         runs[name] = results
-    judged = claims.judge(runs.get("accuracy-vs-snr"), runs.get("accuracy-vs-tokens"))
+    snr = runs.get("comparison") or runs.get("accuracy-vs-snr")
+    judged = claims.judge(snr, runs.get("accuracy-vs-tokens"))
     origin = {name: f"configuration {results.attributes['config_hash']}" for name, results in runs.items()}
-    paths = claims.write(folders[0], judged, origin)
-    if snr := runs.get("accuracy-vs-snr"):
-        rows = overview.compared(snr)
+    paths, rows = claims.write(folders[0], judged, origin), overview.compared(snr) if snr else []
+    with for_machines(json) as write:
+        _show_report(runs, snr, rows, judged)
+        if rows:
+            paths.append(folders[0] / "comparison.csv")
+            write_atomically(paths[-1], overview.comparison_csv(rows).encode())
+        if html:
+            from studies.page import report_page
+
+            by_folder = dict(zip(folders, runs.values(), strict=True))
+            path = out or folders[0] / report_page.FILE
+            paths.append(report_page.write(path, by_folder, judged, num_cases=gallery, on_problem=warn))
+        say(", ".join(map(str, paths)))
+        write(documents.of_report([*map(str, folders)], rows, judged, [*map(str, paths)]))
+
+
+def _show_report(runs: Mapping[str, Any], snr: Any, rows: Sequence[Any], judged: Sequence[Any]) -> None:
+    from studies import overview, tables
+
+    if rows:
         console.print(overview.overview_table(rows, runs.get("accuracy-vs-seed")), overview.mcnemar_table(rows))
         for make in (overview.equal_table, overview.bounds_table, tables.ledger_table):
             if (table := make(snr)).rows:
                 console.print(table)
-        paths.append(folders[0] / "comparison.csv")
-        archive.write_atomically(paths[-1], overview.comparison_csv(rows).encode())
-    for name in ("accuracy-vs-tokens", "accuracy-vs-width"):
-        if name in runs:
-            console.print(tables.uses_table(runs[name]))
-    if seeds := runs.get("accuracy-vs-seed"):
-        console.print(tables.spread_table(seeds))
+    for results in runs.values():
+        if results is not snr:
+            _show_own_tables(results)
     console.print(tables.claims_table(judged))
-    if html:
-        from studies.page import report_page
-
-        by_folder = dict(zip(folders, runs.values(), strict=True))
-        path = out or folders[0] / report_page.FILE
-        paths.append(report_page.write(path, by_folder, judged, num_cases=gallery, on_problem=_warn))
-    _say(", ".join(map(str, paths)))
 
 
 @app.command("claim-one")
@@ -302,11 +306,11 @@ def claim_one(
 
     config = resolve(_study(trial.STUDY).Config, layers=[{"snr_db": [20.0]}], assignments=assign or [])
     prepare_process(config.num_threads, ["bridge"])
-    with _progress(1) as hooks:
+    with progress(1) as hooks:
         asked = trial.ask_arms(folder, config, **hooks)
     contrasts = trial.compare_arms(asked)
     console.print(*trial.tables(asked, contrasts))
-    _say(str(trial.write(folder, asked, contrasts)))
+    say(str(trial.write(folder, asked, contrasts)))
 
 
 @app.command()
@@ -320,22 +324,25 @@ def answers(
     """Write each question, its right answer and what every scheme answered at every point: answers/SCHEME.jsonl."""
     from studies import answers as of_run
 
-    paths = of_run.write(folder, data=data, on_problem=_warn)
-    _say(", ".join(map(str, paths)))
+    paths = of_run.write(folder, data=data, on_problem=warn)
+    say(", ".join(map(str, paths)))
 
 
 @app.command()
 def check(
     folder: Annotated[Path, FOLDER],
     repair: Annotated[bool, typer.Option("--repair", help="rebuild results.h5 where the points say otherwise")] = False,
+    json: Json = False,
 ) -> None:
     """Read every file of a run folder again: whole, unchanged, and of one run. Writes nothing without --repair."""
-    from studies import run_folder
+    from studies import documents, run_folder
 
     state = run_folder.check(folder, repair=repair)
     for line in (*state.problems, *state.remarks):
-        _warn(line)
-    _say(f"{state.num_done} of {state.num_points} points done, {len(state.problems)} problem(s)")
+        warn(line)
+    with for_machines(json) as write:
+        say(f"{state.num_done} of {state.num_points} points done, {len(state.problems)} problem(s)")
+        write(documents.of_check(state, str(folder)))
     if state.problems or state.num_done < state.num_points:
         raise typer.Exit(1)
 
@@ -354,9 +361,9 @@ def compare(
     console.print(tables.difference_table(differences))
     for difference in differences:
         for remark in difference.remarks:
-            _say(f"{difference.name}: {remark}")
+            say(f"{difference.name}: {remark}")
     num_different = sum(not difference.equal for difference in differences)
-    _say(f"{num_different} of {len(differences)} variables differ" if num_different else "everything is equal")
+    say(f"{num_different} of {len(differences)} variables differ" if num_different else "everything is equal")
     if num_different:
         raise typer.Exit(1)
 
@@ -384,131 +391,6 @@ def scenes(context: typer.Context) -> None:
     only(context.args or ["--help"], prog_name="tokenlink scenes", standalone_mode=False)
 
 
-@app.command()
-def probe(
-    data: Annotated[
-        Path | None,
-        typer.Option(help="folder in CLEVR's layout; default: the shipped split", parser=place, metavar="FOLDER"),
-    ] = None,
-    split: Annotated[str, typer.Option(help="split to read from the folder")] = "val",
-    out: Annotated[Path | None, typer.Option(help="JSON file for the figures", parser=place, metavar="FILE")] = None,
-) -> None:
-    """Measure how much of a question can be guessed from the vague description that the sensor gets."""
-    from semantic.data import shipped_split
-    from semantic.data.clevr import ClevrDataset
-    from semantic.obfuscation import obfuscate
-    from studies import archive, obfuscation_leak
-
-    dataset = shipped_split() if data is None else ClevrDataset(data, split)
-    leaks = obfuscation_leak.probe(dataset.questions, obfuscate)
-    console.print(obfuscation_leak.table(leaks))
-    if out is not None:
-        archive.write_atomically(out, json.dumps([asdict(leak) for leak in leaks], indent=1).encode())
-
-
-@app.command()
-def selfcheck(
-    published: Annotated[
-        bool,
-        typer.Option("--published", help="measure numbers that others published instead; minutes on all cores"),
-    ] = False,
-) -> None:
-    """Measure the closed forms that a correct link obeys."""
-    if published:
-        _check_published()
-        return
-    prepare_process(num_cores(), ["phy.startup", "phy.selfcheck"])
-    from phy.selfcheck import rows
-
-    checked = rows()
-    table = Table(box=None)
-    for column in ("", "check", "at", "expected", "measured"):
-        table.add_column(column, justify="right" if column in ("expected", "measured") else "left")
-    for row in checked:
-        verdict = "[green]ok[/]" if row.verdict == "ok" else "[red]off[/]"
-        table.add_row(verdict, Text(row.name), Text(row.requested), f"{row.expected:.4g}", f"{row.measured:.4g}")
-    console.print(table)
-    if any(row.verdict != "ok" for row in checked):
-        raise typer.Exit(1)
-
-
-@app.command()
-def bench(
-    what: Annotated[
-        str,
-        typer.Argument(
-            help="phy: the link against Sionna's own chain; estimation: channel estimates against their bound; "
-            "recovery: against PyLops; bridge: what crossing costs and how its gradients differ; soak: memory over a "
-            "long training; sensing: images read once; latency: where the time of a question goes"
-        ),
-    ],
-    rounds: Annotated[
-        int, typer.Option(min=1, help="measurements of which the median is taken; soak: rounds of 1000 steps")
-    ] = 5,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="JSON file for the figures; default: bench-WHAT.json", parser=place, metavar="FILE"),
-    ] = None,
-) -> None:
-    """Measure, side by side with other libraries where there are any, in one process and on one thread."""
-    from studies.benchmarks.clock import write_json
-
-    if what not in BENCHMARKS:
-        raise ConfigError(f"there is no benchmark {shown(what)}; there is: {', '.join(BENCHMARKS)}")
-    try:
-        prepare_process(1, ["phy.startup", BENCHMARKS[what]])  # TensorFlow starts without a word
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"this needs {error.name}, which comes with the extra 'dev' of this package") from error
-    benchmark = importlib.import_module(BENCHMARKS[what])
-    report = benchmark.measure(rounds=rounds, on_case=lambda name: typer.echo(f"{name} …", err=True))
-    for table in benchmark.tables(report):
-        console.print(table)
-    path = out or Path(f"bench-{what}.json")
-    write_json(path, report)
-    _say(str(path))
-    missed = benchmark.shortfalls(report)
-    for line in missed:
-        _warn(line)
-    if missed:
-        raise typer.Exit(1)
-
-
-@app.command()
-def doctor() -> None:
-    """Say what this machine offers and whether the libraries fit each other."""
-    from studies.doctor import diagnose
-
-    findings = diagnose()
-    table = Table(box=None, show_header=False)
-    for finding in findings:
-        table.add_row("[green]ok[/]" if finding.fine else "[red]mend[/]", Text(finding.subject), Text(finding.text))
-    console.print(table)
-    if not all(finding.fine for finding in findings):
-        raise typer.Exit(1)
-
-
-def _check_published() -> None:
-    from studies.cards import card
-
-    outcomes = []
-    for outcome in card.run_all(num_cores()):
-        colour = card.COLOURS[outcome.verdict]
-        console.print(Text.assemble((outcome.verdict, colour), f"  {outcome.title}; {outcome.seconds:.0f} CPU seconds"))
-        for fact in (*outcome.facts, *([f"fails: {outcome.reason}"] if outcome.reason else [])):
-            _say(f"    {fact}")
-        console.print(card.table(outcome))
-        _say("")
-        outcomes.append(outcome)
-    verdicts = [row.verdict for outcome in outcomes for row in outcome.rows]
-    points = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in card.COLOURS)
-    failed = [outcome.title for outcome in outcomes if outcome.verdict == "off"]
-    _say(f"{len(outcomes)} cards, {len(failed)} failed; {len(verdicts)} points: {points}")
-    for title in failed:
-        _warn(f"failed: {title}")
-    if failed:
-        raise typer.Exit(1)
-
-
 def _study(name: str) -> "Study[Any]":
     from studies import study
 
@@ -533,27 +415,13 @@ def _given(context: typer.Context, but: Sequence[str]) -> list[str]:
     return arguments
 
 
-def _say(text: str) -> None:
-    """Print a line as it is: paths are no markup, and are not broken."""
-    console.print(text, markup=False, soft_wrap=True)
-
-
-def _one_line(error: OSError) -> str:
-    """Write path and reason; errors that were raised with a sentence keep it."""
-    return str(error) if error.filename is None or error.strerror is None else f"{error.filename}: {error.strerror}"
-
-
-def _warn(text: str) -> None:
-    typer.echo(f"tokenlink: {text}", err=True)
-
-
 @contextmanager
 def _stopping(folder: Path) -> Iterator[None]:
     """Say, when Ctrl-C stops a run, where it goes on."""
     try:
         yield
     except KeyboardInterrupt:
-        _warn(f"stopped; what is done is kept in {folder}, and the same command resumes")
+        warn(f"stopped; what is done is kept in {folder}, and the same command resumes")
         raise typer.Exit(130) from None
 
 
@@ -561,21 +429,27 @@ def _show_plan(plan: Any, part: tuple[int, int], workers: int) -> None:
     from studies import rates
 
     pending = plan.pending(part)
-    _say(f"{len(plan.points)} points; {len(pending)} jobs to run in {plan.folder}")
-    _say(f"{rates.how_long(pending, workers)}; {workers} at a time" if pending else "nothing is left to do")
+    say(f"{len(plan.points)} points; {len(pending)} jobs to run in {plan.folder}")
+    say(f"{rates.how_long(pending, workers)}; {workers} at a time" if pending else "nothing is left to do")
     for job in pending:
-        _say(f"  {job.label}")
+        say(f"  {job.label}")
 
 
-def _show_results(results: Any, folder: Path) -> None:
+def _show_results(results: Any, folder: Path, json: bool = False, failed: Sequence[Any] = ()) -> None:
+    from studies import documents
+
+    with for_machines(json) as write:
+        _show_tables(results, folder)
+        write(documents.of_run(results, str(folder), failed))
+
+
+def _show_tables(results: Any, folder: Path) -> None:
     from studies import link_tables, overview, tables
 
     console.print(tables.accuracy_table(results))
     for reason in link_tables.refusals(results):
-        _say(f"no point at {reason}\n")
-    if list(results.axes)[:1] == ["snr_db"] and len(results.axes) == 2:
-        console.print(link_tables.settings_table(results))
-    else:
+        say(f"no point at {reason}\n")
+    if not _show_own_tables(results):
         for make in (tables.family_table, tables.comparison_table, tables.ledger_table):
             console.print(make(results))
     for make in (overview.equal_table, overview.bounds_table):
@@ -583,55 +457,30 @@ def _show_results(results: Any, folder: Path) -> None:
             console.print(table)
     if list(results.axes) == ["snr_db"] and (quality := tables.quality_table(results)).rows:
         console.print(quality)
-    if "seed" in results.axes:
-        console.print(tables.spread_table(results))
-    elif list(results.axes)[1:] == ["snr_db"]:
-        console.print(tables.uses_table(results))
     if missing := results.attributes["num_missing_points"]:
-        _say(f"{missing} points are missing so far")
-    _say(f"{folder / 'results.h5'}, {folder / 'figures'}")
+        say(f"{missing} points are missing so far")
+    say(f"{folder / 'results.h5'}, {folder / 'figures'}")
 
 
-@contextmanager
-def _progress(workers: int) -> Iterator[dict[str, Any]]:
-    """Show a bar with the time left on standard error; on a pipe, a line per job instead."""
-    from studies import rates
-    from studies.progress import TimeLeft
+def _show_own_tables(results: Any) -> bool:
+    """Print the tables that a study alone has, and say whether they stand in place of those that all have."""
+    from studies import link_tables, study, tables
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-    left: TimeLeft | None = None
-    with bar:
-        task = bar.add_task("starting", total=None)
+    name, axes = str(results.attributes["study"]), list(results.axes)
+    along_settings = axes[:1] == ["snr_db"] and len(axes) == 2
+    if along_settings:
+        console.print(link_tables.settings_table(results))
+    elif "seed" in axes:
+        console.print(tables.spread_table(results))
+    elif axes[1:] == ["snr_db"]:
+        console.print(tables.uses_table(results))
+    if name in study.STUDIES and (table := study.find(name).table):
+        console.print(table(results))
+    return along_settings
 
-        def on_start(folder: Path, jobs: Any) -> None:
-            nonlocal left
-            known = rates.Rates()
-            try:
-                known = rates.read()
-            except ValueError as error:
-                on_problem(str(error))
-            left = TimeLeft(jobs, workers, known)
-            bar.update(task, total=len(jobs))
-            seconds = left.seconds() if jobs else None
-            takes = "" if seconds is None else f", about {rates.in_words(seconds)}"
-            resume = "; Ctrl-C stops, the same command resumes" if jobs else ""
-            typer.echo(f"{folder}: {len(jobs)} jobs to run{takes}{resume}", err=True)
 
-        def on_outcome(outcome: Any) -> None:
-            assert left is not None
-            left.add(outcome)
-            seconds = left.seconds()
-            rest = "" if seconds is None else f", about {rates.in_words(seconds)} left"
-            bar.update(task, advance=1, description=f"{outcome.job.label}{rest}")
-            if outcome.error or bar.disable:
-                state = f"failed: {outcome.error}" if outcome.error else f"{outcome.seconds:.1f} s{rest}"
-                bar.console.print(f"{outcome.job.label}: {state}", soft_wrap=True, markup=False, highlight=False)
-
-        def on_problem(problem: str) -> None:
-            bar.console.print(f"tokenlink: {problem}", soft_wrap=True, markup=False, highlight=False)
-
-        yield {"on_start": on_start, "on_outcome": on_outcome, "on_problem": on_problem}
+for command in (measuring.probe, measuring.selfcheck, measuring.bench, measuring.doctor):
+    app.command()(command)
 
 
 if __name__ == "__main__":

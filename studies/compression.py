@@ -107,5 +107,6 @@ STUDY = Study(
     axes=lambda config: {"snr_db": config.snr_db},
     tiny={"num_questions": 24, "batch_size": 12, "schemes": [PROPOSAL, JPEG]},
     draw=draw,
+    table=sizes,
 )
 main = STUDY.main

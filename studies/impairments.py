@@ -178,5 +178,6 @@ STUDY = Study(
         "impairments": [NONE, named("amplifier", "0"), named("converters", "3")],
     },
     draw=draw,
+    table=losses,
 )
 main = STUDY.main

@@ -49,7 +49,7 @@ class Rates(Record, frozen=True):
     studies: dict[str, Seconds] = Field(default={}, max_length=MOST_KINDS)
 
 
-# Processor time on the default link, 60 to 200 questions, weights and tables loaded; whole studies scaled from these.
+# Processor time on the default link, 60 to 200 questions, weights and tables loaded; of studies, scaled from these.
 SHIPPED = Rates(
     load_s=20,
     kinds={

@@ -18,6 +18,7 @@ from studies.study_config import StudyConfig
 if TYPE_CHECKING:
     from studies.archive import Results
     from studies.sweep import Sweep
+    from studies.tables import Grid
 
 ConfigType = TypeVar("ConfigType", bound=StudyConfig)
 FIRST = "first-stage"  # folder, within a run's, of the run that says how many questions are needed
@@ -77,6 +78,8 @@ class Study(Generic[ConfigType]):
     draw : callable, optional
         Draws the figure: takes results, `folder` and `name` of its files, and returns their paths. By default
         accuracy along the first axis, as `plots.draw_accuracy` does.
+    table : callable, optional
+        Returns a table of results that this study alone has.
     """
 
     name: str
@@ -85,6 +88,7 @@ class Study(Generic[ConfigType]):
     configure: Callable[[ConfigType, Coordinates], StudyConfig] = lambda config, coordinates: config
     tiny: Mapping[str, Any]
     draw: Callable[..., list[Path]] | None = None
+    table: "Callable[[Results], Grid] | None" = None
 
     def __post_init__(self):
         checked_name(self.name)
