@@ -51,13 +51,11 @@ def for_machines(json: bool) -> "Iterator[Callable[[Document], None]]":
 
     A document is written before a command ends with an error, too: its fields say what went wrong.
     """
-    before = console.file
-    if json:
-        console.file = sys.stderr
+    console.stderr = json
     try:
         yield (lambda document: typer.echo(document.written())) if json else (lambda document: None)
     finally:
-        console.file = before
+        console.stderr = False
 
 
 @contextmanager
