@@ -1,4 +1,4 @@
-"""Figure: task accuracy against SNR for different numbers of antennas.
+"""Figure: task accuracy for different numbers of antennas, at some SNRs; the error of the codes beside it.
 
 Least squares needs half as many receive antennas as there are transmit antennas, the linear MMSE estimate and sparse
 recovery do not. A value of the axis is a pair of numbers, such as "4x8", and may name a recovery and say that the
@@ -62,8 +62,9 @@ class Config(StudyConfig, frozen=True):
 STUDY = Study(
     name="antennas",
     Config=Config,
-    axes=lambda config: {"snr_db": config.snr_db, AXIS: config.antennas},
+    axes=lambda config: {AXIS: config.antennas, "snr_db": config.snr_db},
     configure=partial(link_axis.configure, AXIS, settings),
     tiny={"num_questions": 24, "batch_size": 12, "snr_db": [0.0, 20.0], "antennas": ["2x4", "8x2", "8x2 ls"]},
+    draw=link_axis.draw,
 )
 main = STUDY.main

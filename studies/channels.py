@@ -1,4 +1,4 @@
-"""Figure: task accuracy against SNR over channel models, delay spreads and speeds that the agents were not trained for.
+"""Figure: task accuracy over channel models, delay spreads and speeds that the agents were not trained for.
 
 A value of the axis is a model of TR 38.901 and may say a delay spread and a speed: "cdl-c 300 ns 120 km/h". Where the
 normal cyclic prefix is shorter than the channel's delays, a longer one is taken and charged. With several pairs, each
@@ -81,9 +81,9 @@ def settings(link: LinkConfig, value: str) -> list[str]:
 
 
 def axes(config: Config) -> dict:
-    """Return SNR, channel and, if there are several, pairs."""
+    """Return channel, SNR and, if there are several, pairs."""
     pairs = [without_folder(name) for name in config.pairs]
-    return {"snr_db": config.snr_db, AXIS: config.channels} | ({TRAINED: pairs} if len(pairs) > 1 else {})
+    return {AXIS: config.channels, "snr_db": config.snr_db} | ({TRAINED: pairs} if len(pairs) > 1 else {})
 
 
 def configure(config: Config, coordinates: Coordinates) -> StudyConfig:
@@ -100,5 +100,6 @@ STUDY = Study(
     axes=axes,
     configure=configure,
     tiny={"num_questions": 24, "batch_size": 12, "snr_db": [0.0, 20.0], "channels": ["cdl-c", "cdl-c 1000 ns"]},
+    draw=link_axis.draw,
 )
 main = STUDY.main

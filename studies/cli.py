@@ -446,12 +446,13 @@ def _show_results(results: Any, folder: Path, json: bool = False, failed: Sequen
 def _show_tables(results: Any, folder: Path) -> None:
     from studies import link_tables, overview, tables
 
-    console.print(tables.accuracy_table(results))
     for reason in link_tables.refusals(results):
         say(f"no point at {reason}\n")
-    if not _show_own_tables(results):
+    if not link_tables.along_settings(results):
+        console.print(tables.accuracy_table(results))
         for make in (tables.family_table, tables.comparison_table, tables.ledger_table):
             console.print(make(results))
+    _show_own_tables(results)
     for make in (overview.equal_table, overview.bounds_table):
         if (table := make(results)).rows:
             console.print(table)
@@ -462,21 +463,19 @@ def _show_tables(results: Any, folder: Path) -> None:
     say(f"{folder / 'results.h5'}, {folder / 'figures'}")
 
 
-def _show_own_tables(results: Any) -> bool:
-    """Print the tables that a study alone has, and say whether they stand in place of those that all have."""
+def _show_own_tables(results: Any) -> None:
+    """Print the tables that not all studies have."""
     from studies import link_tables, study, tables
 
-    name, axes = str(results.attributes["study"]), list(results.axes)
-    along_settings = axes[:1] == ["snr_db"] and len(axes) == 2
-    if along_settings:
+    name = str(results.attributes["study"])
+    if link_tables.along_settings(results):
         console.print(link_tables.settings_table(results))
-    elif "seed" in axes:
+    elif "seed" in results.axes:
         console.print(tables.spread_table(results))
-    elif axes[1:] == ["snr_db"]:
+    elif list(results.axes)[1:] == ["snr_db"]:
         console.print(tables.uses_table(results))
     if name in study.STUDIES and (table := study.find(name).table):
         console.print(table(results))
-    return along_settings
 
 
 for command in (measuring.probe, measuring.selfcheck, measuring.bench, measuring.doctor):

@@ -12,6 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from pydantic import Field
 
 from studies import drawing, plots
@@ -73,7 +74,7 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
     grid = sizes(results)
     names, values, ratios = ([row[column] for row in grid.rows] for column in (0, 2, 3))
     with mpl.rc_context(fname=drawing.STYLE):
-        figure = Figure(figsize=(7.16, 0.28 * len(names) + 0.7))
+        figure = Figure(figsize=(7.16, 0.28 * len(names) + 0.7), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots()
         places = np.arange(len(names))[::-1]
@@ -84,9 +85,9 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
             axes.annotate(text, (float(value), place), va="center", fontsize=7)
         axes.set_yticks(places, names)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:g}"))
         axes.set_xlim(1, 40 * max(float(value) for value in values))
         axes.set_xlabel(f"bytes of a question; real numbers counted with {BITS_PER_REAL} bits each")
-        figure.tight_layout()
         paths = drawing.save(figure, folder, name)
     paths.append(folder / f"{name}.csv")
     write_atomically(paths[-1], csv_text([head.replace(" ", "_") for head in grid.header], grid.rows).encode())
@@ -98,7 +99,7 @@ def _last(results: Results, variable: str, scheme: str) -> float:
 
 
 def _or_dash(value: float) -> str:
-    return f"{value:.4g}" if np.isfinite(value) else "-"
+    return f"{value:.6g}" if value >= 1000 else f"{value:.3g}" if np.isfinite(value) else "-"
 
 
 STUDY = Study(

@@ -1,4 +1,4 @@
-"""Figure: task accuracy against SNR for each channel estimator and pilot pattern; the error of the codes beside it.
+"""Figure: task accuracy for each channel estimator and pilot pattern; the error of the codes beside it.
 
 A value of the axis is an estimator and may say how far apart pilots are and how strong: "lmmse spacing 4 boost 3 dB".
 `tokenlink bench estimation` compares the estimates themselves with their bound.
@@ -60,8 +60,9 @@ class Config(StudyConfig, frozen=True):
 STUDY = Study(
     name="estimation",
     Config=Config,
-    axes=lambda config: {"snr_db": config.snr_db, AXIS: config.estimators},
+    axes=lambda config: {AXIS: config.estimators, "snr_db": config.snr_db},
     configure=partial(link_axis.configure, AXIS, settings),
     tiny={"num_questions": 24, "batch_size": 12, "snr_db": [0.0, 20.0], "estimators": ["perfect", "ls-linear"]},
+    draw=link_axis.draw,
 )
 main = STUDY.main

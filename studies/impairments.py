@@ -103,15 +103,15 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
     """Draw a panel for each impairment, and write the strengths at which one point is lost."""
     values = results.axes[AXIS].tolist()
     kinds = [kind for kind in KINDS if any(value.startswith(f"{kind} ") for value in values)]
-    bounds = [100 * results.along(bound, PROPOSAL) for bound in plots.BOUNDS]  # [snr_db, impairments]
+    bounds = [100 * results.along(bound, PROPOSAL) for bound in plots.BOUNDS]  # [impairments, snr_db]
     with mpl.rc_context(fname=drawing.STYLE):
-        figure = Figure(figsize=(7.16, 1.7 * -(-max(len(kinds), 1) // 3)))
+        figure = Figure(figsize=(7.16, 1.7 * -(-max(len(kinds), 1) // 3)), layout="constrained")
         FigureCanvasAgg(figure)
         panels = figure.subplots(-(-max(len(kinds), 1) // 3), 3, sharey=True, squeeze=False).ravel()
         for panel, kind in zip(panels, kinds, strict=False):
             chosen = [i for i, value in enumerate(values) if value == NONE or value.startswith(f"{kind} ")]
             for row, (at, marker) in enumerate(zip(results.axes["snr_db"], "os^Dv<>" * 4, strict=False)):
-                accuracy, low, high = (bound[row, chosen] for bound in bounds)
+                accuracy, low, high = (bound[chosen, row] for bound in bounds)
                 panel.plot(accuracy, color="black", marker=marker, linestyle="-" if row else "--", label=f"{at:g} dB")
                 panel.fill_between(range(len(chosen)), low, high, color="0.5", alpha=0.2, linewidth=0)
             heads = [values[i] if values[i] == NONE else parts(values[i])[1] for i in chosen]
@@ -137,7 +137,7 @@ def losses(results: Results) -> Grid:
     values = results.axes[AXIS].tolist()
     rows = []
     for row, at in enumerate(results.axes["snr_db"]):
-        outcomes = results.of("correct", PROPOSAL)[row]  # [impairments, questions]
+        outcomes = results.of("correct", PROPOSAL)[:, row]  # [impairments, questions]
         for kind in KINDS:
             chosen = [i for i, value in enumerate(values) if value.startswith(f"{kind} ")]
             if NONE not in values or not chosen or (outcomes[[values.index(NONE), *chosen]] == MISSING).any():
@@ -169,7 +169,7 @@ def _where(strengths: np.ndarray, lost: np.ndarray) -> str:
 STUDY = Study(
     name="impairments",
     Config=Config,
-    axes=lambda config: {"snr_db": config.snr_db, AXIS: config.impairments},
+    axes=lambda config: {AXIS: config.impairments, "snr_db": config.snr_db},
     configure=partial(link_axis.configure, AXIS, settings),
     tiny={
         "num_questions": 24,

@@ -14,22 +14,31 @@ def refusals(results: Results) -> list[str]:
     return list(json.loads(str(results.attributes.get("refusals_json", "{}"))))
 
 
-def settings_table(results: Results) -> Grid:
-    """Return resource elements, time on the air, code NMSE and accuracy at each value of the axis behind the SNR.
+def along_settings(results: Results) -> bool:
+    """Whether the first axis is one of words, such as sets of antennas, and the second the SNR."""
+    axes = list(results.axes)
+    return axes[1:] == ["snr_db"] and results.axes[axes[0]].dtype.kind in "UO"
 
-    A setting that cannot be has dashes; `refusals` says why.
+
+def settings_table(results: Results) -> Grid:
+    """Return resource elements, time on the air, code NMSE and accuracy at each value of the first axis and each SNR.
+
+    A setting that cannot be has dashes; `refusals` says why. A scheme without link has one row.
     """
-    axis = list(results.axes)[1]
+    axis = next(iter(results.axes))
     values, snr_db = results.axes[axis].tolist(), results.coordinates["snr_db"]
     rows = []
+    crossing = [scheme for scheme in results.schemes if np.isfinite(results.along("data_res", scheme)).any()]
     for scheme in results.schemes:
-        spent = results.along("data_res", scheme) + results.along("pilot_res", scheme)
+        spent = results.along("data_res", scheme) + results.along("pilot_res", scheme)  # [settings, snr_db]
         active, nmse = (results.along(name, scheme) for name in ("active_s", "code_nmse"))
         bounds = [results.along(name, scheme) for name in BOUNDS]
-        for j, value in enumerate(values if np.isfinite(spent).any() else []):
-            name = f"{scheme}, {written(value)}" if len(results.schemes) > 1 else written(value)
-            cells = [_or_dash(spent[0, j], ".0f"), _or_dash(1e3 * active[0, j], ".3f")]
-            for i in range(len(snr_db)):
+        for i, value in enumerate(values if scheme in crossing else [None]):
+            name = ", ".join(
+                [*([scheme] if len(crossing) != 1 or value is None else []), *([written(value)] if value else [])]
+            )
+            cells = [_or_dash(spent[i, 0], ".0f"), _or_dash(1e3 * active[i, 0], ".3f")]
+            for j in range(len(snr_db)):
                 cells += [_or_dash(10 * np.log10(nmse[i, j]), ".1f")]
                 cells += [percent(*(bound[i, j] for bound in bounds), absent="-")]
             rows.append([name, *cells])

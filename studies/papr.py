@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from pydantic import Field
 
 from studies import drawing, plots
@@ -43,7 +44,7 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
     snr_db, rows = results.axes["snr_db"], []
     reference = results.kept("peak_db", PROPOSAL) if PROPOSAL in results.schemes else np.zeros(len(snr_db))
     with mpl.rc_context(fname=drawing.STYLE):
-        figure = Figure(figsize=(7.16, 3.0))
+        figure = Figure(figsize=(7.16, 3.0), layout="constrained")
         FigureCanvasAgg(figure)
         left, right = figure.subplots(1, 2)
         for scheme in results.schemes:
@@ -60,12 +61,12 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
             left.semilogy(level[:-1], share[:-1], **{**line, "marker": "", "label": label})
             louder = results.kept("peak_db", scheme) - reference
             right.plot(snr_db + louder, accuracy, **{**line, "label": label})
+        left.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:g}"))
         left.set_xlabel("peak power over the mean [dB]")
         left.set_ylabel("share of questions that exceed it")
         right.set_xlabel(f"SNR [dB] that {PROPOSAL} has at the same peak power")
         right.set_ylabel("task accuracy [%]")
         right.legend()
-        figure.tight_layout()
         paths = drawing.save(figure, folder, name)
     paths.append(folder / f"{name}.csv")
     header = ["scheme", "snr_db", "bits_per_symbol", *(f"peak_db_exceeded_by_{part}" for part in ("10%", "1%", "0.1%"))]

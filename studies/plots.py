@@ -145,6 +145,8 @@ def caption(results: Results, more: Sequence[str] = ()) -> str:
     facts = [text for axis, text in known.items() if text and axis not in results.axes]
     num_questions = f"{len(results.coordinates['question']):,}".replace(",", " ")
     missing = results.attributes.get("num_missing_points", 0)
+    refused = [text.partition(":")[0] for text in json.loads(str(results.attributes.get("refusals_json", "{}")))]
+    more = [*more, *([f"No such link: {', '.join(refused)}"] if refused else [])]
     sentences = [", ".join([*facts, f"{num_questions} questions per point"]), *more]
     return ". ".join([*sentences, *([f"{missing} points are missing"] if missing else [])]) + "."
 

@@ -3,6 +3,7 @@
 A figure's file holds one `Study` and a paragraph. `plan` lays out the points, `main` runs them and draws the figure.
 """
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,13 +210,11 @@ def draw_figures(
     """
     from studies import plots, risk
 
-    own = draw or (find(name).draw if name in STUDIES else None)
-    if own is None:
-        plots.draw_accuracy(results, folder=folder, name=name, **options)
-    elif given := [option for option, value in options.items() if value is not None]:
-        raise ConfigError(f"{name} draws a figure of its own, which has no {' and no '.join(given)}; leave it out")
-    else:
-        own(results, folder=folder, name=name)
+    own = draw or (find(name).draw if name in STUDIES else None) or plots.draw_accuracy
+    given = {option: value for option, value in options.items() if value is not None}
+    if unknown := set(given) - set(inspect.signature(own).parameters):
+        raise ConfigError(f"{name} draws a figure of its own, which has no {' and no '.join(unknown)}; leave it out")
+    own(results, folder=folder, name=name, **given)
     risk.draw_risk(results, folder=folder, width=options.get("width"))
 
 

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from phy.config import LinkConfig
-from studies import antennas, channels, estimation, gradients, link_tables, study
+from studies import antennas, channels, estimation, gradients, link_tables, plots, run_folder, study
 from studies.axes import Impossible
 from studies.config import ConfigError
 from studies.study import Study
@@ -22,7 +22,7 @@ def run(chosen, changes, config, folder):
 @pytest.mark.parametrize("chosen", OF_LINK, ids=lambda chosen: chosen.name)
 def test_every_default_setting_is_a_link_or_is_refused_with_a_reason(chosen):
     config = chosen.Config()
-    (axis, values) = list(chosen.axes(config).items())[1]
+    axis, values = next(iter(chosen.axes(config).items()))
     links, reasons = [], []
     for value in values:
         try:
@@ -73,7 +73,7 @@ def test_a_long_channel_gets_a_long_cyclic_prefix():
 
 def test_pairs_become_an_axis_when_there_are_several():
     config = channels.Config().updated({"pairs": ["clevr-mini", "/somewhere/over-awgn"]})
-    assert list(channels.STUDY.axes(config)) == ["snr_db", "channel", "pair"]
+    assert list(channels.STUDY.axes(config)) == ["channel", "snr_db", "pair"]
     chosen = channels.STUDY.configure(config, {"channel": "awgn", "pair": "over-awgn"})
     assert chosen.models.machine_tokens == "/somewhere/over-awgn"
     assert config.public()["pairs"] == ["clevr-mini", "over-awgn"]
@@ -85,15 +85,16 @@ def test_a_refused_setting_is_named_and_costs_no_other_point(fakes, config, tmp_
     assert not finished.failed
     results = finished.results
     assert results.attributes["num_missing_points"] == 0
-    accuracy = results.along("accuracy", "machine-tokens")  # [snr_db, antennas]
-    assert np.isnan(accuracy[:, 1]).all()
-    assert np.isfinite(accuracy[:, [0, 2]]).all()
+    accuracy = results.along("accuracy", "machine-tokens")  # [antennas, snr_db]
+    assert np.isnan(accuracy[1]).all()
+    assert np.isfinite(accuracy[[0, 2]]).all()
     (reason,) = link_tables.refusals(results)
     assert reason.startswith("8x2 ls: recovery='ls' has no solution: 8 real unknowns")
     console = Console(file=io.StringIO(), width=100)
     console.print(link_tables.settings_table(results))
     (line,) = [line for line in console.file.getvalue().splitlines() if "8x2 ls" in line]
     assert line.split()[-4:] == ["-"] * 4
+    assert plots.caption(results).endswith("No such link: 8x2 ls.")
 
 
 def test_the_sensor_looks_once_whatever_the_number_of_antenna_sets(fakes, config, tmp_path):
@@ -104,8 +105,17 @@ def test_the_sensor_looks_once_whatever_the_number_of_antenna_sets(fakes, config
 def test_points_of_one_link_stand_together(fakes, config, tmp_path):
     small = antennas.Config().updated({"num_questions": 30, "antennas": ["2x4", "4x8"], "snr_db": [0.0, 10.0, 20.0]})
     labels = [job.label for job in antennas.STUDY.plan(small, tmp_path).points if "antennas" in job.label]
-    sets = [label.rpartition(", ")[2] for label in labels]
+    sets = [label.split(", ")[1] for label in labels]
     assert sets == ["2x4 antennas"] * 3 + ["4x8 antennas"] * 3
+
+
+def test_the_error_of_the_codes_is_a_figure_of_its_own(fakes, drawn, config, tmp_path):
+    run(antennas.STUDY, {"antennas": ["2x4", "8x2 ls", "8x2"]}, config, tmp_path)
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert {"antennas.png", "antennas.pgf", "antennas-nmse.png", "antennas-nmse.pdf"} <= names
+    results = run_folder.collect(tmp_path)
+    with pytest.raises(ConfigError, match="draws a figure of its own, which has no y_range; leave it out"):
+        study.draw_figures(results, tmp_path, "impairments", width=None, y_range=(40.0, 90.0))
 
 
 def test_gradients_are_compared_between_two_pairs_that_were_trained_for_it():

@@ -30,16 +30,16 @@ def test_a_tiny_run_draws_its_own_figure(chosen, fakes, drawn, tmp_path):
 
 def with_losses(*lost, values=("none", "amplifier 6 dB back-off", "amplifier 3 dB back-off")):
     """Return results in which each value of the axis loses so many of 1 000 questions."""
-    correct = np.ones((1, 1, len(values), 1000), np.uint8)
+    correct = np.ones((1, len(values), 1, 1000), np.uint8)
     for index, number in enumerate(lost):
-        correct[0, 0, index, :number] = 0
+        correct[0, index, 0, :number] = 0
     coordinates = {
         "scheme": np.array(["machine-tokens"]),
         "snr_db": np.array([20.0]),
         "impairment": np.array(values),
         "question": np.arange(1000),
     }
-    dimensions = {"accuracy": ("scheme", "snr_db", "impairment")}
+    dimensions = {"accuracy": ("scheme", "impairment", "snr_db")}
     return Results(coordinates, {"correct": correct, "image_index": np.arange(1000) // 2}, {}, dimensions)
 
 
@@ -57,7 +57,7 @@ def test_an_impairment_that_costs_little_and_one_that_costs_much_say_so():
 
 def test_an_unfinished_impairment_has_no_row():
     results = with_losses(0, 4, 24)
-    results.variables["correct"][0, 0, 1, 5] = MISSING
+    results.variables["correct"][0, 1, 0, 5] = MISSING
     assert impairments.losses(results).rows == []
 
 
