@@ -19,7 +19,15 @@ DIGITAL = (
     *("caption", "caption-harq"),
 )
 IMAGES = ("deepjscc", "deepjscc-small", "avif-ldpc", "avif-small", "jpeg-ldpc")
-BOUNDS = ("bound-linear", "bound-digital", "bound-digital-reached", "caption-error-free", "answer-text", "raw-image")
+BOUNDS = (
+    "bound-linear",
+    "bound-digital",
+    "bound-digital-reached",
+    "bound-indices",
+    "caption-error-free",
+    "answer-text",
+    "raw-image",
+)
 CONTROLS = ("question-only", "silent-link", "wrong-image", "gaussian-codes", "rotated-codes")
 
 

@@ -126,3 +126,11 @@ def test_bounds_run_as_curves_and_have_their_verdicts(fakes, tmp_path):
         ("bound-linear", "machine-tokens"),
     ]
     assert len(overview.bounds_table(results).rows) == 3
+
+
+def test_each_quantiser_has_a_bound_of_its_own(fakes, config, tmp_path):
+    workbench = accuracy_vs_snr.STUDY.plan(config, tmp_path).workbench
+    kinds = {
+        name: CURVES[name].build(workbench).carrier.choose(40.0).kind for name in ("bound-digital", "bound-indices")
+    }
+    assert kinds == {"bound-digital": "transform", "bound-indices": "vector"}

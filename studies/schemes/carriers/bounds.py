@@ -187,17 +187,24 @@ class LinearBound:
 
 
 def any_code(workbench: "Workbench", weights: str) -> CodingBound:
-    """Build the bound of all codes."""
+    """Build the bound of all codes for quantised tokens."""
     from phy.coding_bounds import lost_by_any_code
 
-    return _coding_bound(workbench, weights, lost_by_any_code)
+    return _coding_bound(workbench, weights, "transform", lost_by_any_code)
+
+
+def any_code_of_indices(workbench: "Workbench", weights: str) -> CodingBound:
+    """Build the bound of all codes for indices of a codebook."""
+    from phy.coding_bounds import lost_by_any_code
+
+    return _coding_bound(workbench, weights, "vector", lost_by_any_code)
 
 
 def random_code(workbench: "Workbench", weights: str) -> CodingBound:
-    """Build the bound that random codes reach."""
+    """Build the bound that random codes reach for quantised tokens."""
     from phy.coding_bounds import random_coding_loss
 
-    return _coding_bound(workbench, weights, random_coding_loss)
+    return _coding_bound(workbench, weights, "transform", random_coding_loss)
 
 
 def linear(workbench: "Workbench", weights: str) -> LinearBound:
@@ -219,6 +226,8 @@ def linear(workbench: "Workbench", weights: str) -> LinearBound:
     return LinearBound(channel, moments, agents.num_tokens, agents.width, len(workbench.questions))
 
 
-def _coding_bound(workbench: "Workbench", weights: str, lose: Callable[[np.ndarray, int], np.ndarray]) -> CodingBound:
-    tables = {kind: load_tables(workbench.weights(weights), kind, workbench.agents(weights)) for kind in KINDS}
+def _coding_bound(
+    workbench: "Workbench", weights: str, kind: str, lose: Callable[[np.ndarray, int], np.ndarray]
+) -> CodingBound:
+    tables = {kind: load_tables(workbench.weights(weights), kind, workbench.agents(weights))}
     return CodingBound(payload_link(workbench), tables, len(workbench.questions), lose)
