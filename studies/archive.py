@@ -441,7 +441,7 @@ def _results_of(file: h5py.File) -> Results:
         {name: value for name, value in arrays.items() if name not in scales},
         {name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()},
         {
-            name: tuple(dim[0].name.lstrip("/") for dim in dataset.dims)
+            name: tuple(str(dim[0].name).lstrip("/") for dim in dataset.dims)
             for name, dataset in datasets.items()
             if not dataset.is_scale
         },

@@ -37,7 +37,7 @@ def parts(value: str) -> tuple[str, float | None, float | None]:
             '"cdl-c 300 ns 120 km/h"'
         )
     model, delay, speed = match.groups()
-    return model, delay and float(delay) * 1e-9, speed and float(speed) / 3.6
+    return model, float(delay) * 1e-9 if delay else None, float(speed) / 3.6 if speed else None
 
 
 def known(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -89,7 +89,7 @@ def axes(config: Config) -> dict:
 def configure(config: Config, coordinates: Coordinates) -> StudyConfig:
     """Return the configuration of a channel and a pair."""
     pairs = {without_folder(name): name for name in config.pairs}
-    pair = pairs[coordinates[TRAINED]] if TRAINED in coordinates else config.pairs[0]
+    pair = pairs[str(coordinates[TRAINED])] if TRAINED in coordinates else config.pairs[0]
     chosen = config.updated({"models": {"machine_tokens": pair}})
     return link_axis.configure(AXIS, lambda value: settings(config.link, value), chosen, coordinates)
 

@@ -6,7 +6,7 @@ version, and none changes its meaning.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -48,7 +48,7 @@ class PointRecord(Record, frozen=True):
     accuracy_high: Number
     code_nmse: Number
     loss_rate: Number
-    cost: dict[str, Number]
+    cost: Mapping[str, Number]
 
 
 class FailedJob(Record, frozen=True):
@@ -100,7 +100,7 @@ class ComparedRecord(Record, frozen=True):
     difference_high: Number
     mcnemar_p: Number
     mcnemar_p_holm: Number
-    cost: dict[str, Number]
+    cost: Mapping[str, Number]
 
 
 class ClaimRecord(Record, frozen=True):

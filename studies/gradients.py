@@ -49,7 +49,9 @@ def axes(config: Config) -> dict[str, Any]:
 def configure(config: Config, coordinates: Coordinates) -> StudyConfig:
     """Return the configuration with a pair in place of `models.machine_tokens`."""
     pairs = {without_folder(name): name for name in config.pairs}
-    return config.updated({"models": {"machine_tokens": pairs[coordinates[AXIS]]}}) if AXIS in coordinates else config
+    return (
+        config.updated({"models": {"machine_tokens": pairs[str(coordinates[AXIS])]}}) if AXIS in coordinates else config
+    )
 
 
 STUDY = Study(

@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.colors import is_color_like, to_hex
 from matplotlib.lines import Line2D
 
-from studies import curves, plots
+from studies import plots
 from studies.archive import Results
 from studies.axes import AxisValue, named, written
+from studies.panels import CHANGES
 
 DASHES = {"-": "", "--": "6 3", ":": "1.6 2.6", "-.": "7 2.5 1.6 2.5"}
 OTHER_COLOUR = "#555555"  # of a curve whose archive names none
@@ -98,7 +99,7 @@ def _lines(results: Results, scheme: str) -> Iterator[Line]:
         return
     others = {name: results.axes[name] for name in rest}
     indices = list(np.ndindex(*map(len, others.values())))
-    for index, change in zip(reversed(indices), itertools.cycle(plots.OTHER_LINES), strict=False):
+    for index, change in zip(reversed(indices), itertools.cycle(CHANGES), strict=False):
         at = [(name, along[i].item()) for i, (name, along) in zip(index, others.items(), strict=True)]
         yield Line(
             scheme,
@@ -108,7 +109,7 @@ def _lines(results: Results, scheme: str) -> Iterator[Line]:
             np.asarray(plots.positions_of(results, axis, scheme, index), float),
             *(value[:, *index] for value in (accuracy, low, high)),
             style=_style({**style, **change}),
-            bound=scheme in curves.CURVES and bool(curves.CURVES[scheme].bounds),
+            bound=plots.look_of(results, scheme)["hatched"],
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from studies import archive, curves, overview, risk, tables
+from studies import archive, curves, overview, plots, risk, tables
 from studies.page import gallery, markup, report_page
 from studies.page.chart import marker_path
 from studies.page.lines import lines_of
@@ -207,12 +207,19 @@ def test_markers_are_those_of_matplotlib():
     assert not marker_path("x")[1]
 
 
-@pytest.mark.parametrize("line", [{"color": SCRIPT, "marker": 7, "linestyle": [0, [1, "x"]]}, {"marker": SCRIPT}, {}])
-def test_a_style_that_is_none_is_drawn_in_grey(line):
+@pytest.mark.parametrize(
+    ("line", "colour"),
+    [
+        ({"color": SCRIPT, "marker": 7, "linestyle": [0, [1, "x"]]}, "#555555"),
+        ({"marker": SCRIPT}, plots.SPARE_COLOURS[1]),  # a colour that is not told is a spare one
+        ({}, plots.SPARE_COLOURS[1]),
+    ],
+)
+def test_a_style_that_is_none_is_drawn_without_it(line, colour):
     run = results({"machine-tokens": ACCURACY["machine-tokens"], "own": ACCURACY["deepjscc"]})
     run.attributes["own_curves_json"] = json.dumps({"own": {"label": SCRIPT, "line": line, "level": False}})
     own = next(line for line in lines_of(run) if line.scheme == "own")
-    assert (own.style.colour, own.style.marker, own.style.dashes) == ("#555555", "", "")
+    assert (own.style.colour, own.style.marker, own.style.dashes) == (colour, "", "")
     assert SCRIPT not in report_page.page([run], [], None)
 
 
