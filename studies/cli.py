@@ -1,6 +1,5 @@
 """The command `tokenlink`. What a command needs is imported when it runs: `--help` loads neither framework."""
 
-import importlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -160,10 +159,7 @@ def list_studies(json: Json = False) -> None:
     from studies import rates, study
     from studies.curves import CURVES
 
-    abouts = {
-        name: (importlib.import_module(module).__doc__ or "").partition("\n")[0]
-        for name, module in study.STUDIES.items()
-    }
+    abouts = {name: study.about(name) for name in study.STUDIES}
     if json:
         from studies.documents import ListDocument, Named
 

@@ -415,7 +415,7 @@ _ROWS = (
         reader=pictures,
         about="the image as a JPEG file of quality 75, of which nothing is lost: what others compress against",
         label="JPEG file, none lost",
-        line={"color": ORANGE, "linestyle": ":"},
+        line={"color": ORANGE, "linestyle": (0, (4, 1, 1, 1))},
         level=True,
         group=IMAGES,
     ),

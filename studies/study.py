@@ -3,6 +3,8 @@
 A figure's file holds one `Study` and a paragraph. `plan` lays out the points, `main` runs them and draws the figure.
 """
 
+import ast
+import importlib.util
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -180,6 +182,15 @@ class Study(Generic[ConfigType]):
                 f"{config.num_questions}: intervals will be wider"
             )
         return config.updated({"num_questions": min(number, config.num_questions)})
+
+
+def about(name: str) -> str:
+    """Return the first line of a study's file, which nothing has to be loaded for."""
+    spec = importlib.util.find_spec(STUDIES[name])
+    assert spec is not None
+    assert spec.origin is not None
+    text = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
+    return (text or "").partition("\n")[0]
 
 
 def draw_figures(

@@ -16,11 +16,11 @@ import yaml
 from rich.table import Table
 from typer.testing import CliRunner
 
-from phy import CodePrior, selfcheck
+from phy import CodePrior, LinkConfig, selfcheck
 from semantic import deepjscc_training, token_choice
 from semantic.data import scenes
 from semantic.endpoints import agents
-from studies import cli, doctor, rates, run_folder, training, workbench
+from studies import cli, doctor, measuring, rates, run_folder, training, workbench
 from studies.cards import card
 from studies.curves import CURVES
 from studies.jobs import Job, Outcome
@@ -493,11 +493,11 @@ def test_the_agents_are_trained_over_the_link_that_was_asked_for(tokenlink, fake
     places = ("--out", "o", "--data", "d", "--sensor", "s", "--task", "t", "--steps", "2")
     code, _, err = tokenlink("train", "agents", *places, "--uncompressed", "--max-snr-db", "10", "-s", "num_rx_ant=4")
     assert code == 0, err
-    names = ("out", "data", "sensor", "task", "channel", "steps")
-    assert [given[name] for name in names] == [Path("o"), Path("d"), Path("s"), Path("t"), fakes["channel"], 2]
+    names = ("out", "data", "sensor", "task", "steps")
+    assert [given[name] for name in names] == [Path("o"), Path("d"), Path("s"), Path("t"), 2]
+    assert (given["channel"].link.config.num_rx_ant, given["channel"].gradient) == (4, "straight-through")
     assert (given["uncompressed"], given["nested"]) == (True, False)
     assert (given["min_snr_db"], given["max_snr_db"]) == (-10.0, 10.0)
-    assert fakes["links"][-1].num_rx_ant == 4
     code, _, err = tokenlink("train", "agents", *places, "--nested")
     assert (code, given["width"], given["uncompressed"], given["nested"]) == (0, 64, False, True)
     code, _, err = tokenlink("train", "agents", *places, "-s", "num_rx_antt=4")
@@ -515,7 +515,8 @@ def test_the_number_of_tokens_is_measured_on_questions_and_fades_that_no_study_m
     Path("pair").mkdir()
     code, out, err = tokenlink("train", "adaptive", "--out", "pair", "--data", "d", "--snr-db", "5", "--snr-db", "0")
     assert code == 0, err
-    assert given["parts"] == (fakes["agents"], fakes["dataset"], fakes["channel"])
+    assert given["parts"][:2] == (fakes["agents"], fakes["dataset"])
+    assert given["parts"][2].link.config == LinkConfig()
     assert (given["snr_db"], given["first_realisation"] > 1_000_000) == ([0.0, 5.0], True)
     assert "10 dB: 0.900, 0.905: 1" in out
     assert json.loads(Path("pair/num_tokens.json").read_text())["snr_db"] == FAKE_CHOICE.snr_db
@@ -528,11 +529,11 @@ def test_deepjscc_is_trained_over_the_link_that_was_asked_for(tokenlink, fakes, 
     options = ("--point", "deepjscc-small", "--bfloat16", "--min-snr-db", "0", "-s", "channel=tdl-a")
     code, _, err = tokenlink("train", "deepjscc", "--out", "o", "--data", "d", "--steps", "2", *options)
     assert code == 0, err
-    names = ("out", "data", "channel", "steps")
-    assert [given[name] for name in names] == [Path("o"), Path("d"), fakes["channel"], 2]
+    names = ("out", "data", "steps")
+    assert [given[name] for name in names] == [Path("o"), Path("d"), 2]
+    assert given["channel"].link.config.channel == "tdl-a"
     assert (given["point"], given["bfloat16"]) == ("deepjscc-small", True)
     assert (given["min_snr_db"], given["max_snr_db"]) == (0.0, 20.0)
-    assert fakes["links"][-1].channel == "tdl-a"
 
 
 def test_loss_rates_are_measured_for_the_budgets_that_are_asked_for(tokenlink, monkeypatch, tmp_path):
@@ -600,7 +601,7 @@ def test_the_command_shows_keeps_and_fails_with_a_missed_goal(tokenlink, monkeyp
         return {"rounds": rounds}
 
     stub = SimpleNamespace(measure=measure, tables=lambda report: [Table(title="figures")], shortfalls=lambda r: missed)
-    monkeypatch.setitem(cli.BENCHMARKS, "stub", "a_stub_benchmark")
+    monkeypatch.setitem(measuring.BENCHMARKS, "stub", "a_stub_benchmark")
     monkeypatch.setitem(sys.modules, "a_stub_benchmark", stub)
     code, out, err = tokenlink("bench", "stub", "--rounds", "2")
     assert code == (1 if missed else 0)
