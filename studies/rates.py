@@ -118,6 +118,8 @@ def learn(outcomes: Iterable[Outcome], study: str = "") -> None:
     study : str
         Name of the study that they make up as it comes; empty if they do not.
     """
+    from studies import archive  # HDF5 loads only when something is learned
+
     done = [outcome for outcome in outcomes if not outcome.error]
     if not done:
         return

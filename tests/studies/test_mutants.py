@@ -266,7 +266,7 @@ def test_a_damaged_configuration_is_refused_or_one_of_ours_and_check_tells_it_fr
     def check(damaged):
         path.write_bytes(damaged)
         config_or_refusal(file=path)
-        if not run_folder._config_problems(tmp_path, plan):
+        if not run_folder.config_problems(tmp_path, plan):
             assert parse_yaml(damaged.decode()) == whole.plain()
 
     every(examples, drawn(mutant, TEXT.encode()), check)
