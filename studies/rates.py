@@ -14,7 +14,6 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from studies import archive
 from studies.cache_folder import cache_folder
 from studies.config import Record
 from studies.jobs import Job, Outcome
