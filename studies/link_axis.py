@@ -14,6 +14,7 @@ from studies.study_config import StudyConfig
 if TYPE_CHECKING:
     from studies.archive import Results
 
+MANY = 8  # settings; more of them take the width of a page
 Settings = Callable[[str], Sequence[str]]  # from a value to assignments, such as link.num_rx_ant=8
 
 
@@ -48,6 +49,8 @@ def draw(
     """Draw accuracy at each setting, and in another figure the error of the codes; parameters as `draw_accuracy`'s."""
     from studies import plots
 
+    if width is None and len(next(iter(results.axes.values()))) > MANY:
+        width = "double"
     paths = plots.draw_accuracy(results, folder=folder, name=name, width=width, y_range=y_range)
     error_db = 10 * np.log10(results.variables["code_nmse"])
     if not np.isfinite(error_db).any():
@@ -56,5 +59,5 @@ def draw(
     chart = plots.accuracy_chart(replace(results, variables={**results.variables, **in_place}), (0, 100))
     ends = 5 * np.floor(np.nanmin(error_db) / 5), 5 * np.ceil(np.nanmax(error_db) / 5)
     caption = plots.caption(results)
-    chart = replace(chart, y_label="error of the codes over their power [dB]", y_range=ends, caption=caption)
+    chart = replace(chart, y_label="NMSE of the codes [dB]", y_range=ends, caption=caption)
     return [*paths, *plots.write(chart, folder=folder, name=f"{name}-nmse", width=width)]

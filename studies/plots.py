@@ -143,7 +143,7 @@ def caption(results: Results, more: Sequence[str] = ()) -> str:
         "recovery": f"{link['recovery']} recovery" if "recovery" in link else "",
     }
     facts = [text for axis, text in known.items() if text and axis not in results.axes]
-    num_questions = f"{len(results.coordinates['question']):,}".replace(",", " ")
+    num_questions = len(results.coordinates["question"])
     missing = results.attributes.get("num_missing_points", 0)
     refused = [text.partition(":")[0] for text in json.loads(str(results.attributes.get("refusals_json", "{}")))]
     more = [*more, *([f"No such link: {', '.join(refused)}"] if refused else [])]

@@ -135,15 +135,15 @@ def test_the_range_is_that_of_what_is_drawn_or_the_one_that_is_asked_for():
 def test_the_caption_says_what_the_numbers_are_of():
     results = made_up(THREE, {"snr_db": SNR_DB}, num_missing_points=3)
     assert plots.accuracy_chart(results).caption == (
-        "cdl-c, 4x8 antennas, lmmse estimate, vamp recovery, 2 000 questions per point. Bands: 95 % Wilson intervals. "
+        "cdl-c, 4x8 antennas, lmmse estimate, vamp recovery, 2000 questions per point. Bands: 95 % Wilson intervals. "
         "Hatched: above a bound. 3 points are missing."
     )
     along = plots.caption(made_up(THREE, {"antennas": ("2x4", "4x8"), "channel": ("awgn", "umi")}))
-    assert along == "lmmse estimate, vamp recovery, 2 000 questions per point."  # axes say the rest
+    assert along == "lmmse estimate, vamp recovery, 2000 questions per point."  # axes say the rest
     older = made_up(THREE, {"snr_db": SNR_DB}, config_json=json.dumps({"link": {"channel": LINK["channel"]}}))
-    assert plots.caption(older) == "cdl-c, 2 000 questions per point."
+    assert plots.caption(older) == "cdl-c, 2000 questions per point."
     del older.attributes["config_json"]
-    assert plots.caption(older) == "2 000 questions per point."
+    assert plots.caption(older) == "2000 questions per point."
 
 
 def test_the_same_numbers_give_the_same_bytes_and_no_date(tmp_path):

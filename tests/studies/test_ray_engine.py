@@ -44,7 +44,9 @@ def work(task):
     if action == "wait":
         from ray import get_runtime_context
 
-        (folder / f"{name}.{get_runtime_context().get_node_id()}").touch()
+        marker = folder / f"{name}.{get_runtime_context().get_node_id()}"
+        marker.with_name(f"new-{marker.name}").write_text(str(os.getpid()))
+        marker.with_name(f"new-{marker.name}").rename(marker)
         wait_for((folder / "go").exists)
     threads = [os.environ[variable] for variable in THREAD_VARIABLES]
     (folder / name).write_text(f"{name} {threads} {os.getcwd()}")
@@ -115,8 +117,11 @@ def test_a_lost_node_costs_no_job_and_changes_no_byte(two_nodes, tmp_path):
     lost, folder = [], tmp_path / "ray"
 
     def kill_in_mid_run():
-        lost.append(wait_for(lambda: list(folder.glob(f"?.{node.node_id}")))[0].name[0])
+        marker = wait_for(lambda: list(folder.glob(f"?.{node.node_id}")))[0]
+        lost.append(marker.name[0])
+        process = Path("/proc") / marker.read_text() / "stat"
         two_nodes.remove_node(node, allow_graceful=False)
+        wait_for(lambda: not process.exists() or " Z " in process.read_text())  # it may not end its job any more
         (folder / "go").touch()
 
     work_to_do = jobs(folder, **names)
