@@ -39,18 +39,11 @@ def settings(value: str) -> list[str]:
     return keys + ["models.code_prior=own"] * (prior is not None)
 
 
-def known(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse a value that is no set of antennas."""
-    for value in values:
-        settings(value)
-    return values
-
-
 class Config(StudyConfig, frozen=True):
     """What can be set: `tokenlink run antennas -s KEY=VALUE`, or a YAML file with the same keys."""
 
     num_questions: int = Field(default=1000, ge=1)
-    antennas: Annotated[tuple[str, ...], Distinct, AfterValidator(known)] = (
+    antennas: Annotated[tuple[str, ...], Distinct, AfterValidator(partial(link_axis.known, settings))] = (
         *("1x1", "1x2", "2x2", "2x4", "4x2", "4x4", "4x8", "8x8", "8x16", "16x32"),
         *("8x2", "8x2 ls", "8x2 lmmse prior", "8x2 vamp prior", "8x2 omp prior"),
         *("8x3", "8x3 ls", "8x3 lmmse prior", "8x3 vamp prior", "8x3 omp prior"),

@@ -7,6 +7,7 @@ line is a pair over a channel: what was trained for one and tested on another.
 
 import math
 import re
+from functools import partial
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -40,18 +41,29 @@ def parts(value: str) -> tuple[str, float | None, float | None]:
     return model, float(delay) * 1e-9 if delay else None, float(speed) / 3.6 if speed else None
 
 
-def known(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse a value that is no channel, or a model that does not exist."""
-    for value in values:
-        LinkConfig(channel=parts(value)[0], delay_spread=0.0)
-    return values
+def settings(link: LinkConfig, value: str) -> list[str]:
+    """Return the keys that a value sets on a link, a longer cyclic prefix included where the delays need it."""
+    model, delay_spread, speed = parts(value)
+    LinkConfig(channel=model, delay_spread=0.0)  # refuses a model that does not exist
+    keys = [f"link.channel={model}"]
+    keys += [f"link.delay_spread={delay_spread!r}"] * (delay_spread is not None)
+    keys += [f"link.speed={speed!r}"] * (speed is not None)
+    needed = excess_delay(model, link.delay_spread if delay_spread is None else delay_spread)
+    samples = math.ceil(needed * link.fft_size * link.subcarrier_spacing)
+    longer = needed > link.cyclic_prefix_duration and samples <= link.fft_size  # no prefix is longer than its symbol
+    return keys + [f"link.cyclic_prefix_length={samples}"] * longer
+
+
+Known = AfterValidator(partial(link_axis.known, partial(settings, LinkConfig())))
 
 
 class Config(StudyConfig, frozen=True):
     """What can be set: `tokenlink run channels -s KEY=VALUE`, or a YAML file with the same keys."""
 
     num_questions: int = Field(default=1000, ge=1)
-    channels: Annotated[tuple[str, ...], Distinct, AfterValidator(known)] = (
+    channels: Annotated[
+        tuple[str, ...], Distinct, AfterValidator(partial(link_axis.known, partial(settings, LinkConfig())))
+    ] = (
         *("awgn", "rayleigh", "tdl-a", "tdl-b", "tdl-c", "tdl-d", "tdl-e"),
         *("cdl-a", "cdl-b", "cdl-c", "cdl-d", "cdl-e", "umi", "uma", "rma"),
         *("cdl-c 10 ns", "cdl-c 30 ns", "cdl-c 300 ns", "cdl-c 1000 ns"),
@@ -68,18 +80,6 @@ class Config(StudyConfig, frozen=True):
         return {**super().public(), "pairs": [without_folder(name) for name in self.pairs]}
 
 
-def settings(link: LinkConfig, value: str) -> list[str]:
-    """Return the keys that a value sets on a link, a longer cyclic prefix included where the delays need it."""
-    model, delay_spread, speed = parts(value)
-    keys = [f"link.channel={model}"]
-    keys += [f"link.delay_spread={delay_spread!r}"] * (delay_spread is not None)
-    keys += [f"link.speed={speed!r}"] * (speed is not None)
-    needed = excess_delay(model, link.delay_spread if delay_spread is None else delay_spread)
-    samples = math.ceil(needed * link.fft_size * link.subcarrier_spacing)
-    longer = needed > link.cyclic_prefix_duration and samples <= link.fft_size  # no prefix is longer than its symbol
-    return keys + [f"link.cyclic_prefix_length={samples}"] * longer
-
-
 def axes(config: Config) -> dict:
     """Return channel, SNR and, if there are several, pairs."""
     pairs = [without_folder(name) for name in config.pairs]
@@ -91,7 +91,7 @@ def configure(config: Config, coordinates: Coordinates) -> StudyConfig:
     pairs = {without_folder(name): name for name in config.pairs}
     pair = pairs[str(coordinates[TRAINED])] if TRAINED in coordinates else config.pairs[0]
     chosen = config.updated({"models": {"machine_tokens": pair}})
-    return link_axis.configure(AXIS, lambda value: settings(config.link, value), chosen, coordinates)
+    return link_axis.configure(AXIS, partial(settings, config.link), chosen, coordinates)
 
 
 STUDY = Study(

@@ -38,18 +38,11 @@ def settings(value: str) -> list[str]:
     return keys + [f"link.pilot_boost_db={boost}"] * (boost is not None)
 
 
-def known(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse a value that is no estimate."""
-    for value in values:
-        settings(value)
-    return values
-
-
 class Config(StudyConfig, frozen=True):
     """What can be set: `tokenlink run estimation -s KEY=VALUE`, or a YAML file with the same keys."""
 
     num_questions: int = Field(default=1000, ge=1)
-    estimators: Annotated[tuple[str, ...], Distinct, AfterValidator(known)] = (
+    estimators: Annotated[tuple[str, ...], Distinct, AfterValidator(partial(link_axis.known, settings))] = (
         *("perfect", "lmmse-spatial", "lmmse", "lmmse-robust", "ls-linear", "ls-nearest"),
         *("lmmse-spatial spacing 2", "lmmse-spatial spacing 4", "lmmse-spatial boost 3 dB", "ls-linear spacing 4"),
     )

@@ -80,18 +80,11 @@ def settings(value: str) -> list[str]:
     return [f"link.{key.format(strength)}" for key in KINDS[kind].keys]
 
 
-def known(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse a value that is no impairment."""
-    for value in values:
-        settings(value)
-    return values
-
-
 class Config(StudyConfig, frozen=True):
     """What can be set: `tokenlink run impairments -s KEY=VALUE`, or a YAML file with the same keys."""
 
     num_questions: int = Field(default=1000, ge=1)
-    impairments: Annotated[tuple[str, ...], Distinct, AfterValidator(known)] = (
+    impairments: Annotated[tuple[str, ...], Distinct, AfterValidator(partial(link_axis.known, settings))] = (
         NONE,
         *(named(kind, strength) for kind, of_kind in KINDS.items() for strength in of_kind.strengths),
     )

@@ -18,6 +18,13 @@ MANY = 8  # settings; more of them take the width of a page
 Settings = Callable[[str], Sequence[str]]  # from a value to assignments, such as link.num_rx_ant=8
 
 
+def known(settings: Settings, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the values of an axis; refuse one that `settings` does not understand, as it does."""
+    for value in values:
+        settings(value)
+    return values
+
+
 def configure(axis: str, settings: Settings, config: StudyConfig, coordinates: Coordinates) -> StudyConfig:
     """Return the configuration with the keys that a value of the axis sets.
 
