@@ -88,6 +88,7 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:g}"))
         axes.set_xlim(1, 40 * max(float(value) for value in values))
         axes.set_xlabel(f"bytes of a question; real numbers counted with {BITS_PER_REAL} bits each")
+        drawing.write_caption(figure, plots.caption(results))
         paths = drawing.save(figure, folder, name)
     paths.append(folder / f"{name}.csv")
     write_atomically(paths[-1], csv_text([head.replace(" ", "_") for head in grid.header], grid.rows).encode())

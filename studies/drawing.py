@@ -1,6 +1,7 @@
 """Charts drawn by matplotlib: PNG to look at, PDF for the paper."""
 
 import io
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,12 @@ def draw(chart: Chart, page: Page) -> Figure:
         height = MARGIN + (number * LINE_HEIGHT + 0.2) * CAPTION_SIZE / 72
         figure.text(MARGIN / size[0], height / size[1], text, fontsize=CAPTION_SIZE, color="0.25")
     return figure
+
+
+def write_caption(figure: Figure, text: str) -> None:
+    """Write a caption below a figure of constrained layout, in lines that fit a page."""
+    lines = textwrap.fill(text, int(20 * figure.get_figwidth()))
+    figure.supxlabel(lines, x=0.005, ha="left", fontsize=CAPTION_SIZE, color="0.25")
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:

@@ -115,6 +115,7 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
         for panel in panels[::3]:
             panel.set_ylabel("task accuracy [%]")
         panels[0].legend()
+        drawing.write_caption(figure, plots.caption(results, ["Bands: 95 % Wilson intervals"]))
         paths = drawing.save(figure, folder, name)
     grid = losses(results)
     paths.append(folder / f"{name}.csv")
@@ -123,29 +124,26 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
 
 
 def losses(results: Results) -> Grid:
-    """Return, for each impairment and SNR, the points that each strength loses, and where one point is lost.
+    """Return the points that each strength costs at each SNR and, for each impairment, where one point is lost.
 
-    That strength stands on the straight line between the last that loses less and the first that loses more.
+    That strength stands on the straight line between the last that costs less and the first that costs more.
     """
-    values = results.axes[AXIS].tolist()
+    values, snr_db = results.axes[AXIS].tolist(), results.axes["snr_db"].tolist()
+    outcomes, images = results.of("correct", PROPOSAL), results.variables["image_index"]  # [impairments, snr_db, …]
     rows = []
-    for row, at in enumerate(results.axes["snr_db"]):
-        outcomes = results.of("correct", PROPOSAL)[:, row]  # [impairments, questions]
-        for kind in KINDS:
-            chosen = [i for i, value in enumerate(values) if value.startswith(f"{kind} ")]
-            if NONE not in values or not chosen or (outcomes[[values.index(NONE), *chosen]] == MISSING).any():
-                continue
-            ideal, images = outcomes[values.index(NONE)], results.variables["image_index"]
-            paired = [compare(outcomes[i], ideal, images=images) for i in chosen]
-            strengths = np.array([float(parts(values[i])[1]) for i in chosen])
-            lost = np.array([-one.difference for one in paired])
-            cells = [
-                f"{strength:g}: {100 * one.difference:+.1f} ({100 * one.low:+.1f} to {100 * one.high:+.1f})"
-                for strength, one in zip(strengths, paired, strict=True)
-            ]
-            rows.append([kind, KINDS[kind].unit, f"{at:g}", "; ".join(cells), _where(strengths, lost)])
-    head = ["impairment", "unit", "SNR [dB]", "points [%] by strength, 95 % interval", "one point lost at"]
-    return Grid("Accuracy with an impairment less that without, paired", head, rows)
+    for kind in KINDS:
+        chosen = [i for i, value in enumerate(values) if value.startswith(f"{kind} ")]
+        if NONE not in values or not chosen or (outcomes[[values.index(NONE), *chosen]] == MISSING).any():
+            continue
+        ideal, strengths = outcomes[values.index(NONE)], np.array([float(parts(values[i])[1]) for i in chosen])
+        paired = [[compare(outcomes[i, at], ideal[at], images=images) for at in range(len(snr_db))] for i in chosen]
+        for i, along in zip(chosen, paired, strict=True):
+            cells = [f"{100 * one.difference:+.1f} ({100 * one.low:+.1f} to {100 * one.high:+.1f})" for one in along]
+            rows.append([values[i], *cells])
+        lost = -np.array([[one.difference for one in along] for along in paired])
+        rows.append([f"{kind}: one point lost at", *(_where(strengths, lost[:, at]) for at in range(len(snr_db)))])
+    title = "Accuracy with an impairment less that without, points [%], 95 % bootstrap over images"
+    return Grid(title, ["impairment / SNR [dB]", *(f"{at:g}" for at in snr_db)], rows)
 
 
 def _where(strengths: np.ndarray, lost: np.ndarray) -> str:

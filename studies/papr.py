@@ -67,6 +67,7 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
         right.set_xlabel(f"SNR [dB] that {PROPOSAL} has at the same peak power")
         right.set_ylabel("task accuracy [%]")
         right.legend()
+        drawing.write_caption(figure, plots.caption(results))
         paths = drawing.save(figure, folder, name)
     paths.append(folder / f"{name}.csv")
     header = ["scheme", "snr_db", "bits_per_symbol", *(f"peak_db_exceeded_by_{part}" for part in ("10%", "1%", "0.1%"))]
