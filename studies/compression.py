@@ -81,8 +81,7 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
         colours = ["0.75" if "computed" in text else plots.style_of(results, text)[1]["color"] for text in names]
         axes.barh(places, [float(value) for value in values], color=colours, height=0.6)
         for place, value, ratio in zip(places, values, ratios, strict=True):
-            text = f" {value}" + (f"  ({ratio} x smaller)" if ratio not in ("-", "1") else "")
-            axes.annotate(text, (float(value), place), va="center", fontsize=7)
+            axes.annotate(f" {value}{_compared(ratio)}", (float(value), place), va="center", fontsize=7)
         axes.set_yticks(places, names)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:g}"))
@@ -95,12 +94,18 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
     return paths
 
 
+def _compared(ratio: str) -> str:
+    if ratio in ("-", "1"):
+        return ""
+    return f"  ({ratio} x smaller)" if float(ratio) > 1 else f"  ({1 / float(ratio):.3g} x larger)"
+
+
 def _last(results: Results, variable: str, scheme: str) -> float:
     return float(results.kept(variable, scheme)[-1])
 
 
 def _or_dash(value: float) -> str:
-    return f"{value:.6g}" if value >= 1000 else f"{value:.3g}" if np.isfinite(value) else "-"
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}" if np.isfinite(value) else "-"
 
 
 STUDY = Study(
