@@ -8,6 +8,7 @@ from sionna.phy import SPEED_OF_LIGHT
 
 from phy.cir import Scattered
 from phy.complex_numbers import to_complex
+from phy.graphs import exact_inverse
 
 
 def nearest_weights(targets: np.ndarray, pilots: np.ndarray) -> np.ndarray:
@@ -211,13 +212,13 @@ class LMMSEEstimator:
         own = _own_pilots(y_pilot * self._inverse, self._sounded, self._num_pilot_symbols)
         modes = multiplied(tf.concat([tf.math.real(own), tf.math.imag(own)], 3), self._analysis)
         modes = tf.reshape(modes, [batch, num_tx_ant, num_rx_ant, self._num_pilot_symbols, -1])
-        weight = 1 / (time_values[:, None] * self._values + no[:, :, None, None] / self._energy)
+        weight = exact_inverse(time_values[:, None] * self._values + no[:, :, None, None] / self._energy)
         weighted = (time_analysis @ modes) * tf.concat([weight, weight], 3)[:, :, None]
         h_hat, error = self._synthesise(weighted), self._error(weight, no)
         if self._specular is not None:
             gap, share, amplitude = self._sight(self._specular.power, weight, weighted)
             h_hat += to_complex(share[..., None]) * amplitude[..., None, None] * gap[:, :, None]
-            error += share * tf.abs(gap) ** 2
+            error += share * (tf.math.real(gap) ** 2 + tf.math.imag(gap) ** 2)
         h_hat = tf.transpose(h_hat, [0, 2, 1, 3, 4])
         return turned(h_hat, self._turn, self._num_res), _variances_in_one_row(error, self._num_res)
 

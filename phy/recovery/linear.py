@@ -6,6 +6,7 @@ import operator
 import tensorflow as tf
 
 from phy.complex_numbers import to_complex
+from phy.graphs import exact_inverse
 
 
 def real_matrix(h, *, num_reals: int):
@@ -78,7 +79,7 @@ def least_squares(a, y, ridge=0.0, *, real: bool = False, whole: bool = False):
         lower.append([part * _like(part, inverse[j]) for j, part in enumerate(row)])
         pivot = energy - _sum(tf.math.real(u * tf.math.conj(v)) for u, v in zip(row, lower[i], strict=True))
         inverse.append(
-            1 / tf.maximum(pivot, 1e-14 * energy + 1e-30)
+            exact_inverse(tf.maximum(pivot, 1e-14 * energy + 1e-30))
         )  # without rank: large numbers, in single precision too
     x = []
     for i in unknowns:
@@ -146,7 +147,7 @@ def effective_channel(err_var, no, *, noisy_channel: bool):
     no_real : tf.Tensor, [batch, num_res]
         Noise variance of a real observation, error of the channel included.
     """
-    gain = 1 / (1 + err_var) if noisy_channel else tf.ones_like(err_var)
+    gain = exact_inverse(1 + err_var) if noisy_channel else tf.ones_like(err_var)
     return gain, (no + tf.reduce_mean(gain * err_var, 0)) / 2  # each antenna has 1 / num_tx_ant of the power
 
 

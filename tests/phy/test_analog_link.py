@@ -61,26 +61,25 @@ def test_link_on_rayleigh_has_the_closed_form_error(tx, rx):
 
 
 @pytest.mark.parametrize(
-    ("facts", "rounding"),
+    "facts",
     [
-        ({}, 0),
-        (DEFAULT, 0),
-        # on some processors the products of 40 subcarriers add up in an order that depends on the batch
-        ({**DEFAULT, "channel": "tdl-e", "num_tx_ant": 3, "num_rx_ant": 2, "fft_size": 40}, 1e-5),
-        ({"channel": "rayleigh", "num_tx_ant": 4, "num_rx_ant": 2, "modulation": "amplitude"}, 0),
+        {},
+        DEFAULT,
+        {**DEFAULT, "channel": "tdl-e", "num_tx_ant": 3, "num_rx_ant": 2, "fft_size": 40},
+        {"channel": "rayleigh", "num_tx_ant": 4, "num_rx_ant": 2, "modulation": "amplitude"},
     ],
 )
-def test_batch_size_and_order_change_no_bit_or_the_last_ones_alone(facts, rounding):
+def test_batch_size_and_order_change_no_bit(facts):
     link, codes = make_link(**facts), make_codes(70)
     numbers = np.random.default_rng(0).permutation(200)[:70]
     whole = link(codes, 10.0, numbers)
     order = np.random.default_rng(1).permutation(70)
     shuffled = link(codes[order], 10.0, numbers[order])
-    np.testing.assert_allclose(shuffled.codes_hat, whole.codes_hat.numpy()[order], rtol=0, atol=rounding)
+    np.testing.assert_array_equal(shuffled.codes_hat, whole.codes_hat.numpy()[order])
     for piece in (slice(0, 1), slice(1, 18), slice(18, 70)):
         part = link(codes[piece], 10.0, numbers[piece])
-        np.testing.assert_allclose(part.codes_hat, whole.codes_hat[piece], rtol=0, atol=rounding)
-        np.testing.assert_allclose(part.error_var, whole.error_var[piece], rtol=0, atol=rounding)
+        np.testing.assert_array_equal(part.codes_hat, whole.codes_hat[piece])
+        np.testing.assert_array_equal(part.error_var, whole.error_var[piece])
 
 
 @pytest.mark.parametrize(
