@@ -119,7 +119,8 @@ def bench(
             console.print(table)
         path = out or Path(f"bench-{what}.json")
         write_json(path, report)
-        say(str(path))
+        drawn = benchmark.draw(report, folder=path.parent, name=path.stem) if hasattr(benchmark, "draw") else []
+        say(", ".join(map(str, [path, *drawn])))
         write(BenchDocument(benchmark=what, figures=report, missed=tuple(missed)))
     for line in missed:
         warn(line)
