@@ -26,7 +26,7 @@ MEANINGS = {
     "decoding_over_recovery": "time of a payload in a digital decoder over that of a question in the recovery",
 }
 SCHEMA, VERSION = "tokenlink-latency", 1
-FLOOR = 1e-6  # left end of the logarithmic axis, of times [s]
+FLOOR = 1e-5  # left end of the logarithmic axis, of times [s]
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _draw_bars(axes: Axes, figures: Figures, number: int) -> None:
         axes.annotate(f" {label}", (1e3 * max(value, FLOOR), place), va="center", fontsize=7)
     axes.set_yticks(places, [*figures.stages, *figures.decoders])
     axes.set_xscale("log")
-    axes.set_xlim(1e3 * FLOOR, 3e4 * figures.seconds.max())
+    axes.set_xlim(1e3 * FLOOR, 1e4 * figures.seconds.max())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda time, _: f"{time:g}"))
     axes.set_xlabel("time of a question [ms]")
     axes.set_title(f"{figures.sizes[number]} question{'s' * bool(figures.sizes[number] > 1)} at a time")
