@@ -32,13 +32,17 @@ def attend_in_float32(module: torch.nn.Module, query: Tensor, key: Tensor, value
 AttentionInterface.register(FLOAT32_ATTENTION, attend_in_float32)
 
 
-def products_per_second(dtype: torch.dtype, size: int = 512, repeats: int = 20) -> float:
-    """Measure the number of matrix products of `size` that this machine computes in a second."""
-    a, b = torch.ones(size, size, dtype=dtype), torch.ones(size, size, dtype=dtype)
-    torch.mm(a, b)  # the first product sets things up
+def products_per_second(
+    dtype: torch.dtype, size: int = 512, repeats: int = 20, device: torch.device | str = "cpu"
+) -> float:
+    """Measure the number of matrix products of `size` that a device computes in a second."""
+    a, b = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
+    product = torch.mm(a, b)  # the first one sets things up
+    product[0, 0].item()  # waits for the device
     start = time.perf_counter()
     for _ in range(repeats):
-        torch.mm(a, b)
+        product = torch.mm(a, b)
+    product[0, 0].item()
     return repeats / (time.perf_counter() - start)
 
 

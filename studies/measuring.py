@@ -128,11 +128,22 @@ def bench(
         raise typer.Exit(1)
 
 
-def doctor() -> None:
-    """Say what this machine offers and whether the libraries fit each other."""
-    from studies.doctor import diagnose
+def doctor(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file of a run: say what of its data and weights is missing, and what its agents take",
+            parser=place,
+            metavar="FILE",
+        ),
+    ] = None,
+) -> None:
+    """Say what this machine offers and whether the libraries fit each other; or what a run lacks and takes."""
+    from studies import doctor, preflight
+    from studies.config import resolve
+    from studies.study_config import StudyConfig
 
-    findings = diagnose()
+    findings = doctor.diagnose() if config is None else preflight.diagnose(resolve(StudyConfig, file=config))
     table = Table(box=None, show_header=False)
     for finding in findings:
         table.add_row("[green]ok[/]" if finding.fine else "[red]mend[/]", Text(finding.subject), Text(finding.text))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from studies.config import ConfigError
 from studies.questions import Batch, batches, choose_questions
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ class Workbench:
         ValueError
             If one of the run's questions is nothing that they can read; it is named by its number in the split.
         """
-        name = self.weights(key)
-        agents = load_agents(name)
+        name, models = self.weights(key), self.config.models
+        agents = load_agents(name, models.dtype, models.device)
         if name not in self._readers:
             agents.check([question.question for question in self.questions], self.chosen.tolist())
             self._readers.add(name)
@@ -73,18 +74,42 @@ class Workbench:
     def determined_by(self) -> dict[str, Any]:
         """Return what every outcome depends on, in every curve."""
         config = self.config
+        unusual = {name: getattr(config.models, name) for name in ("dtype", "device") if not _is_default(config, name)}
         return {
             "data": self.dataset.data_hash,
             **{name: getattr(config, name) for name in ("seed", "num_questions", "batch_size", "num_threads")},
+            **unusual,  # left out by default: points of before there was a choice keep their hash
         }
 
 
+def _is_default(config: "StudyConfig", key: str) -> bool:
+    return getattr(config.models, key) == type(config.models).model_fields[key].default
+
+
 @functools.cache
-def load_agents(name: str) -> "AgentLink":
-    """Load a pair of agents: a shipped name, or a folder."""
+def load_agents(name: str, dtype: str = "float32", device: str = "cpu") -> "AgentLink":
+    """Load a pair of agents: a shipped name, or a folder.
+
+    Parameters
+    ----------
+    name : str
+    dtype : str
+        Precision of both large models.
+    device : str
+        Device of the whole pair.
+
+    Raises
+    ------
+    ValueError
+        If torch sees no such device.
+    """
+    import torch
+
     from semantic import AgentLink
 
-    return AgentLink.from_pretrained(name)
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"models.device is {device!r}, and torch sees no GPU here; set it to cpu")
+    return AgentLink.from_pretrained(name, dtype=getattr(torch, dtype)).to(device)
 
 
 @functools.cache
