@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from studies import drawing
+from studies import drawing, tikz
 from studies.archive import write_atomically
 
 MEANINGS = {
@@ -114,7 +114,7 @@ def draw(figures: Figures, *, folder: Path, name: str) -> list[Path]:
             f"chain; below, digital decoders over the {figures.replaced} in whose place they stand."
         )
         drawing.write_caption(figure, caption)
-        return drawing.save(figure, folder, name)
+        return tikz.save(figure, folder, name)
 
 
 def _draw_bars(axes: Axes, figures: Figures, number: int) -> None:

@@ -202,7 +202,7 @@ def test_the_stages_of_a_question_are_shares_of_its_time():
 def test_the_archive_of_latency_holds_every_time_under_its_name(tmp_path):
     report = latencies()
     latency_benchmark.draw(report, folder=tmp_path, name="latency")
-    assert {path.name for path in tmp_path.iterdir()} == {"latency.h5", "latency.png", "latency.pdf"}
+    assert {path.name for path in tmp_path.iterdir()} == {f"latency.{end}" for end in ("h5", "png", "pdf", "pgf")}
     with xr.open_dataset(tmp_path / "latency.h5", engine="h5netcdf") as archive:
         for size in latency_benchmark.BATCHES:
             of_size = archive.sel(questions_at_a_time=size)
