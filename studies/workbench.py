@@ -55,8 +55,8 @@ class Workbench:
         ValueError
             If one of the run's questions is nothing that they can read; it is named by its number in the split.
         """
-        name, models = self.weights(key), self.config.models
-        agents = load_agents(name, models.dtype, models.device)
+        name = self.weights(key)
+        agents = load_agents(name, **self._unusual())
         if name not in self._readers:
             agents.check([question.question for question in self.questions], self.chosen.tolist())
             self._readers.add(name)
@@ -74,16 +74,18 @@ class Workbench:
     def determined_by(self) -> dict[str, Any]:
         """Return what every outcome depends on, in every curve."""
         config = self.config
-        unusual = {name: getattr(config.models, name) for name in ("dtype", "device") if not _is_default(config, name)}
         return {
             "data": self.dataset.data_hash,
             **{name: getattr(config, name) for name in ("seed", "num_questions", "batch_size", "num_threads")},
-            **unusual,  # left out by default: points of before there was a choice keep their hash
+            **self._unusual(),
         }
 
-
-def _is_default(config: "StudyConfig", key: str) -> bool:
-    return getattr(config.models, key) == type(config.models).model_fields[key].default
+    def _unusual(self) -> dict[str, Any]:
+        """Return precision and device of the agents where they differ from the default; points of before keep their hash."""
+        models, fields = self.config.models, type(self.config.models).model_fields
+        return {
+            name: getattr(models, name) for name in ("dtype", "device") if getattr(models, name) != fields[name].default
+        }
 
 
 @functools.cache
