@@ -81,7 +81,7 @@ class Workbench:
         }
 
     def _unusual(self) -> dict[str, Any]:
-        """Return precision and device of the agents where they differ from the default; points of before keep their hash."""
+        """Return precision and device of the agents where they are not the default, which leaves points their hash."""
         models, fields = self.config.models, type(self.config.models).model_fields
         return {
             name: getattr(models, name) for name in ("dtype", "device") if getattr(models, name) != fields[name].default
