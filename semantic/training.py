@@ -192,7 +192,7 @@ def fit(
     run = {"steps": steps, "seed": seed, "lr": peaks}
     done, minutes = checkpoint.load(run)
     _keep_lines(log, done)
-    start = time.monotonic() - 60 * minutes
+    earlier, start = minutes, time.monotonic() - 60 * minutes
     sums: Metrics = {}
     for number in range(done, steps):
         share = number / steps
@@ -218,7 +218,9 @@ def fit(
             line = json.dumps({"step": number + 1, "minutes": round(minutes, 2), **means})
             with log.open("a") as file:
                 file.write(line + "\n")
-            print(line, flush=True)
+            left = (minutes - earlier) / (number + 1 - done) * (steps - number - 1)
+            shown = ", ".join(f"{name} {mean:.4g}" for name, mean in means.items())
+            print(f"step {number + 1} of {steps}, about {math.ceil(left)} min left: {shown}", flush=True)
             sums = {}
         if (number + 1) % save_steps == 0 and number + 1 < steps:
             if save:
