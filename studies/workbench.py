@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from studies.config import ConfigError
 from studies.questions import Batch, batches, choose_questions
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ def load_agents(name: str, dtype: str = "float32", device: str = "cpu") -> "Agen
     from semantic import AgentLink
 
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"models.device is {device!r}, and torch sees no GPU here; set it to cpu")
+        raise ValueError(f"models.device is {device!r}, and torch sees no GPU here; set it to cpu")
     return AgentLink.from_pretrained(name, dtype=getattr(torch, dtype)).to(device)
 
 

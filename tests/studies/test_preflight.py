@@ -70,7 +70,7 @@ def test_precision_and_device_are_settings_of_a_run():
         config.resolve(StudyConfig, assignments=["models.dtype=int3"])
     with pytest.raises(config.ConfigError, match=r"models\.device"):
         config.resolve(StudyConfig, assignments=["models.device=tpu"])
-    with pytest.raises(config.ConfigError, match="torch sees no GPU"):
+    with pytest.raises(ValueError, match="torch sees no GPU"):
         load_agents("clevr-mini", device="cuda:1")
 
 
