@@ -137,13 +137,14 @@ def doctor(
             metavar="FILE",
         ),
     ] = None,
+    study: Annotated[str, typer.Option(help="study whose keys the file has")] = "accuracy-vs-snr",
 ) -> None:
     """Say what this machine offers and whether the libraries fit each other; or what a run lacks and takes."""
     from studies import doctor, preflight
     from studies.config import resolve
-    from studies.study_config import StudyConfig
+    from studies.study import find
 
-    findings = doctor.diagnose() if config is None else preflight.diagnose(resolve(StudyConfig, file=config))
+    findings = doctor.diagnose() if config is None else preflight.diagnose(resolve(find(study).Config, file=config))
     table = Table(box=None, show_header=False)
     for finding in findings:
         table.add_row("[green]ok[/]" if finding.fine else "[red]mend[/]", Text(finding.subject), Text(finding.text))

@@ -5,10 +5,11 @@ from importlib import resources
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from semantic.agent_link import PRETRAINED
 from semantic.agent_settings import write_agent_settings
-from studies import config, preflight
+from studies import cli, config, preflight
 from studies.accuracy_vs_snr import Config
 from studies.study_config import StudyConfig
 from studies.sweep import dataset_for
@@ -90,3 +91,16 @@ def test_agents_of_half_precision_send_almost_the_same_codes_and_their_points_ha
     error = np.square(codes[0] - codes[1]).mean() / np.square(codes[0]).mean()
     assert 0 < error < 0.01
     assert {*rough.determined_by()} - {*exact.determined_by()} == {"dtype"}
+
+
+def test_the_command_takes_the_configuration_of_any_study(tmp_path, monkeypatch):
+    monkeypatch.setattr(preflight, "_pair", lambda config: [])
+    (tmp_path / "of.yaml").write_text("antennas: [1x1]\nsnr_db: [1]\n")
+    for study, words in (
+        ("antennas", "6143 questions"),
+        ("papr", "unknown key 'antennas'"),
+        ("none", "no study 'none'"),
+    ):
+        done = CliRunner().invoke(cli.app, ["doctor", "--config", str(tmp_path / "of.yaml"), "--study", study])
+        assert words in done.output
+        assert (done.exit_code == 0) == (study == "antennas")
