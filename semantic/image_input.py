@@ -59,9 +59,13 @@ class ImageInput:
                 raise ValueError(
                     f"{name} wants token_type_ids, whose meaning is known of {', '.join(TOKEN_TYPES)} alone"
                 )
-        self.in_a_plane = hasattr(base, "get_rope_index")
         if self.in_a_plane and not hasattr(base, "get_vision_position_ids"):
             raise ValueError(f"{name} lays images out in a way that is unknown here: it has no get_vision_position_ids")
+
+    @property
+    def in_a_plane(self) -> bool:
+        """Whether the features of an image have places in a plane."""
+        return hasattr(self.model.base_model, "get_rope_index")
 
     def process(self, images: list[Any]) -> dict[str, Tensor]:
         """Return what the processor makes of images."""

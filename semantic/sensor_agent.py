@@ -1,6 +1,7 @@
 """The sensor agent: an image-text model that expresses images in machine-language tokens."""
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -16,7 +17,16 @@ from semantic.adapters import without_lora
 from semantic.evaluation_mode import evaluate, without_checkpoints
 from semantic.image_input import ImageInput, ImageLayout, without_padding
 from semantic.prompts import prefixed, sensor_prompt
-from semantic.task_agent import all_embeddings, generate, input_embeddings, padded_left, with_padding
+from semantic.task_agent import (
+    all_embeddings,
+    answer_ends,
+    answers_in,
+    generate,
+    input_embeddings,
+    logits_of,
+    padded_left,
+    with_padding,
+)
 from semantic.texts import as_plain_text, check_lengths, check_template
 
 ImageLike = Image.Image | np.ndarray
@@ -416,6 +426,8 @@ class SensorAgent(nn.Module):
         self, inputs_embeds: Tensor, attention_mask: Tensor, past_key_values: Cache | None = None, **places: Tensor
     ) -> list[str]:
         """Continue prompts greedily."""
+        if "inputs_embeds" not in inspect.signature(self.model.prepare_inputs_for_generation).parameters:
+            return self._continue_step_by_step(inputs_embeds, attention_mask, **places)
         start: dict[str, Any] = (
             dict(places) if past_key_values is None else {"past_key_values": past_key_values, "use_cache": True}
         )
@@ -423,6 +435,25 @@ class SensorAgent(nn.Module):
         missing = attention_mask.shape[1] - inputs_embeds.shape[1]
         embeds = nn.functional.pad(inputs_embeds, (0, 0, missing, 0))
         return generate(self.model, self.processor.tokenizer, embeds, attention_mask, self.max_new_tokens, **start)
+
+    def _continue_step_by_step(self, inputs_embeds: Tensor, attention_mask: Tensor, **places: Tensor) -> list[str]:
+        """Continue prompts of a model whose own `generate` takes no embeddings."""
+        tokenizer = self.processor.tokenizer
+        ends = torch.as_tensor(answer_ends(self.model, tokenizer), dtype=torch.long, device=inputs_embeds.device)
+        pad = int(with_padding(tokenizer).pad_token_id or 0)
+        output = self._decode(inputs_embeds, attention_mask, use_cache=True, **places)
+        ended = torch.zeros(len(inputs_embeds), dtype=torch.bool, device=inputs_embeds.device)
+        words, logits = list[Tensor](), list[Tensor]()
+        for _ in range(self.max_new_tokens):
+            logits.append(logits_of(self.model, output.last_hidden_state[:, -1]))
+            words.append(torch.where(ended, pad, logits[-1].argmax(-1)))
+            ended |= torch.isin(words[-1], ends)
+            if ended.all():
+                break
+            attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(ended), 1)], dim=1)
+            embeds = input_embeddings(self.model)(words[-1])[:, None]
+            output = self._decode(embeds, attention_mask, output.past_key_values, use_cache=True)
+        return answers_in(self.model, tokenizer, torch.stack(words, dim=1), logits)
 
 
 def _common_start(input_ids: Tensor, lengths: Tensor) -> Int[Tensor, " length"]:
