@@ -22,6 +22,7 @@ TEXT = {
     "bos_token_id": 0,
     "eos_token_id": 1,
 }
+UNTIED = {"tie_word_embeddings": False}  # Gemma's random models repeat the last word otherwise
 VISION = {
     "hidden_size": 24,
     "intermediate_size": 32,
@@ -43,7 +44,7 @@ class Sensor:
     """A family of image-text models: a model and a processor."""
 
     name: str
-    special: tuple[str, ...]  # its tokenizer's special tokens; the first stands for an image in a prompt
+    special: tuple[str, ...] | dict[str, str]  # of its tokenizer; the first one stands for an image in a prompt
     build: Callable[[Any], tuple[Any, Any]]  # tokenizer to model and processor
     chat: str = "IMAGE"  # what stands for an image in its chat template; empty for a family without one
 
@@ -53,12 +54,13 @@ class Sensor:
 
     def made(self) -> tuple[Any, Any]:
         """Return a model and its processor."""
-        tokenizer = byte_tokenizer(special=self.special)
+        named = isinstance(self.special, dict)
+        tokenizer = byte_tokenizer(**self.special) if named else byte_tokenizer(special=self.special)
         model, processor = self.build(tokenizer)
         if self.chat:
-            processor.chat_template = processor.tokenizer.chat_template = IMAGE_CHAT.replace(
-                "IMAGE", self.chat.replace("IMAGE", self.special[0])
-            )
+            first = next(iter(self.special.values() if isinstance(self.special, dict) else self.special))
+            template = IMAGE_CHAT.replace("IMAGE", self.chat.replace("IMAGE", first))
+            processor.chat_template = processor.tokenizer.chat_template = template
         return model.eval(), processor
 
 
@@ -177,16 +179,14 @@ def paligemma(tokenizer: Any) -> tuple[Any, Any]:
 
 def gemma3(tokenizer: Any) -> tuple[Any, Any]:
     """Gemma 3: an image's features attend to each other in both directions, in some layers over a window."""
-    tokenizer.boi_token, tokenizer.eoi_token, tokenizer.image_token = "<start_of_image>", "<end_of_image>", "<soft>"
-    for name in ("boi_token", "eoi_token", "image_token"):
-        setattr(tokenizer, f"{name}_id", tokenizer.convert_tokens_to_ids(getattr(tokenizer, name)))
     config = tf.Gemma3Config(
-        text_config=text_config(tf.Gemma3TextConfig, tokenizer, head_dim=8, sliding_window=64).to_dict(),
+        text_config=text_config(tf.Gemma3TextConfig, tokenizer, head_dim=8, sliding_window=64, **UNTIED).to_dict(),
         vision_config={**VISION, "model_type": "siglip_vision_model"},
         image_token_index=tokenizer.image_token_id,
         boi_token_index=tokenizer.boi_token_id,
         eoi_token_index=tokenizer.eoi_token_id,
         mm_tokens_per_image=4,
+        **UNTIED,
     )
     processor = tf.Gemma3Processor(squared(tf.Gemma3ImageProcessorPil), tokenizer, image_seq_length=4)
     return tf.Gemma3ForConditionalGeneration(config), processor
@@ -204,7 +204,9 @@ SENSORS = [
     ),
     Sensor("Idefics3", ("<image>", "<fake_token_around_image>", "<end_of_utterance>", "<global-img>", *TILES), idefics),
     Sensor("PaliGemma", ("<image>",), paligemma, ""),
-    Sensor("Gemma 3", ("<start_of_image>", "<end_of_image>", "<soft>"), gemma3),
+    Sensor(
+        "Gemma 3", {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<soft>"}, gemma3
+    ),
 ]
 
 
@@ -235,8 +237,8 @@ RECEIVERS = [
     Receiver("Mistral", tf.MistralForCausalLM, tf.MistralConfig, {"sliding_window": 128}, ("<|im_start|>",)),
     Receiver("Qwen", tf.Qwen2ForCausalLM, tf.Qwen2Config, {"hidden_size": 24}),
     Receiver("Gemma", tf.GemmaForCausalLM, tf.GemmaConfig, {**WIDER, "head_dim": 12}, ("<|im_start|>",)),
-    Receiver("Gemma 2", tf.Gemma2ForCausalLM, tf.Gemma2Config, {"head_dim": 8, "final_logit_softcapping": 4.0}),
-    Receiver("Gemma 3", tf.Gemma3ForCausalLM, tf.Gemma3TextConfig, {"head_dim": 8}, ("<|im_start|>",)),
+    Receiver("Gemma 2", tf.Gemma2ForCausalLM, tf.Gemma2Config, {"head_dim": 8, **UNTIED}),
+    Receiver("Gemma 3", tf.Gemma3ForCausalLM, tf.Gemma3TextConfig, {"head_dim": 8, **UNTIED}, ("<|im_start|>",)),
     Receiver("Phi", tf.Phi3ForCausalLM, tf.Phi3Config, {"hidden_size": 24}),
     Receiver("GPT-2", tf.GPT2LMHeadModel, tf.GPT2Config, {"n_inner": 48}, (), None),
 ]
