@@ -186,6 +186,7 @@ def gemma3(tokenizer: Any) -> tuple[Any, Any]:
         boi_token_index=tokenizer.boi_token_id,
         eoi_token_index=tokenizer.eoi_token_id,
         mm_tokens_per_image=4,
+        initializer_range=TEXT["initializer_range"],
         **UNTIED,
     )
     processor = tf.Gemma3Processor(squared(tf.Gemma3ImageProcessorPil), tokenizer, image_seq_length=4)
