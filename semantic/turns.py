@@ -135,8 +135,10 @@ class CachedTurns:
         return Turn(features, [d for _, _, d in chosen], packed, [(i, m) for i, m, _ in chosen], layouts)
 
 
-def turns_about(agents: AgentLink, dataset: Dataset, *, length: int = LENGTH) -> CachedTurns:
-    """Make turns of every question of a split, grouped by image.
+def turns_about(
+    agents: AgentLink, dataset: Dataset, *, length: int = LENGTH, num_questions: int | None = None
+) -> CachedTurns:
+    """Make turns of every question of a split, or of the first ones, grouped by image.
 
     Raises
     ------
@@ -144,7 +146,7 @@ def turns_about(agents: AgentLink, dataset: Dataset, *, length: int = LENGTH) ->
         If the task agent's tokenizer does not know an answer, or a question alone exceeds the length.
     """
     by_image: dict[int, list[Question]] = {}
-    for question in dataset.questions:
+    for question in dataset.questions[:num_questions]:
         by_image.setdefault(question.image_index, []).append(question)
     answered = [[agents.task_agent.answered(q.question, q.answer) for q in asked] for asked in by_image.values()]
     seen = [agents.sensor.see([dataset.image(index)])[0] for index in by_image]
