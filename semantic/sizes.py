@@ -161,6 +161,7 @@ def measure(
     hidden = sees.get_decoder().config.hidden_size
     kind = "uncompressed" if width is None else "jtcc"
     settings: dict[str, Any] = {"kind": kind, "hidden_size": hidden, "num_tokens": num_tokens}
+    settings["received_size"] = reads.get_decoder().config.hidden_size
     with torch.device("meta"):
         code = _size(build_code(settings if width is None else {**settings, "width": width})) + num_tokens * hidden
     lengths = {sees: image_length + text_length + num_tokens, reads: 1 + num_tokens + text_length}

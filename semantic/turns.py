@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from semantic.agent_link import AgentLink
 from semantic.data.dataset import Dataset, Question
-from semantic.data.packing import Packed, encode_question, pack
+from semantic.data.packing import Packed, pack
+from semantic.image_input import padded
 
 LENGTH = 60  # of an example's packed questions [word pieces]
 
@@ -24,10 +24,11 @@ LENGTH = 60  # of an example's packed questions [word pieces]
 class Turn:
     """A batch of examples; each is an image, a vague description, and packed questions of that description."""
 
-    image_tokens: Tensor  # float32 [batch, patches, hidden], as `SensorAgent.project` returns them
+    image_tokens: Tensor  # float32 [batch, patches, hidden], as `SensorAgent.see` returns them, padded behind
     descriptions: list[str]
     packed: Packed
     images: list[tuple[int, bool]]  # number of each example's image, and whether it is mirrored
+    layouts: Tensor | None = None  # int [batch, 4, patches] of images that are no plain rows of one length
 
 
 class Turns(Protocol):
@@ -50,12 +51,16 @@ class CachedTurns:
     agents : AgentLink
         Agents that are to be trained. `AgentLink.describe` groups the questions of an image.
     image_tokens : mapping
-        Projected features of every image, [num_images, patches, hidden]: of the images under False, of the mirrored
-        ones, if there are any, under True.
+        Projected features of every image, [patches, hidden] each: of the images under False, of the mirrored ones, if
+        there are any, under True.
     questions : sequence
         Detailed questions of every image, in words.
     encoded : sequence
-        The same questions with their answers, as `encode_question` returns them.
+        Ids of the same questions with answer and end.
+    sizes : sequence, optional
+        Word pieces of every answer; by default one.
+    layouts : sequence, optional
+        Layout of every image, as `SensorAgent.see` returns it; by default all are plain rows.
     mirror_question : callable, optional
         Encoded question about an image to the one about the mirrored image that has the same answer.
     length : int
@@ -70,15 +75,17 @@ class CachedTurns:
     def __init__(
         self,
         agents: AgentLink,
-        image_tokens: Mapping[bool, Tensor],
+        image_tokens: Mapping[bool, Sequence[Tensor] | Tensor],
         questions: Sequence[Sequence[str]],
         encoded: Sequence[Sequence[np.ndarray]],
         *,
+        sizes: Sequence[Sequence[int]] | None = None,
+        layouts: Sequence[Tensor | None] | None = None,
         mirror_question: Callable[[np.ndarray], np.ndarray] | None = None,
         length: int = LENGTH,
     ) -> None:
         self.image_tokens, self.mirror_question, self.length = dict(image_tokens), mirror_question, length
-        self.encoded = encoded
+        self.encoded, self.sizes, self.layouts = encoded, sizes, layouts
         longest = max((ids for of_image in encoded for ids in of_image), key=len, default=None)
         if longest is None:
             raise ValueError("there are no questions to train with")
@@ -113,34 +120,42 @@ class CachedTurns:
 
     def batch(self, chosen: Sequence[tuple[int, bool, str]], rng: random.Random) -> Turn:
         """Return the examples of (image, mirrored, description) triples, the questions of each in random order."""
-        features = torch.stack([self.image_tokens[m][i].float() for i, m, _ in chosen])  # autocast stacks no halves
-        rows = []
+        features, layouts = padded(
+            [self.image_tokens[m][i].float() for i, m, _ in chosen],  # autocast stacks no halves
+            [None if self.layouts is None else self.layouts[i] for i, _, _ in chosen],
+        )
+        rows, sizes = [], []
         for i, mirrored, description in chosen:
             asked = self.groups[i][description]
-            encoded = [self.encoded[i][k] for k in rng.sample(asked, len(asked))]
+            order = rng.sample(asked, len(asked))
+            encoded = [self.encoded[i][k] for k in order]
             rows.append([self.mirror_question(ids) if mirrored and self.mirror_question else ids for ids in encoded])
-        packed = pack(rows, self.length)
-        return Turn(features, [d for _, _, d in chosen], packed, [(i, m) for i, m, _ in chosen])
+            sizes.append([1 if self.sizes is None else self.sizes[i][k] for k in order])
+        packed = pack(rows, self.length, sizes=sizes)
+        return Turn(features, [d for _, _, d in chosen], packed, [(i, m) for i, m, _ in chosen], layouts)
 
 
-def turns_about(agents: AgentLink, dataset: Dataset, *, length: int = LENGTH) -> CachedTurns:
-    """Make turns of every question of a split, grouped by image.
+def turns_about(
+    agents: AgentLink, dataset: Dataset, *, length: int = LENGTH, num_questions: int | None = None
+) -> CachedTurns:
+    """Make turns of every question of a split, or of the first ones, grouped by image.
 
     Raises
     ------
     ValueError
-        If an answer is no single word piece, or a question alone exceeds the length.
+        If the task agent's tokenizer does not know an answer, or a question alone exceeds the length.
     """
     by_image: dict[int, list[Question]] = {}
-    for question in dataset.questions:
+    for question in dataset.questions[:num_questions]:
         by_image.setdefault(question.image_index, []).append(question)
-    tokenizer = agents.task_agent.tokenizer
-    encoded = [[encode_question(tokenizer, q.question, q.answer) for q in asked] for asked in by_image.values()]
-    features = [agents.sensor.image_tokens([dataset.image(index)])[0].half() for index in by_image]
+    answered = [[agents.task_agent.answered(q.question, q.answer) for q in asked] for asked in by_image.values()]
+    seen = [agents.sensor.see([dataset.image(index)])[0] for index in by_image]
     return CachedTurns(
         agents,
-        {False: torch.stack(features) if features else torch.empty(0)},
+        {False: [features.half() for features, _ in seen]},
         [[q.question for q in asked] for asked in by_image.values()],
-        encoded,
+        [[ids for ids, _ in asked] for asked in answered],
+        sizes=[[size for _, size in asked] for asked in answered],
+        layouts=[layout for _, layout in seen],
         length=length,
     )

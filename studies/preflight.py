@@ -69,7 +69,7 @@ def _pair(config: StudyConfig) -> Iterator[Finding]:
             yield finding
             configs += [found] * (found is not None)
     except FileNotFoundError as error:
-        way = "tokenlink agents --help says how to make it, tokenlink train agents how to train it"
+        way = "`tokenlink agents` makes it, `tokenlink train pair` trains it"
         yield Finding("pair", f"models.machine_tokens: {error}; {way}", False)
     except ValueError as error:
         yield Finding("pair", str(error), False)

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from studies.claim_one import train_arms
 from studies.config import expanded
+from studies.pairs import train_pair
 from studies.schemes.digital.payload_link import KEPT_RES, measure_losses
 
 STAGES = {  # the module of each stage's `main`
@@ -27,7 +28,7 @@ STAGES = {  # the module of each stage's `main`
     "lora": "semantic.endpoints.lora",
     "deepjscc": "semantic.deepjscc_training",
 }
-OVER_THE_LINK = ("agents", "arms", "deepjscc", "mean", "adaptive")
+OVER_THE_LINK = ("agents", "pair", "arms", "deepjscc", "mean", "adaptive")
 
 
 def train_adaptive(
@@ -261,6 +262,7 @@ def train_images(data: Path, codec: str = "avif", split: str = "val", num_images
 MEASUREMENTS: dict[
     str, Callable[..., None]
 ] = {  # stages that are put together here, from several or from both sides of the link
+    "pair": train_pair,
     "arms": train_arms,
     "mean": train_mean,
     "adaptive": train_adaptive,
