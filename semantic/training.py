@@ -50,8 +50,10 @@ def mixed_precision(*models: PreTrainedModel) -> torch.autocast:
     """Return the autocast for the training of models: matrix products in bfloat16 if these are measured to be faster.
 
     Processors with AMX gain, others lose. Attention stays in float32, and so does everything that autocast leaves
-    alone, including the weights.
+    alone, including the weights. Models that are not in float32, or on another device, compute as they are.
     """
+    if any(model.dtype != torch.float32 or model.device.type != "cpu" for model in models):
+        return torch.autocast("cpu", torch.bfloat16, enabled=False)
     faster = products_per_second(torch.bfloat16) > 1.5 * products_per_second(torch.float32)
     print(f"matrix products in {'bfloat16' if faster else 'float32'}", flush=True)
     if faster:

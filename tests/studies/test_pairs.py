@@ -81,3 +81,36 @@ def test_an_example_that_holds_no_question_is_refused_with_the_length_it_takes(m
     make_agents(str(models / "sensor"), str(models / "task"), tmp_path / "pair", 3, 8)
     with pytest.raises(ValueError, match="word pieces, an example holds 5; raise length"):
         train_pair(tmp_path / "pair", tmp_path / "out", models / "data", NoisyChannel(), 2, length=5)
+
+
+def test_half_precision_and_checkpointing_train_what_is_float32(models, tmp_path):
+    make_agents(str(models / "sensor"), str(models / "task"), tmp_path / "pair", 3, 8, r=2)
+    moved = []
+    for name, options in {"whole": {}, "checkpointed": {"checkpointing": True}}.items():
+        half = {"dtype": "bfloat16", "batch": 2, "length": 80, "seed": 1, **options}
+        train_pair(tmp_path / "pair", tmp_path / name, models / "data", NoisyChannel(), 3, **half)
+        trained = AgentLink.from_pretrained(tmp_path / name)
+        moved.append(parameters_of(trained.sensor))
+    start = parameters_of(AgentLink.from_pretrained(tmp_path / "pair").sensor)
+    learned = [name for name in start if "lora_B" in name]
+    assert all(
+        (moved[0][name] - start[name]).abs().max() > 1e-4 for name in learned
+    )  # a step of AdamW, not of bfloat16
+    assert all(torch.equal(moved[0][name], moved[1][name]) for name in start)
+    card = (tmp_path / "checkpointed" / "README.md").read_text()
+    assert "--dtype bfloat16" in card
+    assert "--checkpointing" in card
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"dtype": "int8"}, "dtype must be one of"),
+        ({"device": "cuda:7"}, "torch sees 0 GPU"),
+        ({"device": "tpu"}, "device must be"),
+    ],
+)
+def test_a_precision_or_device_that_is_not_there_is_refused(models, tmp_path, options, words):
+    make_agents(str(models / "sensor"), str(models / "task"), tmp_path / "pair", 3, 8)
+    with pytest.raises(ValueError, match=words):
+        train_pair(tmp_path / "pair", tmp_path / "out", models / "data", NoisyChannel(), 3, **options)
