@@ -5,7 +5,6 @@ that it spends: all SNRs, each moved by the energy per question. Pairs with othe
 per token, stand here as curves of their own.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,7 +76,7 @@ def over_uses(results: Results) -> Chart:
     found = {scheme: _uses(results, scheme) for scheme in results.schemes}
     spent = np.concatenate([uses[np.isfinite(uses)] for uses in found.values()])
     ends = (float(spent.min()) / 1.2, float(spent.max()) * 1.2)
-    panels = []
+    panels, lines = [], list[Line]()
     for index, at in enumerate(results.axes["snr_db"]):
         lines = []
         for scheme in results.schemes:
@@ -89,10 +88,11 @@ def over_uses(results: Results) -> Chart:
             else:
                 style = {**line.style, "linestyle": ""}
                 lines.append(replace(line, x=np.array([uses]), y=accuracy, low=low, high=high, style=style))
-        panels.append(Panel(title=f"{at:g} dB", lines=tuple(lines) if not panels else _unnamed(lines)))
+        panels.append(Panel(title=f"{at:g} dB", lines=tuple(replace(line, label="") for line in lines)))
     ticks = 2.0 ** np.arange(np.ceil(np.log2(ends[0])), np.floor(np.log2(ends[1])) + 1)
     return Chart(
         panels=tuple(panels),
+        legend=tuple(lines),
         x_label="channel uses of a question, pilots included",
         y_label="task accuracy [%]",
         ticks=ticks,
@@ -148,10 +148,6 @@ def _line(results: Results, scheme: str) -> Line:
         group=look["group"],
         proposal=scheme == PROPOSAL,
     )
-
-
-def _unnamed(lines: Sequence[Line]) -> tuple[Line, ...]:
-    return tuple(replace(line, label="") for line in lines)
 
 
 def _uses(results: Results, scheme: str) -> np.ndarray:
