@@ -56,7 +56,7 @@ class AgentLink(nn.Module):
     Raises
     ------
     ValueError
-        If the agents and the code differ in the length of a token.
+        If the code's lengths of a token, sent and received, are not those of the agents.
     """
 
     def __init__(
@@ -69,9 +69,12 @@ class AgentLink(nn.Module):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        sizes = {"sensor": sensor.hidden_size, "code": code.hidden_size, "task agent": task_agent.hidden_size}
-        if len(set(sizes.values())) > 1:
-            raise ValueError(f"hidden sizes differ: {sizes}; sensor, code and task agent need one token length")
+        if (sensor.hidden_size, task_agent.hidden_size) != (code.hidden_size, code.received_size):
+            raise ValueError(
+                f"the code takes tokens of {code.hidden_size} numbers and returns {code.received_size}; the sensor's "
+                f"have {sensor.hidden_size}, the task agent's {task_agent.hidden_size}. Build it with "
+                f"hidden_size={sensor.hidden_size}, received_size={task_agent.hidden_size}"
+            )
         self.sensor, self.code, self.task_agent, self.channel = sensor, code, task_agent, channel
         self.obfuscate, self.seed = obfuscate, seed
         self._origin: dict[str, dict[str, Any]] = {}
@@ -303,19 +306,16 @@ def build_agents(
     add_lora(model, r=r, lora_alpha=2 * r)
     agent = SensorAgent(model, load_part(AutoProcessor, sensor, backend="pil"), num_tokens=num_tokens)
     receiver = TaskAgent(load_model(AutoModelForCausalLM, task_agent), load_part(AutoTokenizer, task_agent))
-    hidden = agent.hidden_size
-    settings = (
-        {"kind": "uncompressed", "hidden_size": hidden, "num_tokens": num_tokens}
-        if width is None
-        else {
-            "kind": "jtcc",
-            "hidden_size": hidden,
-            "width": width,
-            "num_tokens": num_tokens,
-            "nested_tokens": num_tokens if nested else None,
-        }
-    )
-    agents = AgentLink(agent, build_code(settings), receiver)
+    settings: dict[str, Any] = {
+        "hidden_size": agent.hidden_size,
+        "received_size": receiver.hidden_size,
+        "num_tokens": num_tokens,
+    }
+    if width is None:
+        code = build_code({"kind": "uncompressed", **settings})
+    else:
+        code = build_code({"kind": "jtcc", **settings, "width": width, "nested_tokens": num_tokens if nested else None})
+    agents = AgentLink(agent, code, receiver)
     agents._origin = {
         name: with_hashes(_from_anywhere(Path(), {"model": str(model)}))
         for name, model in (("sensor", sensor), ("task_agent", task_agent))

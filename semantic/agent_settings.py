@@ -41,6 +41,7 @@ class CodeSettings(BaseModel, frozen=True, strict=True, extra="forbid"):
     kind: str
     hidden_size: Count
     width: Count | None = None
+    received_size: Count | None = None
     num_tokens: Count | None = None
     nested_tokens: Count | None = None
 

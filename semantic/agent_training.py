@@ -229,19 +229,22 @@ def evaluate(
 def start_from(agents: AgentLink, earlier: AgentLink) -> bool:
     """Take over the weights of earlier agents, as far as they fit; return whether nothing is left to be taught.
 
-    LoRA of the same rank or a lower one always fits. Slots fit if their number is the same, a code if its width is.
-    Uncompressed tokens have no code to learn.
+    LoRA of the same rank or a lower one always fits. Slots fit if their number is the same, a code if its width and its
+    lengths of a token are. Uncompressed tokens have no code to learn, but for the map to tokens of another length.
     """
     start_lora(agents.sensor.model, earlier.sensor.model)
     same_tokens = earlier.num_tokens == agents.num_tokens
     if same_tokens:
         agents.sensor.slots.data.copy_(earlier.sensor.slots.data)
-    same_code = isinstance(agents.code, TokenScaler)
-    if isinstance(agents.code, JTCC) and isinstance(earlier.code, JTCC) and earlier.width == agents.width:
-        agents.code.start_from(earlier.code)
-        same_code = True
-    elif isinstance(agents.code, TokenScaler) and isinstance(earlier.code, TokenScaler):
-        agents.code.load_state_dict({**agents.code.state_dict(), **earlier.code.state_dict()})
+    code, before = agents.code, earlier.code
+    same_code = isinstance(code, TokenScaler) and code.map is None
+    if (before.width, before.hidden_size, before.received_size) == (code.width, code.hidden_size, code.received_size):
+        if isinstance(code, JTCC) and isinstance(before, JTCC):
+            code.start_from(before)
+            same_code = True
+        elif isinstance(code, TokenScaler) and isinstance(before, TokenScaler):
+            code.load_state_dict({**code.state_dict(), **before.state_dict()})
+            same_code = True
     return same_tokens and same_code
 
 

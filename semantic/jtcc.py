@@ -34,6 +34,8 @@ class JTCC(nn.Module):
         Length of a token (4096 at full size).
     width : int
         Real numbers sent per token (256 in the paper's text, 512 in its figure 5).
+    received_size : int, optional
+        Length of a decoded token, that of the task agent's embeddings; by default `hidden_size`.
     num_tokens : int, optional
         Tokens that are sent together, whose moments the decoder knows; None for a decoder that takes codes for white,
         and is not told of errors.
@@ -44,7 +46,13 @@ class JTCC(nn.Module):
     power: Tensor
 
     def __init__(
-        self, *, hidden_size: int, width: int, num_tokens: int | None = None, nested_tokens: int | None = None
+        self,
+        *,
+        hidden_size: int,
+        width: int,
+        received_size: int | None = None,
+        num_tokens: int | None = None,
+        nested_tokens: int | None = None,
     ) -> None:
         super().__init__()
         if not 1 <= width <= hidden_size:
@@ -52,13 +60,14 @@ class JTCC(nn.Module):
         if nested_tokens is not None and nested_tokens < 1:
             raise ValueError(f"nested_tokens must be at least 1, got {nested_tokens}")
         self.hidden_size, self.width = hidden_size, width
+        self.received_size = received_size = _received(hidden_size, received_size)
         self.num_tokens, self.nested_tokens = num_tokens, nested_tokens
         inner = 2 * width
         linear = functools.partial(nn.Linear, dtype=torch.float32)  # whatever torch's default is
         self.encode_linear, self.encode_in = linear(hidden_size, width), linear(hidden_size, inner)
         self.encode_out = linear(inner, width, bias=False)
-        self.decode_linear, self.decode_in = linear(width, hidden_size), linear(width, inner)
-        self.decode_out = linear(inner, hidden_size, bias=False)
+        self.decode_linear, self.decode_in = linear(width, received_size), linear(width, inner)
+        self.decode_out = linear(inner, received_size, bias=False)
         powers = () if nested_tokens is None else (nested_tokens,)
         self.register_buffer("power", torch.ones(powers, dtype=torch.float32))
         self.moments = self.decode_deviation = None
@@ -71,7 +80,7 @@ class JTCC(nn.Module):
         """Return the settings from which `build_code` builds this code again."""
         given = {"num_tokens": self.num_tokens, "nested_tokens": self.nested_tokens}
         given = {name: value for name, value in given.items() if value is not None}
-        return {"kind": "jtcc", "hidden_size": self.hidden_size, "width": self.width, **given}
+        return {"kind": "jtcc", **_sizes(self), "width": self.width, **given}
 
     def encode(self, tokens: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens width"]:
         """Compress tokens to codes of unit mean power per element."""
@@ -145,8 +154,8 @@ class JTCC(nn.Module):
         self,
         codes_hat: Float[Tensor, "batch tokens width"],
         error_var: Float[Tensor, "batch tokens width"] | None = None,
-    ) -> Float[Tensor, "batch tokens hidden"]:
-        """Expand received codes to tokens.
+    ) -> Float[Tensor, "batch tokens received"]:
+        """Expand received codes to tokens of `received_size` numbers.
 
         Parameters
         ----------
@@ -176,6 +185,9 @@ class TokenScaler(nn.Module):
     ----------
     hidden_size : int
         Length of a token, which is also the number of real numbers sent per token.
+    received_size : int, optional
+        Length of a token as the task agent takes it. Where it is another than `hidden_size`, received tokens go
+        through a linear map, which is trained.
     num_tokens : int, optional
         Tokens that are sent together, whose moments the receiver knows; None for a receiver that takes the dimensions
         for independent.
@@ -184,9 +196,12 @@ class TokenScaler(nn.Module):
     mean: Tensor
     variance: Tensor
 
-    def __init__(self, *, hidden_size: int, num_tokens: int | None = None) -> None:
+    def __init__(self, *, hidden_size: int, received_size: int | None = None, num_tokens: int | None = None) -> None:
         super().__init__()
         self.hidden_size = self.width = hidden_size
+        self.received_size = received_size = _received(hidden_size, received_size)
+        same = received_size == hidden_size
+        self.map = None if same else nn.Linear(hidden_size, received_size, bias=False, dtype=torch.float32)
         self.num_tokens = num_tokens
         self.moments = None if num_tokens is None else CodeMoments(num_tokens * hidden_size)
         self.register_buffer("mean", torch.zeros(hidden_size, dtype=torch.float32))
@@ -200,7 +215,7 @@ class TokenScaler(nn.Module):
     def settings(self) -> dict[str, Any]:
         """Return the settings from which `build_code` builds this code again."""
         given = {} if self.num_tokens is None else {"num_tokens": self.num_tokens}
-        return {"kind": "uncompressed", "hidden_size": self.hidden_size, **given}
+        return {"kind": "uncompressed", **_sizes(self), **given}
 
     def encode(self, tokens: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens hidden"]:
         """Standardise tokens dimension by dimension."""
@@ -227,15 +242,18 @@ class TokenScaler(nn.Module):
         self,
         codes_hat: Float[Tensor, "batch tokens hidden"],
         error_var: Float[Tensor, "batch tokens hidden"] | None = None,
-    ) -> Float[Tensor, "batch tokens hidden"]:
-        """Undo `encode`, from the linear MMSE estimate of the codes; arguments as for `JTCC.decode`."""
+    ) -> Float[Tensor, "batch tokens received"]:
+        """Undo `encode`, from the linear MMSE estimate of the codes; arguments as for `JTCC.decode`.
+
+        The linear map, where there is one, takes the standardised dimensions: massive ones would drown the others.
+        """
         if error_var is None:
             codes = codes_hat
         elif self.moments is None:
             codes = codes_hat / (1 + error_var)
         else:
             codes = self.moments.estimate(codes_hat.flatten(1), error_var.flatten(1)).view_as(codes_hat)
-        return codes * self.variance.sqrt() + self.mean
+        return codes * self.variance.sqrt() + self.mean if self.map is None else self.map(codes)
 
 
 Code = JTCC | TokenScaler
@@ -248,3 +266,16 @@ def build_code(settings: dict[str, Any]) -> Code:
     if kind not in kinds:
         raise ValueError(f"code kind must be one of {', '.join(kinds)}, got {kind!r}")
     return kinds[kind](**arguments)
+
+
+def _received(hidden_size: int, received_size: int | None) -> int:
+    """Return the length of a decoded token."""
+    if received_size is not None and received_size < 1:
+        raise ValueError(f"received_size must be at least 1, got {received_size}")
+    return hidden_size if received_size is None else received_size
+
+
+def _sizes(code: Code) -> dict[str, int]:
+    """Return the settings of a code's lengths; one length is written once, as in folders from before there were two."""
+    sizes = {"hidden_size": code.hidden_size}
+    return sizes if code.received_size == code.hidden_size else {**sizes, "received_size": code.received_size}

@@ -3,14 +3,16 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import LlamaForCausalLM
 
 from semantic import JTCC, AgentLink, TokenScaler
 from semantic.agent_link import build_agents
+from semantic.endpoints.architecture import build_tokenizer
 from semantic.model_files import ModelFileError
 from semantic.obfuscation import obfuscate
 from semantic.rehash import rehash
 from semantic.sensor_agent import SensorAgent
-from tests.semantic.models import HIDDEN, QUESTIONS, NoisyChannel, changed, parameters_of, pictures
+from tests.semantic.models import HIDDEN, QUESTIONS, NoisyChannel, changed, language_config, parameters_of, pictures
 
 IMAGES = pictures(len(QUESTIONS))
 
@@ -69,11 +71,14 @@ def test_without_a_channel_nothing_is_sent(agents):
         agents.answer(IMAGES, QUESTIONS, snr_db=0.0)
 
 
-@pytest.mark.parametrize("code", [JTCC(hidden_size=16, width=8), TokenScaler(hidden_size=16)])
-def test_a_code_for_tokens_of_another_length_is_refused(agents, code):
-    with pytest.raises(
-        ValueError, match=f"hidden sizes differ: .*'sensor': {HIDDEN}, 'code': 16, 'task agent': {HIDDEN}"
-    ):
+@pytest.mark.parametrize(
+    "sizes",
+    [{"hidden_size": 16}, {"hidden_size": 16, "received_size": HIDDEN}, {"hidden_size": HIDDEN, "received_size": 16}],
+)
+@pytest.mark.parametrize("kind", ["jtcc", "uncompressed"])
+def test_a_code_for_tokens_of_another_length_is_refused(agents, kind, sizes):
+    code = JTCC(**sizes, width=8) if kind == "jtcc" else TokenScaler(**sizes)
+    with pytest.raises(ValueError, match=f"Build it with hidden_size={HIDDEN}, received_size={HIDDEN}$"):
         AgentLink(agents.sensor, code, agents.task_agent)
 
 
@@ -126,6 +131,24 @@ def test_saved_agents_are_loaded_with_the_same_hash_codes_and_answers(pair, tmp_
     assert torch.equal(again.encode(IMAGES, QUESTIONS), codes)
     assert again.answer_codes(codes, QUESTIONS) == agents.answer_codes(codes, QUESTIONS)
     assert again.sensor.answer(IMAGES, QUESTIONS) == agents.sensor.answer(IMAGES, QUESTIONS)
+
+
+@pytest.mark.parametrize("received_size", [16, 48])
+@pytest.mark.parametrize("width", [8, None], ids=["jtcc", "uncompressed"])
+def test_a_task_agent_may_have_tokens_of_another_length(pair, tmp_path, width, received_size):
+    config = language_config(len(build_tokenizer()))
+    config.hidden_size = received_size
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "task")
+    build_tokenizer().save_pretrained(tmp_path / "task")
+    agents = build_agents(pair / "sensor", tmp_path / "task", num_tokens=3, width=width, r=2)
+    assert agents.code.settings()["received_size"] == received_size
+    assert agents.code.decode(agents.encode(IMAGES, QUESTIONS)).shape == (6, 3, received_size)
+    agents.save_pretrained(tmp_path / "agents")
+    again = AgentLink.from_pretrained(tmp_path / "agents")
+    assert again.model_hash == agents.model_hash
+    again.channel = agents.channel = NoisyChannel()
+    answers = [a.answer(IMAGES, QUESTIONS, snr_db=3.0, realisation=torch.arange(6)) for a in (agents, again)]
+    assert answers[0] == answers[1]
 
 
 def test_a_folder_holds_adapter_code_and_settings_and_nothing_pickled(saved):

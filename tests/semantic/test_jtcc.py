@@ -10,6 +10,8 @@ CODES = [
     pytest.param({"kind": "jtcc", "hidden_size": 24, "width": 10}, id="jtcc"),
     pytest.param({"kind": "jtcc", "hidden_size": 24, "width": 10, "nested_tokens": 5}, id="nested"),
     pytest.param({"kind": "uncompressed", "hidden_size": 24}, id="uncompressed"),
+    pytest.param({"kind": "jtcc", "hidden_size": 24, "received_size": 36, "width": 10}, id="jtcc-longer"),
+    pytest.param({"kind": "uncompressed", "hidden_size": 24, "received_size": 7}, id="uncompressed-shorter"),
 ]
 
 
@@ -45,7 +47,7 @@ def test_settings_and_weights_build_the_same_code_again(settings):
 def test_shapes_are_those_of_tokens_and_codes(settings):
     code = build_code(settings)
     assert code.encode(tokens(3)).shape == (3, 5, code.width)
-    assert code.decode(torch.randn(3, 5, code.width)).shape == (3, 5, 24)
+    assert code.decode(torch.randn(3, 5, code.width)).shape == (3, 5, settings.get("received_size", 24))
 
 
 def test_a_training_batch_has_unit_power_whatever_the_scale_of_the_weights():
@@ -113,6 +115,17 @@ def test_no_dimension_of_an_uncompressed_token_takes_more_power_than_another():
 def test_a_width_that_compresses_nothing_is_refused(width):
     with pytest.raises(ValueError, match=rf"width must be between 1 and hidden_size \(24\), got {width}"):
         JTCC(hidden_size=24, width=width)
+
+
+@pytest.mark.parametrize(
+    "code", [{"kind": "jtcc", "width": 10}, {"kind": "uncompressed"}], ids=["jtcc", "uncompressed"]
+)
+def test_one_length_of_a_token_is_written_once_and_none_is_below_one(code):
+    same = build_code({**code, "hidden_size": 24, "received_size": 24})
+    assert same.settings() == {**code, "hidden_size": 24}
+    assert same.state_dict().keys() == build_code({**code, "hidden_size": 24}).state_dict().keys()
+    with pytest.raises(ValueError, match="received_size must be at least 1, got 0"):
+        build_code({**code, "hidden_size": 24, "received_size": 0})
 
 
 def test_an_unknown_kind_of_code_is_refused():
