@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from semantic.adapters import lora_parameters, start_lora
 from semantic.agent_link import AgentLink, Channel, hash_of
@@ -40,6 +41,8 @@ def train(
     out: Path,
     steps: int,
     teacher: Teacher | None = None,
+    taught_share: float = 0.0,
+    taught_batch: int | None = None,
     snr_db: tuple[float, float] = (-10.0, 20.0),
     seed: int = 0,
     batch: int = 24,
@@ -67,6 +70,11 @@ def train(
         Number of training steps.
     teacher : callable, optional
         Tokens that the task agent is known to read, for a batch of examples.
+    taught_share : float
+        Share of the steps, the first ones, that learn from the teacher alone. The task agent, which takes nearly all
+        of the time if it is large, reads nothing in them.
+    taught_batch : int, optional
+        Examples per step in these; by default `batch`.
     snr_db : (low, high)
         Range of the SNR; each example's is drawn uniformly from it, by torch's global generator.
     seed : int
@@ -86,7 +94,7 @@ def train(
     Raises
     ------
     ValueError
-        If training would differ from the agents' use, or if the teacher's tokens do not fit.
+        If the task agent's model has no output embeddings, or if the teacher's tokens do not fit.
     RuntimeError
         If the task agent changed during training.
     """
@@ -103,19 +111,24 @@ def train(
 
     def step(share: float) -> tuple[Tensor, Metrics]:
         agents.train()
-        examples = turns.draw(batch, rng)
-        snr = torch.empty(batch, dtype=torch.float32).uniform_(*snr_db)
-        first = TRAINING_REALISATIONS + rng.randrange(NUM_FADES // batch) * batch
+        only_taught = teacher is not None and share < taught_share
+        size = taught_batch or batch if only_taught else batch
+        examples = turns.draw(size, rng)
+        snr = torch.empty(size, dtype=torch.float32).uniform_(*snr_db)
+        first = TRAINING_REALISATIONS + rng.randrange(NUM_FADES // size) * size
         sent = rng.randint(1, agents.num_tokens) if nested else agents.num_tokens
         codes = encode(agents, examples, sent)
-        tokens_hat = decode(agents, channel, codes, snr, torch.arange(first, first + batch))
-        loss, accuracy = answer_from_tokens(agents.task_agent, tokens_hat, examples.packed)
-        metrics = {"accuracy": accuracy.item()}
+        tokens_hat = decode(agents, channel, codes, snr, torch.arange(first, first + size))
+        if only_taught:
+            loss, metrics = torch.zeros(()), {}
+        else:
+            loss, accuracy = answer_from_tokens(agents.task_agent, tokens_hat, examples.packed)
+            metrics = {"accuracy": accuracy.item()}
         if sparsity:
             amplitude = codes.abs().mean()
             metrics["amplitude"] = amplitude.item()
             loss = loss + sparsity * amplitude
-        pull = max(0.0, 1 - share / 0.5)
+        pull = 1.0 if only_taught else max(0.0, 1 - share / 0.5)
         if teacher is not None and pull:
             error = distance_from_taught(tokens_hat, teacher(examples, agents.num_tokens), agents.num_tokens)
             metrics["pull"] = error.item()
@@ -176,9 +189,9 @@ def answer_from_tokens(task_agent: TaskAgent, tokens_hat: Tensor, packed: Packed
     model: Any = task_agent.model
     embed = input_embeddings(model)
     batch, num_tokens, _ = tokens_hat.shape
-    bos = embed(torch.full((batch, 1), cast(int, task_agent.tokenizer.bos_token_id)))
-    embeds = torch.cat([bos, task_agent.prefix(tokens_hat), embed(packed.input_ids)], dim=1)
-    start = 1 + num_tokens
+    bos = torch.full((batch, int(puts_bos(task_agent.tokenizer))), task_agent.tokenizer.bos_token_id or 0)
+    embeds = torch.cat([embed(bos), task_agent.prefix(tokens_hat), embed(packed.input_ids)], dim=1)
+    start = bos.shape[1] + num_tokens
     positions = torch.cat([torch.arange(start).expand(batch, -1), start + packed.offset], dim=1)
     valid = torch.ones(batch, start, dtype=torch.bool)
     hidden = model.get_decoder()(
@@ -219,7 +232,7 @@ def evaluate(
         count = len(examples.descriptions)
         snr, numbers = torch.full((count,), snr_db, dtype=torch.float32), torch.arange(start, start + count)
         tokens_hat = receive(agents, channel, examples, snr, numbers, sent or agents.num_tokens)
-        num_answers = float(examples.packed.answers.sum())
+        num_answers = float(examples.packed.segment.amax(1).sum())
         right += answer_from_tokens(agents.task_agent, tokens_hat, examples.packed)[1].item() * num_answers
         total += num_answers
         start += count
@@ -253,27 +266,20 @@ def is_nested(agents: AgentLink) -> bool:
     return isinstance(agents.code, JTCC) and agents.code.nested_tokens is not None
 
 
+def puts_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether a tokenizer puts its bos token in front of texts; received tokens stand behind it."""
+    bos = tokenizer.bos_token_id
+    return bos is not None and cast(list[int], tokenizer("a")["input_ids"])[0] == bos
+
+
 def check_trainable(agents: AgentLink) -> None:
-    """Refuse agents whose use differs from training, which has ``bos, tokens, question answer eos``.
+    """Refuse a task agent whose model has no output embeddings, which the loss needs.
 
     Raises
     ------
     ValueError
-        If the task agent has a prompt of its own, or its tokenizer puts no bos token in front of a question, or its
-        model has no output embeddings.
+        If it has none.
     """
-    task_agent = agents.task_agent
-    if task_agent.prompt != "{question}":
-        raise ValueError(
-            f"the task agent's prompt is {task_agent.prompt!r}, training asks questions as they are; set "
-            "task_agent.prompt to '{question}' for both"
-        )
-    bos = task_agent.tokenizer.bos_token_id
-    if bos is None or task_agent.tokenizer("a")["input_ids"][0] != bos:
-        raise ValueError(
-            f"the task agent's tokenizer puts no bos_token ({task_agent.tokenizer.bos_token!r}) in front of questions, "
-            "training puts one in front of the tokens; set bos_token and add_bos_token in tokenizer_config.json"
-        )
-    model: Any = task_agent.model
+    model: Any = agents.task_agent.model
     if model.get_output_embeddings() is None:
         raise ValueError(f"{type(model).__name__} has no output embeddings, which the loss needs; take a causal LM")

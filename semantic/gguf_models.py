@@ -1,6 +1,6 @@
-"""Language models from GGUF files: their weights, no longer quantised, and their tokenizer, as a folder of transformers.
+"""Language models from GGUF files: weights that are no longer quantised, and tokenizer, as a folder of transformers.
 
-The file may come inside a wheel or another zip archive. Nothing of that archive is executed, nothing else of it is read.
+The file may come inside a wheel or another zip archive. Nothing else of that archive is read, and none of it is run.
 """
 
 import copy
@@ -62,7 +62,8 @@ def save_folder(file: Path, out: Path, dtype: torch.dtype = torch.float16) -> st
     FileExistsError
         If the folder holds a model already.
     ModelFileError
-        If the package `gguf` is missing, or the file is missing, damaged, or no causal language model that transformers reads.
+        If the package `gguf` is missing, or the file is missing, damaged, or holds no causal language model that
+        transformers reads.
     """
     try:
         import gguf  # noqa: F401 -- transformers reads these files with it, and says less where it is missing
@@ -74,8 +75,11 @@ def save_folder(file: Path, out: Path, dtype: torch.dtype = torch.float16) -> st
         raise FileExistsError(f"{out} holds a model already; give another folder")
     with gguf_file(file) as path, without_progress_bar():
         source = {"gguf_file": path.name, "local_files_only": True}
-        quantised = load_part(AutoModelForCausalLM, path.parent, dtype=torch.float32, **source)
-        tokenizer = load_part(AutoTokenizer, path.parent, **source)
+        try:
+            quantised = load_model(AutoModelForCausalLM, path.parent, dtype=torch.float32, **source)
+            tokenizer = load_part(AutoTokenizer, path.parent, **source)
+        except ModelFileError as error:  # which names the folder
+            raise ModelFileError(file, error.problem) from error
         config = copy.deepcopy(quantised.config)
         if hasattr(config, "quantization_config"):  # of numbers that are no longer quantised
             del config.quantization_config

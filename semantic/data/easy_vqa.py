@@ -1,4 +1,4 @@
-"""Reader of easy-VQA: questions about images of one coloured shape, of the Python package `easy-vqa` or a folder like its.
+"""Reader of easy-VQA: questions about images of one coloured shape each, from its Python package or a folder like its.
 
 Expected below the folder: ``SPLIT/questions.json``, a list of ``[question, answer, image]``, and
 ``SPLIT/images/IMAGE.png``. There are the splits ``train`` and ``test``. The split ``val`` is every tenth image of the
@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from semantic.data.images import MAX_BYTES, path_below, read_image
-from semantic.foreign_files import first_problem, parse_json, read_regular, whole_characters
+from semantic.foreign_files import first_problem, parse_json, read_regular, short, whole_characters
 from semantic.tasks import normalize_answer
 
 FAMILIES = OPEN, YES_NO = ("open", "yes/no")
@@ -104,19 +104,19 @@ class EasyVqaDataset:
 
     def _question(self, number: int, record: Any) -> Question:
         try:
-            question, answer, image = RECORD.validate_python(tuple(record) if isinstance(record, list) else record)
+            if not isinstance(record, list) or len(record) != len(KEYS):
+                raise ValueError(f"got {short(record)}")
+            question, answer, image = RECORD.validate_python(tuple(record))
         except ValidationError as error:
             place, _, problem = first_problem(error).partition(": ")
-            named = (
-                f"{KEYS[int(place)]}: {problem}"
-                if place.isdecimal() and int(place) < len(KEYS)
-                else str(problem or place)
-            )
-            raise ValueError(
-                f"{self._questions_path}: question {number}: {named}; a record is [question, answer, image]"
-            ) from error
+            raise self._refusal(number, f"{KEYS[int(place)]}: {problem}") from error
+        except ValueError as error:
+            raise self._refusal(number, str(error)) from error
         answer = normalize_answer(answer)
         return Question(image, question, answer, YES_NO if answer in ("yes", "no") else OPEN)
+
+    def _refusal(self, number: int, problem: str) -> ValueError:
+        return ValueError(f"{self._questions_path}: question {number}: {problem}; a record is [{', '.join(KEYS)}]")
 
     def __len__(self) -> int:
         return len(self.questions)
@@ -158,6 +158,7 @@ def installed_folder() -> Path:
     package = importlib.util.find_spec("easy_vqa")
     if package is None or package.origin is None:
         raise FileNotFoundError(
-            "the package easy-vqa is not installed; pip install -c constraints.txt -e '.[easy-vqa]', or give the folder of its data"
+            "the package easy-vqa is not installed; give the folder of its data, or "
+            "pip install -c constraints.txt -e '.[easy-vqa]'"
         )
     return Path(package.origin).parent / "data"
