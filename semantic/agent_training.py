@@ -15,7 +15,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from semantic.adapters import lora_parameters, start_lora
 from semantic.agent_link import AgentLink, Channel, hash_of
@@ -94,7 +93,7 @@ def train(
     Raises
     ------
     ValueError
-        If the task agent's model has no output embeddings, or if the teacher's tokens do not fit.
+        If training would differ from the agents' use, or if the teacher's tokens do not fit.
     RuntimeError
         If the task agent changed during training.
     """
@@ -189,9 +188,9 @@ def answer_from_tokens(task_agent: TaskAgent, tokens_hat: Tensor, packed: Packed
     model: Any = task_agent.model
     embed = input_embeddings(model)
     batch, num_tokens, _ = tokens_hat.shape
-    bos = torch.full((batch, int(puts_bos(task_agent.tokenizer))), task_agent.tokenizer.bos_token_id or 0)
-    embeds = torch.cat([embed(bos), task_agent.prefix(tokens_hat), embed(packed.input_ids)], dim=1)
-    start = bos.shape[1] + num_tokens
+    bos = embed(torch.full((batch, 1), cast(int, task_agent.tokenizer.bos_token_id)))
+    embeds = torch.cat([bos, task_agent.prefix(tokens_hat), embed(packed.input_ids)], dim=1)
+    start = 1 + num_tokens
     positions = torch.cat([torch.arange(start).expand(batch, -1), start + packed.offset], dim=1)
     valid = torch.ones(batch, start, dtype=torch.bool)
     hidden = model.get_decoder()(
@@ -232,7 +231,7 @@ def evaluate(
         count = len(examples.descriptions)
         snr, numbers = torch.full((count,), snr_db, dtype=torch.float32), torch.arange(start, start + count)
         tokens_hat = receive(agents, channel, examples, snr, numbers, sent or agents.num_tokens)
-        num_answers = float(examples.packed.segment.amax(1).sum())
+        num_answers = float(examples.packed.answers.sum())
         right += answer_from_tokens(agents.task_agent, tokens_hat, examples.packed)[1].item() * num_answers
         total += num_answers
         start += count
@@ -266,20 +265,27 @@ def is_nested(agents: AgentLink) -> bool:
     return isinstance(agents.code, JTCC) and agents.code.nested_tokens is not None
 
 
-def puts_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Return whether a tokenizer puts its bos token in front of texts; received tokens stand behind it."""
-    bos = tokenizer.bos_token_id
-    return bos is not None and cast(list[int], tokenizer("a")["input_ids"])[0] == bos
-
-
 def check_trainable(agents: AgentLink) -> None:
-    """Refuse a task agent whose model has no output embeddings, which the loss needs.
+    """Refuse agents whose use differs from training, which has ``bos, tokens, question answer eos``.
 
     Raises
     ------
     ValueError
-        If it has none.
+        If the task agent has a prompt of its own, or its tokenizer puts no bos token in front of a question, or its
+        model has no output embeddings.
     """
-    model: Any = agents.task_agent.model
+    task_agent = agents.task_agent
+    if task_agent.prompt != "{question}":
+        raise ValueError(
+            f"the task agent's prompt is {task_agent.prompt!r}, training asks questions as they are; set "
+            "task_agent.prompt to '{question}' for both"
+        )
+    bos = task_agent.tokenizer.bos_token_id
+    if bos is None or task_agent.tokenizer("a")["input_ids"][0] != bos:
+        raise ValueError(
+            f"the task agent's tokenizer puts no bos_token ({task_agent.tokenizer.bos_token!r}) in front of questions, "
+            "training puts one in front of the tokens; set bos_token and add_bos_token in tokenizer_config.json"
+        )
+    model: Any = task_agent.model
     if model.get_output_embeddings() is None:
         raise ValueError(f"{type(model).__name__} has no output embeddings, which the loss needs; take a causal LM")

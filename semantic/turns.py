@@ -15,7 +15,7 @@ from torch import Tensor
 
 from semantic.agent_link import AgentLink
 from semantic.data.dataset import Dataset, Question
-from semantic.data.packing import Packed, encode_prompt, pack
+from semantic.data.packing import Packed, encode_question, pack
 
 LENGTH = 60  # of an example's packed questions [word pieces]
 
@@ -56,8 +56,6 @@ class CachedTurns:
         Detailed questions of every image, in words.
     encoded : sequence
         The same questions with their answers, as `encode_question` returns them.
-    predicted : sequence, optional
-        How many of each question's last ids are predicted, as `encode_prompt` returns it; by default two.
     mirror_question : callable, optional
         Encoded question about an image to the one about the mirrored image that has the same answer.
     length : int
@@ -76,12 +74,11 @@ class CachedTurns:
         questions: Sequence[Sequence[str]],
         encoded: Sequence[Sequence[np.ndarray]],
         *,
-        predicted: Sequence[Sequence[int]] | None = None,
         mirror_question: Callable[[np.ndarray], np.ndarray] | None = None,
         length: int = LENGTH,
     ) -> None:
         self.image_tokens, self.mirror_question, self.length = dict(image_tokens), mirror_question, length
-        self.encoded, self.predicted = encoded, predicted
+        self.encoded = encoded
         longest = max((ids for of_image in encoded for ids in of_image), key=len, default=None)
         if longest is None:
             raise ValueError("there are no questions to train with")
@@ -117,16 +114,12 @@ class CachedTurns:
     def batch(self, chosen: Sequence[tuple[int, bool, str]], rng: random.Random) -> Turn:
         """Return the examples of (image, mirrored, description) triples, the questions of each in random order."""
         features = torch.stack([self.image_tokens[m][i].float() for i, m, _ in chosen])  # autocast stacks no halves
-        rows, predicted = [], None if self.predicted is None else []
+        rows = []
         for i, mirrored, description in chosen:
             asked = self.groups[i][description]
-            order = rng.sample(asked, len(asked))
-            encoded = [self.encoded[i][k] for k in order]
+            encoded = [self.encoded[i][k] for k in rng.sample(asked, len(asked))]
             rows.append([self.mirror_question(ids) if mirrored and self.mirror_question else ids for ids in encoded])
-            if predicted is not None and self.predicted is not None:
-                predicted.append([self.predicted[i][k] for k in order])
-        length = min(self.length, max(sum(map(len, row)) for row in rows))
-        packed = pack(rows, length, predicted=predicted)
+        packed = pack(rows, min(self.length, max(sum(map(len, row)) for row in rows)))
         return Turn(features, [d for _, _, d in chosen], packed, [(i, m) for i, m, _ in chosen])
 
 
@@ -154,21 +147,14 @@ def turns_about(
     Raises
     ------
     ValueError
-        If the task agent's tokenizer does not know an answer, or a question alone exceeds the length.
+        If an answer is no single word piece, or a question alone exceeds the length.
     """
     by_image: dict[int, list[Question]] = {}
     for question in dataset.questions:
         by_image.setdefault(question.image_index, []).append(question)
     by_image = dict(list(by_image.items())[:max_images])
-    encoded, predicted = [], []
-    for asked in by_image.values():
-        prompts = agents.task_agent.prompts([q.question for q in asked])
-        turns = [
-            encode_prompt(agents.task_agent.tokenizer, prompt, q.answer)
-            for prompt, q in zip(prompts, asked, strict=True)
-        ]
-        encoded.append([ids for ids, _ in turns])
-        predicted.append([count for _, count in turns])
+    tokenizer = agents.task_agent.tokenizer
+    encoded = [[encode_question(tokenizer, q.question, q.answer) for q in asked] for asked in by_image.values()]
 
     def features(mirror: bool) -> Tensor:
         seen = []
@@ -183,6 +169,5 @@ def turns_about(
         {mirror: features(mirror) for mirror in ((False, True) if mirrored else (False,))},
         [[q.question for q in asked] for asked in by_image.values()],
         encoded,
-        predicted=predicted,
         length=length,
     )

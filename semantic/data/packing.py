@@ -24,7 +24,7 @@ class Packed:
     segment: torch.Tensor  # 1, 2, … for each question of a row; 0 is padding
     offset: torch.Tensor  # position within the question
     labels: torch.Tensor  # next token where the model has to predict it, IGNORE elsewhere
-    answers: torch.Tensor  # 1 where the predicted token is one of an answer's word pieces
+    answers: torch.Tensor  # 1 where the predicted token is an answer's word
 
 
 def encode_question(tokenizer: PreTrainedTokenizerBase, question: str, answer: str) -> np.ndarray:
@@ -35,44 +35,22 @@ def encode_question(tokenizer: PreTrainedTokenizerBase, question: str, answer: s
     ValueError
         If the answer is not a single word piece that the tokenizer knows, or if there is no end token.
     """
-    ids, num_predicted = encode_prompt(tokenizer, *as_plain_text([question], tokenizer), answer)
-    if num_predicted != 2:
-        pieces = ids[-num_predicted:-1].tolist()
-        raise ValueError(
-            f"the answer {answer!r} takes {len(pieces)} word pieces ({tokenizer.convert_ids_to_tokens(pieces)}); "
-            "one is needed here. Leave such questions out, or take a tokenizer with whole words"
-        )
-    return ids
-
-
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> tuple[np.ndarray, int]:
-    """Return the ids of ``prompt answer </s>``, int32, and how many of the last ones the model has to predict.
-
-    The answer's word pieces are those of the whole text: many tokenizers have others for a word behind a space than at
-    the start of a text. A space is put between the two, unless the prompt ends in white space.
-
-    Raises
-    ------
-    ValueError
-        If the tokenizer does not know the answer, or has no end token.
-    """
     if tokenizer.eos_token_id is None:
         raise ValueError("the tokenizer has no eos_token; training ends every answer with one. Set tokenizer.eos_token")
-    asked = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    whole = tokenizer(prompt + ("" if prompt[-1:].isspace() else " ") + answer, add_special_tokens=False)["input_ids"]
-    if whole[: len(asked)] != asked:  # a piece across the border
-        whole = [*asked, *tokenizer(answer, add_special_tokens=False)["input_ids"]]
-    pieces = whole[len(asked) :]
-    if not pieces or (tokenizer.unk_token_id in pieces and answer != tokenizer.unk_token):
+    pieces = tokenizer(answer, add_special_tokens=False)["input_ids"]
+    if len(pieces) != 1:
+        raise ValueError(
+            f"the answer {answer!r} takes {len(pieces)} word pieces ({tokenizer.convert_ids_to_tokens(pieces)}); "
+            "training knows answers of one. Leave such questions out, or take a tokenizer with whole words"
+        )
+    if pieces[0] == tokenizer.unk_token_id and answer != tokenizer.unk_token:
         raise ValueError(f"the tokenizer does not know the answer {answer!r}; leave the question out, or add the word")
-    return np.array([*whole, tokenizer.eos_token_id], dtype=np.int32), len(pieces) + 1
+    ids = tokenizer(*as_plain_text([question], tokenizer), add_special_tokens=False)["input_ids"]
+    return np.array([*ids, *pieces, tokenizer.eos_token_id], dtype=np.int32)
 
 
 def pack(
-    rows: Sequence[Sequence[np.ndarray]],
-    length: int,
-    captions: Sequence[np.ndarray | None] | None = None,
-    predicted: Sequence[Sequence[int]] | None = None,
+    rows: Sequence[Sequence[np.ndarray]], length: int, captions: Sequence[np.ndarray | None] | None = None
 ) -> Packed:
     """Pack the encoded questions of each row one behind the other; those that no longer fit are left out.
 
@@ -84,8 +62,6 @@ def pack(
         Word pieces per row.
     captions : sequence, optional
         Ids of a caption, or None, for each image. A caption is packed first; all of it but the first id is predicted.
-    predicted : sequence, optional
-        How many of a question's last ids the model has to predict, as `encode_prompt` returns it; by default two.
     """
     shape = (len(rows), length)
     input_ids, segment, offset, answers = (np.zeros(shape, dtype=np.int64) for _ in range(4))
@@ -104,9 +80,8 @@ def pack(
             if ids is caption:
                 labels[b, start : end - 1] = ids[1:]
             else:
-                count = 2 if predicted is None else predicted[b][number - 1 - (caption is not None)]
-                labels[b, end - 1 - count : end - 1] = ids[-count:]
-                answers[b, end - 1 - count : end - 2] = 1
+                labels[b, end - 3 : end - 1] = ids[-2:]
+                answers[b, end - 3] = 1
             start = end
     return Packed(*(torch.from_numpy(a) for a in (input_ids, segment, offset, labels, answers)))
 
@@ -148,12 +123,8 @@ def attention_mask(prefix_valid: torch.Tensor, segment: torch.Tensor) -> torch.T
 
 
 def answer_loss(hidden: torch.Tensor, packed: Packed, lm_head: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the cross-entropy of the labels and, without gradient, the share of answers that are right to the end."""
+    """Return the cross-entropy of the labels and, without gradient, the share of right answer words."""
     where = packed.labels != IGNORE
     logits, target = lm_head(hidden[where]).float(), packed.labels[where]
-    row = torch.arange(len(packed.segment))[:, None].expand_as(packed.segment)
-    question = (row * (packed.segment.max() + 1) + packed.segment)[where]
-    answer, wrong = packed.answers[where] == 1, logits.detach().argmax(-1) != target
-    num_wrong = len(question[answer & wrong].unique())
-    accuracy = 1 - torch.tensor(num_wrong) / len(question[answer].unique())
-    return torch.nn.functional.cross_entropy(logits, target), accuracy
+    right = (logits.detach().argmax(-1) == target)[packed.answers[where] == 1]
+    return torch.nn.functional.cross_entropy(logits, target), right.float().mean()
