@@ -11,15 +11,16 @@ learn to say what matters most, and later ones refine it.
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from semantic.adapters import lora_parameters, start_lora
 from semantic.agent_link import AgentLink, Channel, hash_of
 from semantic.code_moments import Running
-from semantic.data.packing import Packed, answer_loss, attention_mask
+from semantic.data.packing import Packed, answer_loss, attention_mask, pack
 from semantic.jtcc import JTCC, TokenScaler
 from semantic.task_agent import TaskAgent, input_embeddings, normalize_tokens
 from semantic.training import Metrics, fit, mixed_precision
@@ -93,7 +94,7 @@ def train(
     Raises
     ------
     ValueError
-        If training would differ from the agents' use, or if the teacher's tokens do not fit.
+        If the task agent reads questions differently in training and in use, or if the teacher's tokens do not fit.
     RuntimeError
         If the task agent changed during training.
     """
@@ -185,21 +186,25 @@ def decode(agents: AgentLink, channel: Channel, codes: Tensor, snr_db: Tensor, r
 
 def answer_from_tokens(task_agent: TaskAgent, tokens_hat: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:
     """Return loss and accuracy of packed questions behind received tokens, with the gradient to the tokens."""
+    return answer_loss(read_packed(task_agent, tokens_hat, packed), packed, task_agent.logits)
+
+
+def read_packed(task_agent: TaskAgent, tokens_hat: Tensor, packed: Packed) -> Tensor:
+    """Return the last hidden states at packed questions behind received tokens, laid out as `TaskAgent.answer` does."""
     model: Any = task_agent.model
     embed = input_embeddings(model)
     batch, num_tokens, _ = tokens_hat.shape
-    bos = embed(torch.full((batch, 1), cast(int, task_agent.tokenizer.bos_token_id)))
-    embeds = torch.cat([bos, task_agent.prefix(tokens_hat), embed(packed.input_ids)], dim=1)
-    start = 1 + num_tokens
+    head = embed(torch.tensor(task_agent.layout.head, dtype=torch.long, device=embed.weight.device).expand(batch, -1))
+    embeds = torch.cat([head, task_agent.prefix(tokens_hat), embed(packed.input_ids)], dim=1)
+    start = head.shape[1] + num_tokens
     positions = torch.cat([torch.arange(start).expand(batch, -1), start + packed.offset], dim=1)
     valid = torch.ones(batch, start, dtype=torch.bool)
-    hidden = model.get_decoder()(
-        inputs_embeds=embeds,
-        attention_mask=attention_mask(valid, packed.segment),
-        position_ids=positions,
-        use_cache=False,
+    mask = attention_mask(valid, packed.segment)
+    if model.config._attn_implementation == "eager":  # which adds its mask
+        mask = torch.zeros(mask.shape, dtype=embeds.dtype).masked_fill(~mask, torch.finfo(embeds.dtype).min)
+    return model.get_decoder()(
+        inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False
     ).last_hidden_state[:, start:]
-    return answer_loss(hidden, packed, model.get_output_embeddings())
 
 
 def distance_from_taught(tokens_hat: Tensor, taught: Tensor, num_tokens: int) -> Tensor:
@@ -231,7 +236,7 @@ def evaluate(
         count = len(examples.descriptions)
         snr, numbers = torch.full((count,), snr_db, dtype=torch.float32), torch.arange(start, start + count)
         tokens_hat = receive(agents, channel, examples, snr, numbers, sent or agents.num_tokens)
-        num_answers = float(examples.packed.answers.sum())
+        num_answers = float(examples.packed.num_answers)
         right += answer_from_tokens(agents.task_agent, tokens_hat, examples.packed)[1].item() * num_answers
         total += num_answers
         start += count
@@ -265,27 +270,43 @@ def is_nested(agents: AgentLink) -> bool:
     return isinstance(agents.code, JTCC) and agents.code.nested_tokens is not None
 
 
+@torch.no_grad()
 def check_trainable(agents: AgentLink) -> None:
-    """Refuse agents whose use differs from training, which has ``bos, tokens, question answer eos``.
+    """Refuse a task agent that reads packed questions, as training has them, differently from one question in use.
+
+    It is asked: two questions behind one prefix, packed and one by one. Models that attend to some positions only, that
+    keep a state, or whose last hidden states do not alone make the logits, would learn something else than they use.
 
     Raises
     ------
     ValueError
-        If the task agent has a prompt of its own, or its tokenizer puts no bos token in front of a question, or its
-        model has no output embeddings.
+        If it does, or if its model has no output embeddings.
     """
     task_agent = agents.task_agent
-    if task_agent.prompt != "{question}":
-        raise ValueError(
-            f"the task agent's prompt is {task_agent.prompt!r}, training asks questions as they are; set "
-            "task_agent.prompt to '{question}' for both"
-        )
-    bos = task_agent.tokenizer.bos_token_id
-    if bos is None or task_agent.tokenizer("a")["input_ids"][0] != bos:
-        raise ValueError(
-            f"the task agent's tokenizer puts no bos_token ({task_agent.tokenizer.bos_token!r}) in front of questions, "
-            "training puts one in front of the tokens; set bos_token and add_bos_token in tokenizer_config.json"
-        )
     model: Any = task_agent.model
+    name = type(model).__name__
     if model.get_output_embeddings() is None:
-        raise ValueError(f"{type(model).__name__} has no output embeddings, which the loss needs; take a causal LM")
+        raise ValueError(f"{name} has no output embeddings, which the loss needs; take a causal LM")
+    task_agent.train()
+    generator = torch.Generator().manual_seed(0)
+    tokens_hat = torch.randn(1, agents.num_tokens, task_agent.hidden_size, generator=generator)
+    layout = task_agent.layout
+    tails = layout.tails(["a b c", "d e"])
+    rows = [np.array([*ids, ids[-1], ids[-1]], dtype=np.int32) for ids in tails]  # an answer and an end follow
+    packed = pack([rows], sum(map(len, rows)))
+    try:
+        hidden = read_packed(task_agent, tokens_hat, packed)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} cannot read packed questions, as training has them: {error}") from error
+    for number, ids in enumerate(tails, start=1):
+        row = torch.tensor([[*layout.head, *ids]])
+        embeds, mask = task_agent.with_prefix(row, torch.ones_like(row), tokens_hat)
+        expected = model(inputs_embeds=embeds, attention_mask=mask, use_cache=False).logits[0, -len(ids) :].float()
+        found = task_agent.logits(hidden[packed.segment == number][: len(ids)])
+        difference = (found - expected).abs().max().item()
+        tolerance = 0.01 if model.dtype == torch.float32 else 0.2
+        if not difference <= tolerance * expected.std().item():
+            raise ValueError(
+                f"{name} reads packed questions, as training has them, differently from one question in use (logits "
+                f"differ by {difference:.2g}); take a model whose layers attend to all positions before one"
+            )

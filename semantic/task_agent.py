@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from semantic.evaluation_mode import evaluate, without_checkpoints
+from semantic.prompts import PrefixedPrompt
 from semantic.tasks import normalize_answer
-from semantic.texts import as_plain_text, check_lengths, check_template
+from semantic.texts import check_lengths, check_template
 
 
 class Answer(str):
@@ -44,7 +46,9 @@ class TaskAgent(nn.Module):
         Causal LM of `transformers`.
     tokenizer : PreTrainedTokenizerBase
     prompt : str
-        Input of the model, with ``{question}``; LLaMA-2 needs more words than the embedded model.
+        Input of the model, with ``{question}``, and with ``{tokens}`` where the received tokens stand; by default they
+        stand in front of it all, behind the tokenizer's `<s>`. `semantic.prompts.task_prompt` makes one of a chat
+        template.
     max_new_tokens : int
         Length of the longest answer [word pieces].
     """
@@ -60,7 +64,7 @@ class TaskAgent(nn.Module):
         max_new_tokens: int = 8,
     ) -> None:
         super().__init__()
-        check_template(prompt, "question")
+        check_template(prompt, "question", before="tokens")
         self.model = model.requires_grad_(False).eval()
         self.tokenizer, self.prompt, self.max_new_tokens = with_padding(tokenizer), prompt, max_new_tokens
         self.register_buffer("embedding_scale", all_embeddings(model).std(), persistent=False)
@@ -88,10 +92,7 @@ class TaskAgent(nn.Module):
     def with_prefix(
         self, input_ids: Tensor, attention_mask: Tensor, tokens_hat: Tensor | None
     ) -> tuple[Float[Tensor, "batch length hidden"], Tensor]:
-        """Return (inputs_embeds, attention_mask) of left-padded questions with the prefix.
-
-        The prefix stands behind a question's `<s>`, or in front of a question without one.
-        """
+        """Return (inputs_embeds, attention_mask) of left-padded prompts with the prefix in its place."""
         embed = input_embeddings(self.model)
         embeds = embed(input_ids)
         if tokens_hat is None:
@@ -99,9 +100,7 @@ class TaskAgent(nn.Module):
         prefix = self.prefix(tokens_hat)
         num_tokens, length = prefix.shape[1], input_ids.shape[1]
         start = attention_mask.argmax(-1)  # first real position of each row
-        bos = self.tokenizer.bos_token_id
-        has_bos = input_ids.gather(1, start[:, None])[:, 0] == (-1 if bos is None else bos)
-        cut = (start + has_bos)[:, None]  # the prefix goes before this column
+        cut = (start + len(self.layout.head))[:, None]  # the prefix goes before this column
         column = torch.arange(length + num_tokens, device=input_ids.device)[None]
         in_prefix = (column >= cut) & (column < cut + num_tokens)
         from_text = torch.where(column < cut, column, column - num_tokens).clamp(0, length - 1)
@@ -129,13 +128,37 @@ class TaskAgent(nn.Module):
             If one holds no text, or is longer than the model's positions.
         """
         if len(questions):
-            ids = self.tokenizer(self.prompts(questions))["input_ids"]
-            room = num_tokens + self.max_new_tokens
-            check_lengths([len(row) for row in cast(list, ids)], self.model, room, numbers=numbers)
+            layout, room = self.layout, num_tokens + self.max_new_tokens
+            start = len(layout.head)
+            check_lengths([start + len(ids) for ids in layout.tails(questions)], self.model, room, numbers=numbers)
 
-    def prompts(self, questions: Sequence[str]) -> list[str]:
-        """Return what the model reads of questions; markup in a question is text."""
-        return [self.prompt.format(question=text) for text in as_plain_text(questions, self.tokenizer)]
+    @property
+    def layout(self) -> PrefixedPrompt:
+        """What stands in front of the prefix and behind it, in use and in training."""
+        return PrefixedPrompt(self.tokenizer, self.prompt)
+
+    def answered(self, question: str, answer: str) -> tuple[np.ndarray, int]:
+        """Return the ids of a question with its answer, to learn from, and the answer's number of word pieces.
+
+        Raises
+        ------
+        ValueError
+            If the answer has no word pieces, or some that the tokenizer does not know, or if nothing ends answers.
+        """
+        ends = answer_ends(self.model, self.tokenizer)
+        if not ends:
+            raise ValueError(
+                "the tokenizer has no eos_token; training ends every answer with one. Set tokenizer.eos_token"
+            )
+        own = self.tokenizer.eos_token_id
+        return self.layout.answered(question, answer, own if own in ends else ends[0])
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return the logits of the model's last hidden states, float32."""
+        model: Any = self.model
+        logits = model.get_output_embeddings()(hidden).float()
+        cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
     @torch.no_grad()
     def answer(
@@ -167,12 +190,13 @@ class TaskAgent(nn.Module):
         if prefix is not None and len(prefix) != len(questions):
             raise ValueError(f"{len(questions)} questions came with {len(prefix)} prefixes; one each is needed")
         self.check(questions, 0 if prefix is None else prefix.shape[1])
-        prompts, answers = self.prompts(questions), list[str]()
+        layout, answers = self.layout, list[str]()
+        head = layout.head
+        rows = [[*head, *ids] for ids in layout.tails(questions)]
         for start in range(0, len(questions), batch_size):
-            part = prompts[start : start + batch_size]
-            inputs = self.tokenizer(part, return_tensors="pt", padding=True, padding_side="left").to(self.model.device)
+            ids, mask = padded_left(rows[start : start + batch_size], int(self.tokenizer.pad_token_id or 0))
             tokens = None if prefix is None else prefix[start : start + batch_size].to(self.model.device)
-            embeds, mask = self.with_prefix(inputs["input_ids"], inputs["attention_mask"], tokens)
+            embeds, mask = self.with_prefix(ids.to(self.model.device), mask.to(self.model.device), tokens)
             answers += generate(self.model, self.tokenizer, embeds, mask, self.max_new_tokens)
         return answers
 
@@ -201,16 +225,30 @@ def with_padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def padded_left(rows: Sequence[Sequence[int]], fill: int) -> tuple[Tensor, Tensor]:
+    """Return (input_ids, attention_mask) of rows of ids, padded on the left to the longest."""
+    length = max(map(len, rows))
+    ids = torch.tensor([[*[fill] * (length - len(row)), *row] for row in rows])
+    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
+    return ids, mask
+
+
+def answer_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Return the ids that end an answer: the checkpoint's own, else the tokenizer's end."""
+    own: Any = model.generation_config
+    ends = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
+    return [] if ends is None else [int(ends)] if isinstance(ends, int) else [int(end) for end in ends]
+
+
 def greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_new_tokens: int) -> GenerationConfig:
     """Return the settings of greedy decoding; of the checkpoint's own only the words that end an answer count."""
     own: Any = model.generation_config
-    ends = own.eos_token_id if own.eos_token_id is not None else tokenizer.eos_token_id
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,
         bos_token_id=own.bos_token_id,
-        eos_token_id=ends,
+        eos_token_id=answer_ends(model, tokenizer) or None,
         pad_token_id=with_padding(tokenizer).pad_token_id,
     )
 
@@ -234,15 +272,31 @@ def generate(
     max_new_tokens: int,
     **start: Any,
 ) -> list[str]:
-    """Generate greedily behind left-padded embeddings, and whatever else it starts from; return normalised texts."""
+    """Generate greedily behind left-padded embeddings, and whatever else it starts from; return normalised texts.
+
+    An answer ends at an end of the model's, or at the end of its first line.
+    """
     settings = greedy(model, tokenizer, max_new_tokens)
     settings.output_logits = settings.return_dict_in_generate = True
     output = generate_ids(model, settings, inputs_embeds=inputs_embeds, attention_mask=attention_mask, **start)
     ids = output.sequences
     best = torch.stack([step.float().log_softmax(-1).amax(-1) for step in output.logits], dim=1)  # of greedy words
-    ends = [] if settings.eos_token_id is None else settings.eos_token_id
-    ended = torch.isin(ids, torch.as_tensor(ends, dtype=torch.long, device=ids.device)).int()
+    ends = torch.as_tensor(answer_ends(model, tokenizer), dtype=torch.long, device=ids.device)
+    ended = torch.isin(ids, ends).int()
+    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    for row, text in enumerate(texts):
+        if "\n" in text.strip():
+            texts[row], last = _first_line(tokenizer, ids[row].tolist())
+            ended[row, last:] = 1
     written = ended.cumsum(1) - ended == 0  # up to the first end, this included
     confidence = (best * written).sum(1).exp().tolist()
-    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
     return [Answer(normalize_answer(text), sure) for text, sure in zip(texts, confidence, strict=True)]
+
+
+def _first_line(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> tuple[str, int]:
+    """Return the first line that is not empty, and the number of the word piece that ends it."""
+    for last in range(len(ids)):
+        line, newline, _ = tokenizer.decode(ids[: last + 1], skip_special_tokens=True).lstrip().partition("\n")
+        if newline:
+            return line, last
+    raise AssertionError("only texts of several lines come here")

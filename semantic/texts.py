@@ -82,8 +82,10 @@ def check_lengths(
             )
 
 
-def check_template(prompt: str, field: str, markup: str = "") -> None:
+def check_template(prompt: str, field: str, markup: str = "", before: str = "") -> None:
     """Refuse a prompt without a place for the text, with any other place, or without exactly one image token.
+
+    One place `before` is allowed in front of that of the text.
 
     Raises
     ------
@@ -101,7 +103,10 @@ def check_template(prompt: str, field: str, markup: str = "") -> None:
         raise ValueError(f"prompt must contain {needs}, got {prompt!r}: {error}") from error
     if field not in [name for name, *_ in places] or (markup and prompt.count(markup) != 1):
         raise ValueError(f"prompt must contain {needs}, got {prompt!r}")
-    if set(places) != {(field, "", None)}:
+    names = [name for name, *_ in places]
+    if before in names and (names.count(before) > 1 or names.index(before) > names.index(field)):
+        raise ValueError(f"prompt must contain {{{before}}} once at most, and before {{{field}}}, got {prompt!r}")
+    if set(places) - {(before, "", None)} != {(field, "", None)}:
         raise ValueError(f"prompt must contain {needs} and no other braces, got {prompt!r}")
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from semantic.agent_link import AgentLink
 from semantic.data.dataset import Dataset, Question
-from semantic.data.packing import Packed, encode_question, pack
+from semantic.data.packing import Packed, pack
 
 LENGTH = 60  # of an example's packed questions [word pieces]
 
@@ -55,7 +55,9 @@ class CachedTurns:
     questions : sequence
         Detailed questions of every image, in words.
     encoded : sequence
-        The same questions with their answers, as `encode_question` returns them.
+        Ids of the same questions with answer and end.
+    sizes : sequence, optional
+        Word pieces of every answer; by default one.
     mirror_question : callable, optional
         Encoded question about an image to the one about the mirrored image that has the same answer.
     length : int
@@ -74,11 +76,12 @@ class CachedTurns:
         questions: Sequence[Sequence[str]],
         encoded: Sequence[Sequence[np.ndarray]],
         *,
+        sizes: Sequence[Sequence[int]] | None = None,
         mirror_question: Callable[[np.ndarray], np.ndarray] | None = None,
         length: int = LENGTH,
     ) -> None:
         self.image_tokens, self.mirror_question, self.length = dict(image_tokens), mirror_question, length
-        self.encoded = encoded
+        self.encoded, self.sizes = encoded, sizes
         longest = max((ids for of_image in encoded for ids in of_image), key=len, default=None)
         if longest is None:
             raise ValueError("there are no questions to train with")
@@ -114,12 +117,14 @@ class CachedTurns:
     def batch(self, chosen: Sequence[tuple[int, bool, str]], rng: random.Random) -> Turn:
         """Return the examples of (image, mirrored, description) triples, the questions of each in random order."""
         features = torch.stack([self.image_tokens[m][i].float() for i, m, _ in chosen])  # autocast stacks no halves
-        rows = []
+        rows, sizes = [], []
         for i, mirrored, description in chosen:
             asked = self.groups[i][description]
-            encoded = [self.encoded[i][k] for k in rng.sample(asked, len(asked))]
+            order = rng.sample(asked, len(asked))
+            encoded = [self.encoded[i][k] for k in order]
             rows.append([self.mirror_question(ids) if mirrored and self.mirror_question else ids for ids in encoded])
-        packed = pack(rows, min(self.length, max(sum(map(len, row)) for row in rows)))
+            sizes.append([1 if self.sizes is None else self.sizes[i][k] for k in order])
+        packed = pack(rows, min(self.length, max(sum(map(len, row)) for row in rows)), sizes=sizes)
         return Turn(features, [d for _, _, d in chosen], packed, [(i, m) for i, m, _ in chosen])
 
 
@@ -147,14 +152,13 @@ def turns_about(
     Raises
     ------
     ValueError
-        If an answer is no single word piece, or a question alone exceeds the length.
+        If the task agent's tokenizer does not know an answer, or a question alone exceeds the length.
     """
     by_image: dict[int, list[Question]] = {}
     for question in dataset.questions:
         by_image.setdefault(question.image_index, []).append(question)
     by_image = dict(list(by_image.items())[:max_images])
-    tokenizer = agents.task_agent.tokenizer
-    encoded = [[encode_question(tokenizer, q.question, q.answer) for q in asked] for asked in by_image.values()]
+    answered = [[agents.task_agent.answered(q.question, q.answer) for q in asked] for asked in by_image.values()]
 
     def features(mirror: bool) -> Tensor:
         seen = []
@@ -168,6 +172,7 @@ def turns_about(
         agents,
         {mirror: features(mirror) for mirror in ((False, True) if mirrored else (False,))},
         [[q.question for q in asked] for asked in by_image.values()],
-        encoded,
+        [[ids for ids, _ in asked] for asked in answered],
+        sizes=[[size for _, size in asked] for asked in answered],
         length=length,
     )

@@ -4,7 +4,7 @@ A sequence is ``prefix | question answer </s> | question answer </s> | …``. Th
 the prefix, and positions restart with every question. Each question therefore gets the logits of being asked alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,11 +24,18 @@ class Packed:
     segment: torch.Tensor  # 1, 2, … for each question of a row; 0 is padding
     offset: torch.Tensor  # position within the question
     labels: torch.Tensor  # next token where the model has to predict it, IGNORE elsewhere
-    answers: torch.Tensor  # 1 where the predicted token is an answer's word
+    answers: torch.Tensor  # word pieces of an answer where its first one is predicted, 0 elsewhere
+
+    @property
+    def num_answers(self) -> int:
+        """Number of questions with an answer."""
+        return int((self.answers > 0).sum())
 
 
 def encode_question(tokenizer: PreTrainedTokenizerBase, question: str, answer: str) -> np.ndarray:
-    """Return the ids of ``question answer </s>``, int32; the model has to predict the last two.
+    """Return the ids of ``question answer </s>``, int32, of a model that reads questions as they are.
+
+    The model has to predict the last two. `TaskAgent.answered` knows prompts, and answers of several word pieces.
 
     Raises
     ------
@@ -41,7 +48,7 @@ def encode_question(tokenizer: PreTrainedTokenizerBase, question: str, answer: s
     if len(pieces) != 1:
         raise ValueError(
             f"the answer {answer!r} takes {len(pieces)} word pieces ({tokenizer.convert_ids_to_tokens(pieces)}); "
-            "training knows answers of one. Leave such questions out, or take a tokenizer with whole words"
+            "the embedded pair's training knows answers of one. Leave such questions out"
         )
     if pieces[0] == tokenizer.unk_token_id and answer != tokenizer.unk_token:
         raise ValueError(f"the tokenizer does not know the answer {answer!r}; leave the question out, or add the word")
@@ -50,18 +57,23 @@ def encode_question(tokenizer: PreTrainedTokenizerBase, question: str, answer: s
 
 
 def pack(
-    rows: Sequence[Sequence[np.ndarray]], length: int, captions: Sequence[np.ndarray | None] | None = None
+    rows: Sequence[Sequence[np.ndarray]],
+    length: int,
+    captions: Sequence[np.ndarray | None] | None = None,
+    sizes: Sequence[Sequence[int]] | None = None,
 ) -> Packed:
     """Pack the encoded questions of each row one behind the other; those that no longer fit are left out.
 
     Parameters
     ----------
     rows : sequence
-        Results of `encode_question`, for each image.
+        Ids of questions with answer and end, for each image.
     length : int
         Word pieces per row.
     captions : sequence, optional
         Ids of a caption, or None, for each image. A caption is packed first; all of it but the first id is predicted.
+    sizes : sequence, optional
+        Word pieces of every question's answer; by default one.
     """
     shape = (len(rows), length)
     input_ids, segment, offset, answers = (np.zeros(shape, dtype=np.int64) for _ in range(4))
@@ -80,8 +92,9 @@ def pack(
             if ids is caption:
                 labels[b, start : end - 1] = ids[1:]
             else:
-                labels[b, end - 3 : end - 1] = ids[-2:]
-                answers[b, end - 3] = 1
+                size = 1 if sizes is None else sizes[b][number - 1 - (caption is not None)]
+                labels[b, end - 2 - size : end - 1] = ids[-1 - size :]
+                answers[b, end - 2 - size] = size
             start = end
     return Packed(*(torch.from_numpy(a) for a in (input_ids, segment, offset, labels, answers)))
 
@@ -122,9 +135,14 @@ def attention_mask(prefix_valid: torch.Tensor, segment: torch.Tensor) -> torch.T
     return (allowed | torch.eye(size, dtype=torch.bool))[:, None]  # padding attends to itself: no empty softmax
 
 
-def answer_loss(hidden: torch.Tensor, packed: Packed, lm_head: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the cross-entropy of the labels and, without gradient, the share of right answer words."""
+def answer_loss(
+    hidden: torch.Tensor, packed: Packed, lm_head: Callable[[torch.Tensor], torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the cross-entropy of the labels and, without gradient, the share of answers with all word pieces right."""
     where = packed.labels != IGNORE
     logits, target = lm_head(hidden[where]).float(), packed.labels[where]
-    right = (logits.detach().argmax(-1) == target)[packed.answers[where] == 1]
+    wrong = torch.nn.functional.pad((logits.detach().argmax(-1) != target).cumsum(0), (1, 0))  # before each label
+    size = packed.answers[where]
+    first = size.nonzero()[:, 0]
+    right = wrong[first + size[first]] == wrong[first]
     return torch.nn.functional.cross_entropy(logits, target), right.float().mean()

@@ -132,7 +132,7 @@ def evaluate(answer: Answer, held_out: Turns, rng: random.Random) -> float:
     """Return the share of right answers to questions that training has not met."""
     right = total = 0.0
     for examples in held_out.each(rng):
-        count = float(examples.packed.answers.sum())
+        count = float(examples.packed.num_answers)
         right += answer(examples)[1].item() * count
         total += count
     return round(right / total, 4)

@@ -375,6 +375,6 @@ def evaluate(model: LlavaForConditionalGeneration, part: SceneTurns, bos: int, b
         packed = pack([part.questions[i] for i in index], 200)
         image_tokens = projected(model, normalize(part.images[list(index)]))
         _, accuracy, _ = answer_from_image(model, image_tokens, packed, bos)
-        count = float(packed.answers.sum())
+        count = float(packed.num_answers)
         right, total = right + accuracy.item() * count, total + count
     return {"accuracy": round(right / total, 4), "questions": total}

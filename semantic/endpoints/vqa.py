@@ -203,7 +203,7 @@ def evaluate(model: LlavaForConditionalGeneration, asked: list[Asked], bos: int,
             ]
             packed = pack(rows, max(1, *(sum(map(len, row)) for row in rows)))
             pixels = torch.stack([one.pixels for one in part]).float()
-            if count := float(packed.answers.sum()):
+            if count := float(packed.num_answers):
                 _, accuracy, _ = answer_from_image(model, projected(model, pixels), packed, bos)
                 right, total = right + accuracy.item() * count, total + count
         results[f"accuracy, {family}"] = round(right / total, 4)

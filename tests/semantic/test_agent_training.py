@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import MambaConfig, MambaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
 from semantic import AgentLink, agent_training, training
 from semantic.adapters import lora_parameters
@@ -299,20 +299,42 @@ def test_a_teacher_of_another_shape_is_refused(train_on, shape):
         train_on(teacher=lambda examples, num_tokens: torch.zeros(shape))
 
 
-def test_a_prompt_that_training_would_not_use_is_refused(train_on, agents):
-    agents.task_agent.prompt = "Question: {question}"
-    with pytest.raises(ValueError, match=r"prompt is 'Question: \{question\}', training asks questions as they are"):
-        train_on()
+SMALL = {
+    "vocab_size": 200,
+    "hidden_size": HIDDEN,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "initializer_range": 0.3,
+}
 
 
-def test_a_tokenizer_that_puts_nothing_in_front_is_refused(train_on, agents):
+def test_any_prompt_is_trained_as_it_is_used(train_on, agents, capsys):
+    agents.task_agent.prompt = "is {tokens} {question} :"
+    train_on()
     tokenizer = build_tokenizer()
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
     agents.task_agent.tokenizer = tokenizer
-    with pytest.raises(ValueError, match=r"puts no bos_token \('<s>'\) in front of questions"):
-        train_on()
-    tokenizer.bos_token = None
-    with pytest.raises(ValueError, match=r"puts no bos_token \(None\)"):
+    train_on()
+    assert capsys.readouterr().out.count("val {'accuracy at 20 dB'") == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            MistralForCausalLM(MistralConfig(**SMALL, num_key_value_heads=2, sliding_window=4)),
+            "MistralForCausalLM reads packed questions, as training has them, differently from one question in use",
+        ),
+        (
+            MambaForCausalLM(MambaConfig(vocab_size=200, hidden_size=HIDDEN, num_hidden_layers=1, state_size=4)),
+            "MambaForCausalLM cannot read packed questions",
+        ),
+    ],
+)
+def test_a_task_agent_that_reads_otherwise_in_training_is_refused(train_on, agents, model, message):
+    agents.task_agent.model = model.eval()
+    with pytest.raises(ValueError, match=message):
         train_on()
 
 

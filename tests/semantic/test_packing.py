@@ -57,7 +57,10 @@ def test_the_last_two_ids_of_a_question_are_its_answer_and_the_end():
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        ("light brown", r"'light brown' takes 2 word pieces \(\['<unk>', 'brown'\]\); training knows answers of one"),
+        (
+            "light brown",
+            r"'light brown' takes 2 word pieces \(\['<unk>', 'brown'\]\); the embedded pair's training",
+        ),
         ("", "'' takes 0 word pieces"),
         ("zebra", "does not know the answer 'zebra'"),
     ],

@@ -125,6 +125,9 @@ def test_the_prefix_stands_behind_each_questions_first_token(agent, num_tokens):
 
 
 def test_without_a_first_token_the_prefix_comes_first(agent):
+    tokenizer = build_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    agent = TaskAgent(agent.model, tokenizer)
     ids = torch.tensor([[0, 0, 70, 71], [72, 73, 74, 75]])
     embeds, mask = agent.with_prefix(ids, (ids > 0).long(), received(2))
     table = agent.model.get_input_embeddings()
