@@ -17,6 +17,7 @@ from semantic.agent_training import start_from, train
 from semantic.data import load_dataset
 from semantic.data.dataset import Dataset
 from semantic.endpoints.architecture import single_precision
+from semantic.endpoints.vqa import open_answers
 from semantic.task_agent import input_embeddings, normalize_tokens
 from semantic.texts import check_template
 from semantic.training import described, write_card
@@ -155,12 +156,8 @@ class AnswerTeacher:
     def __init__(self, agents: AgentLink, dataset: Dataset, instruction: str = INSTRUCTION) -> None:
         self._agents, num_tokens = agents, agents.num_tokens
         descriptions = agents.describe([question.question for question in dataset.questions])
-        numbers: dict[int, int] = {}  # images in the order of `turns_about`
-        answers: dict[str, dict[int, set[str]]] = {}
-        for question, kind in zip(dataset.questions, descriptions, strict=True):
-            number = numbers.setdefault(question.image_index, len(numbers))
-            if question.answer not in ("yes", "no"):
-                answers.setdefault(kind, {}).setdefault(number, set()).add(question.answer)
+        answers = open_answers(dataset.questions, descriptions)
+        num_images = len({question.image_index for question in dataset.questions})
         if not 1 <= len(answers) <= num_tokens:
             raise ValueError(
                 f"{len(answers)} kinds of questions have answers beyond yes and no, {num_tokens} tokens can hold 1 to "
@@ -168,11 +165,11 @@ class AnswerTeacher:
             )
         words = instruction.split() or ["answer"]
         rest = [words[min(k, len(words) - 1)] for k in range(num_tokens - len(answers))]
-        self.tokens = torch.empty(len(numbers), num_tokens, agents.task_agent.hidden_size)
-        for place, (_, of_image) in enumerate(sorted(answers.items())):
-            given = {number: self._vector(sorted(texts)) for number, texts in of_image.items()}
+        self.tokens = torch.empty(num_images, num_tokens, agents.task_agent.hidden_size)
+        for place, of_image in enumerate(answers.values()):
+            given = {number: self._vector(texts) for number, texts in of_image.items()}
             usual = torch.stack(list(given.values())).mean(0)
-            self.tokens[:, place] = torch.stack([given.get(number, usual) for number in range(len(numbers))])
+            self.tokens[:, place] = torch.stack([given.get(number, usual) for number in range(num_images)])
         for place, word in enumerate(rest, start=len(answers)):
             self.tokens[:, place] = self._vector([word])
         self.tokens = normalize_tokens(self.tokens)

@@ -2,10 +2,13 @@
 
 It becomes the sensor of a pair whose task agent may be any language model. Its vocabulary is that of the training
 questions, their answers and their vague descriptions, so answers have to be single words.
+
+A few thousand images are too few for a vision tower to learn shapes through a language model alone. Classifiers, which
+are thrown away afterwards, therefore also read the answers from the mean of the image tokens.
 """
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,14 +85,20 @@ def main(
     processor = build_processor(tokenizer, image_size, patch_size)
     model = build_model(tokenizer, hidden_size, image_size, patch_size)
     bos = token_id(tokenizer, BOS)
-    asked = by_image(learned, processor, tokenizer)
+    asked, targets = by_image(learned, processor, tokenizer), answer_targets(learned)
+    heads = torch.nn.ModuleList(torch.nn.Linear(hidden_size, target.shape[1]) for target in targets)
 
     def step(share: float) -> tuple[torch.Tensor, Metrics]:
-        chosen = [rng.choice(asked) for _ in range(batch)]
-        pixels = torch.stack([one.pixels.flip(-1) if mirrored and rng.random() < 0.5 else one.pixels for one in chosen])
-        rows = [rng.sample(one.encoded, len(one.encoded)) for one in chosen]
-        loss, accuracy, _ = answer_from_image(model, projected(model, pixels.float()), pack(rows, LENGTH), bos)
-        return loss, {"accuracy": accuracy.item()}
+        chosen = [rng.randrange(len(asked)) for _ in range(batch)]
+        mirror = [mirrored and rng.random() < 0.5 for _ in chosen]
+        pixels = [asked[i].pixels.flip(-1) if m else asked[i].pixels for i, m in zip(chosen, mirror, strict=True)]
+        rows = [rng.sample(asked[i].encoded, len(asked[i].encoded)) for i in chosen]
+        image_tokens = projected(model, torch.stack(pixels).float())
+        loss, accuracy, _ = answer_from_image(model, image_tokens, pack(rows, LENGTH), bos)
+        seen = torch.zeros(())
+        for head, target in zip(heads, targets, strict=True):  # rows of zeros, where no answer is known, add nothing
+            seen = seen + torch.nn.functional.cross_entropy(head(image_tokens.mean(1)), target[chosen])
+        return loss + seen, {"accuracy": accuracy.item(), "classifiers": seen.item()}
 
     def save() -> None:
         save_half(model, out)
@@ -100,7 +109,7 @@ def main(
 
     fit(
         step,
-        list(model.parameters()),
+        [*model.parameters(), *heads.parameters()],
         steps=steps,
         lr=lr,
         log=Path(out) / "training.jsonl",
@@ -116,6 +125,34 @@ def words_of(questions: Iterable[Question]) -> list[str]:
     texts = {text.lower() for q in questions for text in (q.question, q.answer, obfuscate(q.question))}
     split: Callable = Whitespace().pre_tokenize_str
     return sorted({word for text in texts for word, _ in split(text)})
+
+
+def open_answers(questions: Sequence[Question], descriptions: Sequence[str]) -> dict[str, dict[int, list[str]]]:
+    """Return the answers beyond yes and no, by the vague description of their questions and by image.
+
+    Images are numbered in the order in which the questions come to them. Both the descriptions and the answers of an
+    image are in alphabetical order.
+    """
+    numbers: dict[int, int] = {}
+    answers: dict[str, dict[int, set[str]]] = {}
+    for question, description in zip(questions, descriptions, strict=True):
+        number = numbers.setdefault(question.image_index, len(numbers))
+        if question.answer not in ("yes", "no"):
+            answers.setdefault(description, {}).setdefault(number, set()).add(question.answer)
+    return {kind: {i: sorted(given) for i, given in of_image.items()} for kind, of_image in sorted(answers.items())}
+
+
+def answer_targets(dataset: Dataset) -> list[torch.Tensor]:
+    """Return, for every kind of question, each image's answers as shares [num_images, num_answers]; zeros if unknown."""
+    num_images = len({question.image_index for question in dataset.questions})
+    targets = []
+    for of_image in open_answers(dataset.questions, [obfuscate(q.question) for q in dataset.questions]).values():
+        words = sorted({answer for given in of_image.values() for answer in given})
+        target = torch.zeros(num_images, len(words))
+        for number, given in of_image.items():
+            target[number, [words.index(answer) for answer in given]] = 1 / len(given)
+        targets.append(target)
+    return targets
 
 
 def build_model(
