@@ -19,12 +19,9 @@ __all__ = [
     "shipped_split",
 ]
 
-# layout: reader(folder, split)
-DATASETS: dict[str, Callable[[Path, str], Dataset]] = {
-    "clevr": ClevrDataset,
-    "easy-vqa": EasyVqaDataset,
-    "gqa": GqaDataset,
-}
+Reader = Callable[[Path, str], Dataset]  # of a folder and a split
+
+DATASETS: dict[str, Reader] = {"clevr": ClevrDataset, "easy-vqa": EasyVqaDataset, "gqa": GqaDataset}
 SHIPPED, SHIPPED_SPLIT, SHIPPED_LAYOUT = Path(__file__).parent / "clevr-mini", "test", "clevr"
 
 

@@ -143,7 +143,7 @@ def open_answers(questions: Sequence[Question], descriptions: Sequence[str]) -> 
 
 
 def answer_targets(dataset: Dataset) -> list[torch.Tensor]:
-    """Return, for every kind of question, each image's answers as shares [num_images, num_answers]; zeros if unknown."""
+    """Return each image's answers, for every kind of question, as shares [num_images, num_answers]; zeros if none."""
     num_images = len({question.image_index for question in dataset.questions})
     targets = []
     for of_image in open_answers(dataset.questions, [obfuscate(q.question) for q in dataset.questions]).values():

@@ -75,6 +75,12 @@ def test_the_sensor_is_an_image_text_model_with_a_card(folder):
     assert "| accuracy, yes/no |" in card
 
 
+def test_classifiers_learn_the_answers_that_a_split_gives_about_each_image(folder):
+    color, shape = vqa.answer_targets(EasyVqaDataset(folder / "data", "train"))
+    assert color.tolist() == [[0, 1], [1, 0]]  # red, teal; images in the order of the file
+    assert shape.tolist() == [[1], [0]]  # the second one's is not told
+
+
 def test_sizes_that_do_not_divide_each_other_are_refused(folder, tmp_path):
     with pytest.raises(ValueError, match=r"hidden_size \(40\) must be a multiple of 32"):
         vqa.main(tmp_path, folder / "data", "easy-vqa", steps=1, hidden_size=40)
