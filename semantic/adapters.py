@@ -1,6 +1,7 @@
 """LoRA on the sensor's keys and values: adding, switching, starting, saving and loading, with peft."""
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,8 @@ from transformers import PreTrainedModel
 from semantic.loading import read_tensors
 from semantic.model_files import ModelFileError, check_settings, read_settings
 
-TARGETS = r".*language_model.*\.(k_proj|v_proj)"  # the vision tower has projections of the same names
+KEYS, VALUES = "k_proj", "v_proj"
+FUSED = ("qkv_proj", "c_attn", "query_key_value", "Wqkv", "in_proj", "qkv")  # names of queries, keys and values in one
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
@@ -36,10 +38,34 @@ class LoraSettings(BaseModel, strict=True, extra="allow"):
     megatron_config: None = None  # peft imports the module that stands beside it
 
 
+def keys_and_values(model: PreTrainedModel) -> str:
+    """Return the pattern of the keys' and values' projections of a model's language model, for peft.
+
+    The vision tower has projections of the same names; it is no part of the language model.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or if they are one projection with the queries.
+    """
+    decoder: nn.Module = model.get_decoder()
+    name = type(decoder).__name__
+    leaves = {module: path.rpartition(".")[2] for path, module in decoder.named_modules()}
+    if fused := sorted(set(leaves.values()) & set(FUSED)):
+        raise ValueError(
+            f"{name} has queries, keys and values in one projection, {fused[0]}; LoRA on keys and values alone would "
+            "change the queries too. Take a model with k_proj and v_proj, or give add_lora its target_modules"
+        )
+    if not {KEYS, VALUES} <= set(leaves.values()):
+        raise ValueError(f"{name} has no {KEYS} and {VALUES} for LoRA; give add_lora the target_modules of its own")
+    place = next(path for path, module in model.named_modules() if module is decoder)
+    return rf"{re.escape(place + '.') if place else ''}.*\.({KEYS}|{VALUES})"
+
+
 def add_lora(
-    model: PreTrainedModel, r: int = 16, lora_alpha: int = 32, target_modules: str = TARGETS
+    model: PreTrainedModel, r: int = 16, lora_alpha: int = 32, target_modules: str | None = None
 ) -> list[nn.Parameter]:
-    """Freeze a model and add LoRA to `k_proj` and `v_proj` of its language model.
+    """Freeze a model and add LoRA to the keys and values of its language model, or to other modules by a pattern.
 
     Returns
     -------
@@ -47,7 +73,8 @@ def add_lora(
         Parameters of the adapter, the only trainable ones of the model.
     """
     model.requires_grad_(False)
-    model.add_adapter(LoraConfig(r=r, lora_alpha=lora_alpha, target_modules=target_modules, lora_dropout=0.0))
+    targets = keys_and_values(model) if target_modules is None else target_modules
+    model.add_adapter(LoraConfig(r=r, lora_alpha=lora_alpha, target_modules=targets, lora_dropout=0.0))
     return lora_parameters(model)
 
 
@@ -60,7 +87,7 @@ def lora_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
             parameters.append(parameter)
     if not parameters:
         raise ValueError(
-            f"no module of {type(model).__name__} matches {TARGETS!r}; its language model needs k_proj and v_proj"
+            f"{type(model).__name__} has no LoRA yet; add_lora adds one to a language model with {KEYS} and {VALUES}"
         )
     return parameters
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
 from semantic.adapters import add_lora, load_lora, save_lora
 from semantic.agent_settings import (
@@ -27,6 +27,8 @@ from semantic.llm_obfuscation import LLMObfuscator
 from semantic.loading import load_model, load_part, read_tensors, shapes_of, without_progress_bar
 from semantic.model_files import ModelFileError
 from semantic.obfuscation import obfuscate
+from semantic.processors import load_processor
+from semantic.prompts import task_prompt as prompt_of
 from semantic.sensor_agent import ImageLike, SensorAgent
 from semantic.task_agent import TaskAgent
 
@@ -200,7 +202,7 @@ class AgentLink(nn.Module):
         source, options = source_of(folder, settings.sensor)
         model = load_model(AutoModelForImageTextToText, source, dtype=dtype, **options)
         load_lora(model, folder)
-        processor = load_part(AutoProcessor, source, backend="pil", **options)
+        processor = load_processor(source, model, **options)
         source, options = source_of(folder, settings.task_agent)
         task_model = load_model(AutoModelForCausalLM, source, dtype=dtype, **options)
         tokenizer = load_part(AutoTokenizer, source, **options)
@@ -278,6 +280,11 @@ def build_agents(
     width: int | None = 64,
     r: int = 16,
     nested: bool = False,
+    sensor_prompt: str | None = None,
+    task_prompt: str | None = None,
+    sensor_revision: str | None = None,
+    task_revision: str | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> AgentLink:
     """Put untrained LoRA, slots and code between two pretrained models.
 
@@ -293,19 +300,35 @@ def build_agents(
         Rank of LoRA; its `lora_alpha` is twice that.
     nested : bool
         Whether the first tokens alone may be sent (`JTCC.first`).
+    sensor_prompt, task_prompt : str, optional
+        Prompts of `SensorAgent` and `TaskAgent`; by default those of the models' own chat templates, where there are
+        any.
+    sensor_revision, task_revision : str, optional
+        Commits, tags or branches of hub ids.
+    dtype : torch.dtype
+        Precision of both large models.
 
     Raises
     ------
+    ModelFileError
+        If a model, processor or tokenizer cannot be loaded.
     ValueError
         If an uncompressed code is to be nested, or if the models do not fit each other.
     """
     if nested and width is None:
         raise ValueError("only a compressed code can be nested; give a width, or leave nested out")
     sensor, task_agent = _expanded(sensor), _expanded(task_agent)
-    model = load_model(AutoModelForImageTextToText, sensor)
+    at_sensor, at_task = ({"revision": at} if at else {} for at in (sensor_revision, task_revision))
+    model = load_model(AutoModelForImageTextToText, sensor, dtype=dtype, **at_sensor)
     add_lora(model, r=r, lora_alpha=2 * r)
-    agent = SensorAgent(model, load_part(AutoProcessor, sensor, backend="pil"), num_tokens=num_tokens)
-    receiver = TaskAgent(load_model(AutoModelForCausalLM, task_agent), load_part(AutoTokenizer, task_agent))
+    processor = load_processor(sensor, model, **at_sensor)
+    agent = SensorAgent(model, processor, num_tokens=num_tokens, prompt=sensor_prompt)
+    tokenizer = load_part(AutoTokenizer, task_agent, **at_task)
+    receiver = TaskAgent(
+        load_model(AutoModelForCausalLM, task_agent, dtype=dtype, **at_task),
+        tokenizer,
+        prompt=prompt_of(tokenizer) if task_prompt is None else task_prompt,
+    )
     settings: dict[str, Any] = {
         "hidden_size": agent.hidden_size,
         "received_size": receiver.hidden_size,
@@ -317,8 +340,8 @@ def build_agents(
         code = build_code({"kind": "jtcc", **settings, "width": width, "nested_tokens": num_tokens if nested else None})
     agents = AgentLink(agent, code, receiver)
     agents._origin = {
-        name: with_hashes(_from_anywhere(Path(), {"model": str(model)}))
-        for name, model in (("sensor", sensor), ("task_agent", task_agent))
+        name: with_hashes(_from_anywhere(Path(), {"model": str(model), **at}))
+        for name, model, at in (("sensor", sensor, at_sensor), ("task_agent", task_agent, at_task))
     }
     return agents
 

@@ -172,7 +172,7 @@ def receive(
 def encode(agents: AgentLink, examples: Turn, sent: int) -> Tensor:
     """Return the codes of the first `sent` tokens, with gradient."""
     ids, mask = agents.sensor.tokenize(examples.descriptions, examples.image_tokens.shape[1])
-    tokens = agents.sensor.express(examples.image_tokens, ids, mask)[:, :sent]
+    tokens = agents.sensor.express(examples.image_tokens, ids, mask, examples.layouts)[:, :sent]
     with torch.autocast(tokens.device.type, enabled=False):  # code and link stay in float32
         return agents.code.encode(tokens)
 

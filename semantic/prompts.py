@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from transformers import PreTrainedTokenizerBase
 
 from semantic.texts import as_plain_text
@@ -90,6 +91,14 @@ def ids_in_front(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return list(whole[: starts[0]]) if starts else []
 
 
+def prefixed(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    """Return the ids of whole prompts, what the tokenizer puts in front of them once, and nothing behind them."""
+    call: Any = tokenizer
+    front = ids_in_front(tokenizer)
+    rows = call(list(texts), add_special_tokens=False)["input_ids"]
+    return [list(ids) if ids[: len(front)] == front else [*front, *ids] for ids in rows]
+
+
 def task_prompt(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the prompt of a task agent: a user's turn by the tokenizer's own chat template, else the question alone.
 
@@ -105,7 +114,7 @@ def task_prompt(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def sensor_prompt(processor: Any, image_token: str) -> str:
-    """Return the prompt of a sensor: image and text by the processor's own chat template, else one behind the other.
+    """Return the prompt of a sensor: image and text by the processor's own chat template, else by its own layout.
 
     Raises
     ------
@@ -113,7 +122,10 @@ def sensor_prompt(processor: Any, image_token: str) -> str:
         If the template does not take an image and a text, or changes the text.
     """
     if not getattr(processor, "chat_template", None):
-        return image_token + "{text}"
+        text = image_token + "{text}"
+        if hasattr(processor, "prepare_inputs_layout"):  # PaliGemma's puts <bos> between both, and a line's end behind
+            text = processor.prepare_inputs_layout(images=[Image.new("RGB", (32, 32))], text=[text])[1][0]
+        return text
     content = [{"type": "image"}, {"type": "text", "text": "TOKENLINKTEXT"}]
     return _from_chat(processor, content, {"TOKENLINKTEXT": "{text}"})
 

@@ -1,6 +1,7 @@
 """The sensor agent: an image-text model that expresses images in machine-language tokens."""
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -14,20 +15,35 @@ from transformers.cache_utils import DynamicLayer
 
 from semantic.adapters import without_lora
 from semantic.evaluation_mode import evaluate, without_checkpoints
-from semantic.task_agent import all_embeddings, generate, input_embeddings, with_padding
+from semantic.image_input import ImageInput, ImageLayout, without_padding
+from semantic.prompts import prefixed, sensor_prompt
+from semantic.task_agent import (
+    all_embeddings,
+    answer_ends,
+    answers_in,
+    generate,
+    input_embeddings,
+    logits_of,
+    padded_left,
+    with_padding,
+)
 from semantic.texts import as_plain_text, check_lengths, check_template
 
 ImageLike = Image.Image | np.ndarray
-Finish = Callable[[Tensor, Tensor, Cache | None], Iterable[Any]]  # inputs_embeds, attention_mask, past_key_values
+Finish = Callable[..., Iterable[Any]]  # inputs_embeds, attention_mask, past_key_values, and `ImageInput.places`
 
 
 class ImageTextProcessor(Protocol):
-    """Attributes of a `transformers` processor that the sensor uses; their common base class does not name them."""
+    """What the sensor uses of a `transformers` processor; their common base class does not name it."""
 
     image_processor: Callable[..., Any]
     tokenizer: PreTrainedTokenizerBase
     image_token: str
     image_token_id: int
+
+    def replace_image_token(self, image_inputs: dict, image_idx: int) -> str:
+        """Return how an image stands in a prompt."""
+        ...
 
 
 class LayerBehindImages(DynamicLayer):
@@ -77,12 +93,13 @@ class SensorAgent(nn.Module):
     Parameters
     ----------
     model : PreTrainedModel
-        Image-text model of `transformers` with `get_image_features`, LoRA already added (`semantic.adapters`).
+        Image-text model of `transformers` that `ImageInput` knows, LoRA already added (`semantic.adapters`).
     processor : ProcessorMixin with an image token
     num_tokens : int
         Machine-language tokens per question.
-    prompt : str
-        Input of the model, with ``{text}`` and the processor's image token.
+    prompt : str, optional
+        Input of the model, with ``{text}`` and the processor's image token; by default `semantic.prompts.sensor_prompt`
+        of the processor.
     max_new_tokens : int
         Length of the longest answer [word pieces].
     cache_bytes : int
@@ -95,15 +112,17 @@ class SensorAgent(nn.Module):
         processor: ImageTextProcessor,
         *,
         num_tokens: int = 5,
-        prompt: str = "<image>{text}",
+        prompt: str | None = None,
         max_new_tokens: int = 8,
         cache_bytes: int = 512 * 2**20,
     ) -> None:
         super().__init__()
         if num_tokens < 1:
             raise ValueError(f"num_tokens must be at least 1, got {num_tokens}")
+        prompt = sensor_prompt(processor, processor.image_token) if prompt is None else prompt
         check_template(prompt, "text", processor.image_token)
         self.model, self.processor = model.eval(), processor
+        self.image_input = ImageInput(model, processor)
         with_padding(processor.tokenizer)
         self.num_tokens, self.prompt, self.max_new_tokens = num_tokens, prompt, max_new_tokens
         self.cache_bytes = cache_bytes
@@ -125,19 +144,38 @@ class SensorAgent(nn.Module):
         """Length of a token."""
         return self.slots.shape[1]
 
-    @torch.no_grad()
     def image_tokens(self, images: Sequence[ImageLike], batch_size: int = 32) -> list[Float[Tensor, "patches hidden"]]:
-        """Return each image's projected features; an image object that occurs several times is computed once."""
+        """Return what stands for each image in a prompt: its projected features, and the marks around them.
+
+        An image object that occurs several times is computed once.
+        """
+        return [embeds for embeds, _ in self.see(images, batch_size)]
+
+    @torch.no_grad()
+    def see(self, images: Sequence[ImageLike], batch_size: int = 32) -> list[tuple[Tensor, ImageLayout | None]]:
+        """Return what stands for each image in a prompt, and how its positions are laid out: see `ImageInput.see`."""
         images = list(images)  # a sequence that reads images anew at every access would mix up identities
         unique = {id(image): image for image in images}
-        features: dict[int, Tensor] = {}
+        seen: dict[int, tuple[Tensor, ImageLayout | None]] = {}
         keys = list(unique)
+        if not self._is_plain:
+            seen = {key: self.image_input.see(unique[key]) for key in keys}
+            keys = []
         for start in range(0, len(keys), batch_size):
             part = keys[start : start + batch_size]
-            pixels = self.processor.image_processor([unique[k] for k in part], return_tensors="pt")["pixel_values"]
+            pixels = self.image_input.process([unique[k] for k in part])["pixel_values"]
             pixels = pixels.to(self.model.device, self.model.dtype)
-            features |= dict(zip(part, self.project(pixels), strict=True))
-        return [features[id(image)] for image in images]
+            seen |= {key: (features, None) for key, features in zip(part, self.project(pixels), strict=True)}
+        return [seen[id(image)] for image in images]
+
+    @functools.cached_property
+    def _is_plain(self) -> bool:
+        """Whether an image is pixels alone, and stands in a prompt as one token for each of its features."""
+        inputs = self.image_input.process([np.full((64, 64, 3), 128, np.uint8)])
+        if set(inputs) != {"pixel_values"} or self.image_input.types is not None:
+            return False
+        text = self.processor.replace_image_token(inputs, 0)
+        return not text.replace(self.processor.image_token, "")
 
     def project(self, pixel_values: Float[Tensor, "batch channels height width"]) -> Sequence[Tensor]:
         """Return the features of preprocessed images as the language model gets them: [patches, hidden] each."""
@@ -154,15 +192,16 @@ class SensorAgent(nn.Module):
         """Return (input_ids, attention_mask) of prompts, left-padded, with one image token."""
         plain = as_plain_text(texts, self.processor.tokenizer, "text", [self.processor.image_token])
         prompts = [self.prompt.format(text=text) for text in plain]
-        inputs = self.processor.tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left")
-        images = (inputs["input_ids"] == self.processor.image_token_id).sum(1)
+        tokenizer = self.processor.tokenizer
+        input_ids, mask = padded_left(prefixed(tokenizer, prompts), int(tokenizer.pad_token_id or 0))
+        images = (input_ids == self.processor.image_token_id).sum(1)
         if (images != 1).any():
             number = int((images != 1).nonzero()[0])
             raise ValueError(
                 f"text {number} makes a prompt of {int(images[number])} image tokens instead of one; take out of it "
                 f"what the tokenizer reads as {self.processor.image_token}"
             )
-        return inputs["input_ids"].to(self.model.device), inputs["attention_mask"].to(self.model.device)
+        return input_ids.to(self.model.device), mask.to(self.model.device)
 
     def check(self, texts: Sequence[str], room: int, numbers: Sequence[int] | None = None) -> None:
         """Refuse texts whose prompts cannot be read with an image, before anything is computed.
@@ -214,9 +253,16 @@ class SensorAgent(nn.Module):
         image_tokens: Float[Tensor, "batch patches hidden"],
         input_ids: Int[Tensor, "batch length"],
         attention_mask: Int[Tensor, "batch length"],
+        layouts: Int[Tensor, "batch 4 patches"] | None = None,
     ) -> Float[Tensor, "batch tokens hidden"]:
-        """Express images, given tokenized vague descriptions: return the last hidden states at the slots."""
-        return self._at_slots(self.embed(input_ids, image_tokens), attention_mask)
+        """Express images, given tokenized vague descriptions: return the last hidden states at the slots.
+
+        `layouts` are those of the images, as `semantic.image_input.padded` returns them.
+        """
+        at_image = input_ids == self.processor.image_token_id
+        mask = without_padding(at_image, attention_mask, layouts)
+        places = self.image_input.places(at_image, mask, layouts)
+        return self._at_slots(self.embed(input_ids, image_tokens), mask, **places)
 
     @torch.no_grad()
     def tokens(
@@ -229,7 +275,7 @@ class SensorAgent(nn.Module):
         images = list(images)
         keys = [(id(image), description) for image, description in zip(images, descriptions, strict=True)]
         pairs = dict(zip(keys, images, strict=True))
-        features = self.image_tokens(list(pairs.values()))
+        features = self.see(list(pairs.values()))
         with without_checkpoints(self.model):
             descriptions = [description for _, description in pairs]
             expressed = self._read(features, descriptions, batch_size, self._at_slots, self.num_tokens)
@@ -243,49 +289,67 @@ class SensorAgent(nn.Module):
             raise ValueError(f"{len(images)} images came with {len(questions)} questions; one each is needed")
         self.check(questions, self.max_new_tokens)
         with without_lora(self.model), without_checkpoints(self.model):
-            return self._read(self.image_tokens(images), questions, batch_size, self._continue, self.max_new_tokens)
+            return self._read(self.see(images), questions, batch_size, self._continue, self.max_new_tokens)
 
     # --- how prompts are read ----------------------------------------------------------------------------------------
 
     def _read(
-        self, features: list[Tensor], texts: Sequence[str], batch_size: int, finish: Finish, room: int
+        self,
+        seen: list[tuple[Tensor, ImageLayout | None]],
+        texts: Sequence[str],
+        batch_size: int,
+        finish: Finish,
+        room: int,
     ) -> list[Any]:
         """Return what `finish` makes of every prompt, in `room` positions behind it; it gets them in batches.
 
-        Prompts about one image come with the same tensor of features. Images are taken in groups, with all prompts
-        about them; a group's keys and values are gone before the next.
+        Prompts about one image come with the same tensor of features. Images are taken in groups of one length, with
+        all prompts about them; a group's keys and values are gone before the next.
         """
-        if not features:
+        if not seen:
             return []
         about: dict[int, list[int]] = {}
-        for row, image in enumerate(features):
+        for row, (image, _) in enumerate(seen):
             about.setdefault(id(image), []).append(row)
-        rows, at_once, position_bytes = list(about.values()), batch_size, self._position_bytes()
+        at_once, position_bytes = batch_size, self._position_bytes()
         input_ids, mask = self._tokenize(texts)
-        self._check_lengths(mask, torch.tensor([len(image) for image in features], device=mask.device), room)
+        self._check_lengths(mask, torch.tensor([len(image) for image, _ in seen], device=mask.device), room)
         if position_bytes:
-            image_bytes = position_bytes * (input_ids.shape[1] + max(map(len, features)))
+            image_bytes = position_bytes * (input_ids.shape[1] + max(len(image) for image, _ in seen))
             at_once = max(1, min(batch_size, self.cache_bytes // image_bytes))
+        by_length: dict[int, list[list[int]]] = {}
+        for rows in about.values():
+            by_length.setdefault(len(seen[rows[0]][0]), []).append(rows)
         results: dict[int, Any] = {}
-        for start in range(0, len(rows), at_once):
-            group = [row for part in rows[start : start + at_once] for row in part]
-            prompts = [features[row] for row in group], input_ids[group], mask[group]
-            results |= zip(group, self._read_group(*prompts, batch_size, finish, share=position_bytes > 0), strict=True)
-        return [results[row] for row in range(len(features))]
+        for rows in by_length.values():
+            for start in range(0, len(rows), at_once):
+                group = [row for part in rows[start : start + at_once] for row in part]
+                prompts = [seen[row] for row in group], input_ids[group], mask[group]
+                share = position_bytes > 0
+                results |= zip(group, self._read_group(*prompts, batch_size, finish, share=share), strict=True)
+        return [results[row] for row in range(len(seen))]
 
     def _read_group(
-        self, features: list[Tensor], input_ids: Tensor, mask: Tensor, batch_size: int, finish: Finish, *, share: bool
+        self,
+        seen: list[tuple[Tensor, ImageLayout | None]],
+        input_ids: Tensor,
+        mask: Tensor,
+        batch_size: int,
+        finish: Finish,
+        *,
+        share: bool,
     ) -> list[Any]:
         """Return what `finish` makes of the prompts about a group of images; with `share`, each image is read once."""
-        images = {id(image): image for image in features}
+        images = {id(image): (image, layout) for image, layout in seen}
         place = {key: n for n, key in enumerate(images)}
-        about = torch.tensor([place[id(image)] for image in features], device=self.model.device)
-        image_tokens = torch.stack(list(images.values()))
+        about = torch.tensor([place[id(image)] for image, _ in seen], device=self.model.device)
+        image_tokens = torch.stack([image for image, _ in images.values()])
+        layouts = [layout for _, layout in images.values() if layout is not None]
         input_ids, mask = self._with_patches(input_ids, mask, image_tokens.shape[1])
         lengths, cache = mask.sum(1), None
         head = _common_start(input_ids, lengths)
         has_image = int((head == self.processor.image_token_id).sum()) == image_tokens.shape[1]
-        if share and has_image and len(images) < len(features):
+        if share and has_image and len(images) < len(seen):
             embeds = self.embed(head.expand(len(images), -1), image_tokens)
             cache = self._decode(embeds, mask.new_ones(embeds.shape[:2]), use_cache=True).past_key_values
         results: dict[int, Any] = {}
@@ -293,7 +357,11 @@ class SensorAgent(nn.Module):
             length = int(lengths[part].max())
             ids, valid = input_ids[part, -length:], mask[part, -length:]
             if cache is None:
-                done = finish(self.embed(ids, image_tokens[about[part]]), valid, None)
+                at_image = ids == self.processor.image_token_id
+                places = self.image_input.places(
+                    at_image, valid, torch.stack(layouts)[about[part]] if layouts else None
+                )
+                done = finish(self.embed(ids, image_tokens[about[part]]), valid, None, **places)
             else:
                 text = ids[:, len(head) :]
                 valid = valid[:, : text.shape[1]]  # the padding comes between image and text
@@ -301,7 +369,7 @@ class SensorAgent(nn.Module):
                 layers: list[Any] = [LayerBehindImages(layer.keys, layer.values, about[part]) for layer in cache.layers]
                 done = finish(input_embeddings(self.model)(text), valid, Cache(layers=layers))
             results |= zip(part.tolist(), done, strict=True)
-        return [results[row] for row in range(len(features))]
+        return [results[row] for row in range(len(seen))]
 
     def _position_bytes(self) -> int:
         """Return the size of one position's keys and values, or 0 if a prompt cannot go on from those of its image.
@@ -311,7 +379,7 @@ class SensorAgent(nn.Module):
         """
         decoder = self.model.get_decoder()
         causal = all(getattr(part, "is_causal", True) for part in (decoder.config, *decoder.modules()))
-        if not causal or hasattr(self.model.base_model, "get_rope_index"):  # the latter lays patches out in a plane
+        if not causal or self.image_input.in_a_plane or self.image_input.types is not None:
             return 0
         embed = input_embeddings(self.model)
         probe = embed(torch.zeros(1, 1, dtype=torch.long, device=embed.weight.device))
@@ -328,35 +396,64 @@ class SensorAgent(nn.Module):
         attention_mask: Tensor,
         past_key_values: Cache | None = None,
         use_cache: bool = False,
+        **places: Tensor,
     ) -> Any:
         """Run the language model over embeddings, the last ones that the mask is about."""
-        return self.model.get_decoder()(
+        positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, -inputs_embeds.shape[1] :]
+        # what kinds of tokens may attend to each other, the model around the language model knows
+        module: Any = self.model.base_model if "token_type_ids" in places else self.model.get_decoder()
+        return module(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            position_ids=(attention_mask.cumsum(-1) - 1).clamp(min=0)[:, -inputs_embeds.shape[1] :],
             past_key_values=past_key_values,
             use_cache=use_cache,
+            **{"position_ids": positions, **places},
         )
 
     def _at_slots(
-        self, inputs_embeds: Tensor, attention_mask: Tensor, past_key_values: Cache | None = None
+        self, inputs_embeds: Tensor, attention_mask: Tensor, past_key_values: Cache | None = None, **places: Tensor
     ) -> Float[Tensor, "batch tokens hidden"]:
         """Return the last hidden states at the slots, behind prompts."""
+        places = self.image_input.continued(places, self.num_tokens)
         batch = len(inputs_embeds)
         embeds = torch.cat([inputs_embeds, self.slots.to(inputs_embeds.dtype).expand(batch, -1, -1)], dim=1)
         mask = torch.cat([attention_mask, attention_mask.new_ones(batch, self.num_tokens)], dim=1)
-        hidden = self._decode(embeds, mask, past_key_values, use_cache=past_key_values is not None).last_hidden_state
+        output = self._decode(embeds, mask, past_key_values, use_cache=past_key_values is not None, **places)
+        hidden = output.last_hidden_state
         return hidden[:, -self.num_tokens :].float()
 
     def _continue(
-        self, inputs_embeds: Tensor, attention_mask: Tensor, past_key_values: Cache | None = None
+        self, inputs_embeds: Tensor, attention_mask: Tensor, past_key_values: Cache | None = None, **places: Tensor
     ) -> list[str]:
         """Continue prompts greedily."""
-        start = {} if past_key_values is None else {"past_key_values": past_key_values, "use_cache": True}
+        if "inputs_embeds" not in inspect.signature(self.model.prepare_inputs_for_generation).parameters:
+            return self._continue_step_by_step(inputs_embeds, attention_mask, **places)
+        start: dict[str, Any] = (
+            dict(places) if past_key_values is None else {"past_key_values": past_key_values, "use_cache": True}
+        )
         # Transformers wants embeddings of all positions, and drops as many as the cache holds.
         missing = attention_mask.shape[1] - inputs_embeds.shape[1]
         embeds = nn.functional.pad(inputs_embeds, (0, 0, missing, 0))
         return generate(self.model, self.processor.tokenizer, embeds, attention_mask, self.max_new_tokens, **start)
+
+    def _continue_step_by_step(self, inputs_embeds: Tensor, attention_mask: Tensor, **places: Tensor) -> list[str]:
+        """Continue prompts of a model whose own `generate` takes no embeddings."""
+        tokenizer = self.processor.tokenizer
+        ends = torch.as_tensor(answer_ends(self.model, tokenizer), dtype=torch.long, device=inputs_embeds.device)
+        pad = int(with_padding(tokenizer).pad_token_id or 0)
+        output = self._decode(inputs_embeds, attention_mask, use_cache=True, **places)
+        ended = torch.zeros(len(inputs_embeds), dtype=torch.bool, device=inputs_embeds.device)
+        words, logits = list[Tensor](), list[Tensor]()
+        for _ in range(self.max_new_tokens):
+            logits.append(logits_of(self.model, output.last_hidden_state[:, -1]))
+            words.append(torch.where(ended, pad, logits[-1].argmax(-1)))
+            ended |= torch.isin(words[-1], ends)
+            if ended.all():
+                break
+            attention_mask = torch.cat([attention_mask, attention_mask.new_ones(len(ended), 1)], dim=1)
+            embeds = input_embeddings(self.model)(words[-1])[:, None]
+            output = self._decode(embeds, attention_mask, output.past_key_values, use_cache=True)
+        return answers_in(self.model, tokenizer, torch.stack(words, dim=1), logits)
 
 
 def _common_start(input_ids: Tensor, lengths: Tensor) -> Int[Tensor, " length"]:

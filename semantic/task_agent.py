@@ -155,10 +155,7 @@ class TaskAgent(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the logits of the model's last hidden states, float32."""
-        model: Any = self.model
-        logits = model.get_output_embeddings()(hidden).float()
-        cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-        return logits if cap is None else cap * torch.tanh(logits / cap)
+        return logits_of(self.model, hidden)
 
     @torch.no_grad()
     def answer(
@@ -225,6 +222,14 @@ def with_padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def logits_of(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """Return a language model's logits of its last hidden states, float32."""
+    head: Any = model.get_output_embeddings()
+    logits = head(hidden).float()
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
 def padded_left(rows: Sequence[Sequence[int]], fill: int) -> tuple[Tensor, Tensor]:
     """Return (input_ids, attention_mask) of rows of ids, padded on the left to the longest."""
     length = max(map(len, rows))
@@ -272,15 +277,21 @@ def generate(
     max_new_tokens: int,
     **start: Any,
 ) -> list[str]:
-    """Generate greedily behind left-padded embeddings, and whatever else it starts from; return normalised texts.
-
-    An answer ends at an end of the model's, or at the end of its first line.
-    """
+    """Generate greedily behind left-padded embeddings, and whatever else it starts from; return normalised texts."""
     settings = greedy(model, tokenizer, max_new_tokens)
     settings.output_logits = settings.return_dict_in_generate = True
     output = generate_ids(model, settings, inputs_embeds=inputs_embeds, attention_mask=attention_mask, **start)
-    ids = output.sequences
-    best = torch.stack([step.float().log_softmax(-1).amax(-1) for step in output.logits], dim=1)  # of greedy words
+    return answers_in(model, tokenizer, output.sequences, output.logits)
+
+
+def answers_in(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: Tensor, logits: Sequence[Tensor]
+) -> list[str]:
+    """Return the normalised answers in greedy word pieces [batch, length], whose logits are [batch, words] each.
+
+    An answer ends at an end of the model's, or at the end of its first line.
+    """
+    best = torch.stack([step.float().log_softmax(-1).amax(-1) for step in logits], dim=1)  # of greedy words
     ends = torch.as_tensor(answer_ends(model, tokenizer), dtype=torch.long, device=ids.device)
     ended = torch.isin(ids, ends).int()
     texts = tokenizer.batch_decode(ids, skip_special_tokens=True)

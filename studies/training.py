@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from studies.claim_one import train_arms
 from studies.config import expanded
+from studies.pairs import train_pair
 from studies.schemes.digital.payload_link import KEPT_RES, measure_losses
 
 STAGES = {  # the module of each stage's `main`
@@ -26,7 +27,6 @@ STAGES = {  # the module of each stage's `main`
     "agents": "semantic.endpoints.agents",
     "lora": "semantic.endpoints.lora",
     "vqa": "semantic.endpoints.vqa",
-    "pair": "semantic.endpoints.pair",
     "deepjscc": "semantic.deepjscc_training",
 }
 OVER_THE_LINK = ("agents", "pair", "arms", "deepjscc", "mean", "adaptive")
@@ -261,6 +261,7 @@ def train_images(data: Path, codec: str = "avif", split: str = "val", num_images
 MEASUREMENTS: dict[
     str, Callable[..., None]
 ] = {  # stages that are put together here, from several or from both sides of the link
+    "pair": train_pair,
     "arms": train_arms,
     "mean": train_mean,
     "adaptive": train_adaptive,

@@ -23,8 +23,6 @@ from semantic.loading import load_model, without_progress_bar
 from semantic.training import Metrics, fit, mixed_precision, write_card
 from semantic.turns import Turn, Turns
 
-TARGETS = r".*\.(k_proj|v_proj)"  # of a model that is nothing but a language model
-
 Answer = Callable[[Turn], tuple[Tensor, Tensor]]  # examples to loss and accuracy
 
 
@@ -83,7 +81,7 @@ def main(
     held_out = turns_about_scenes(agents, val, mirrored=False)
     model: Any = (agents.task_agent if blind else agents.sensor).model
     if blind:
-        add_lora(model, r=r, lora_alpha=2 * r, target_modules=TARGETS)
+        add_lora(model, r=r, lora_alpha=2 * r)
     bos = token_id(agents.task_agent.tokenizer, BOS)
 
     def answer(examples: Turn) -> tuple[Tensor, Tensor]:

@@ -14,12 +14,15 @@ TEXTS = [
 ]
 
 
-def byte_tokenizer(*, front=(), behind=(), chat=None, special=(), bos="<|im_start|>", eos="<|im_end|>"):
-    """Byte-level pairs, as GPT-2's and SmolLM2's; `front` and `behind` are the tokens around every text."""
+def byte_tokenizer(*, front=(), behind=(), chat=None, special=(), bos="<|im_start|>", eos="<|im_end|>", **named):
+    """Byte-level pairs, as GPT-2's and SmolLM2's; `front` and `behind` are the tokens around every text.
+
+    `named` are special tokens that get an attribute, such as ``boi_token``.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    names = list(dict.fromkeys([bos, eos, "<|endoftext|>", *special]))
+    names = list(dict.fromkeys([bos, eos, "<|endoftext|>", *special, *named.values()]))
     trainer = trainers.BpeTrainer(
         vocab_size=340, special_tokens=names, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
@@ -29,7 +32,9 @@ def byte_tokenizer(*, front=(), behind=(), chat=None, special=(), bos="<|im_star
         tokenizer.post_processor = processors.TemplateProcessing(
             single=" ".join([*front, "$A", *behind]), special_tokens=around
         )
-    made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=bos, eos_token=eos, pad_token="<|endoftext|>")
+    more = {"extra_special_tokens": named or list(special)} if named or special else {}
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=bos, eos_token=eos, pad_token="<|endoftext|>", **more
+    )
     made.chat_template = chat
-    made.add_special_tokens({"additional_special_tokens": list(special)} if special else {})
     return made

@@ -4,12 +4,21 @@ import pytest
 import torch
 from peft import PeftConfig
 from safetensors.torch import load_file
-from transformers import AutoModelForImageTextToText, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    AutoModelForImageTextToText,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MambaConfig,
+    MambaForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+)
 
 from semantic.adapters import add_lora, load_lora, lora_parameters, merge_lora, save_lora, start_lora, without_lora
 from tests.semantic.models import HIDDEN, build_sensor_model, changed, parameters_of
 
 RANK, BLOCKS = 2, 2
+SMALL = {"vocab_size": 9, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
 
 
 def adapted(seed=3, r=RANK, lora_alpha=4):
@@ -141,7 +150,31 @@ def test_a_lora_of_another_base_model_is_refused(tmp_path, change):
         load_lora(other, tmp_path)
 
 
-def test_a_model_without_such_projections_is_refused():
-    model = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=9))
-    with pytest.raises(ValueError, match="needs k_proj and v_proj"):
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=9)),
+            "GPT2Model has queries, keys and values in one projection, c_attn; .*give add_lora its target_modules",
+        ),
+        (
+            Phi3ForCausalLM(Phi3Config(**SMALL, num_key_value_heads=1, pad_token_id=0)),
+            "Phi3Model has queries, keys and values in one projection, qkv_proj",
+        ),
+        (
+            MambaForCausalLM(MambaConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, state_size=4)),
+            "MambaModel has queries, keys and values in one projection, in_proj|MambaModel has no k_proj and v_proj",
+        ),
+    ],
+    ids=["gpt2", "phi3", "mamba"],
+)
+def test_a_model_without_projections_of_keys_and_values_alone_is_refused(model, message):
+    with pytest.raises(ValueError, match=message):
+        add_lora(model)
+    with pytest.raises(ValueError, match="has no LoRA yet"):
         lora_parameters(model)
+
+
+def test_a_fused_projection_takes_lora_when_it_is_named():
+    model = Phi3ForCausalLM(Phi3Config(**SMALL, num_key_value_heads=1, pad_token_id=0))
+    assert len(add_lora(model, r=2, target_modules=r".*\.qkv_proj")) == 2
