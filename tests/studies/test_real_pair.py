@@ -8,14 +8,14 @@ import torch
 from semantic import AgentLink
 from semantic import agent_training as training
 from semantic.agent_link import build_agents, hash_of
+from semantic.answer_teacher import AnswerTeacher
 from semantic.data import EasyVqaDataset
-from semantic.endpoints import pair as pairs
 from semantic.endpoints import vqa
 from semantic.endpoints.architecture import UNKNOWN, build_tokenizer
-from semantic.endpoints.pair import AnswerTeacher
 from semantic.gguf_models import save_folder
 from semantic.task_agent import input_embeddings, normalize_tokens
 from semantic.turns import turns_about
+from studies.pairs import make_agents, train_pair
 from tests.semantic.models import NoisyChannel, pictures
 from tests.semantic.test_easy_vqa import write
 from tests.semantic.test_gguf_models import write_gguf
@@ -47,11 +47,15 @@ def folder(tmp_path_factory):
     return folder
 
 
-def train_pair(folder, out, **options):
-    given = {"steps": 4, "batch": 2, "taught_batch": 3, "num_tokens": 3, "width": 8, "r": 2, "length": 80, **options}
-    pairs.main(
-        out, folder / "sensor", folder / "task", NoisyChannel(), data=folder / "data", layout="easy-vqa", **given
-    )
+@pytest.fixture(scope="module")
+def agents_folder(folder):
+    make_agents(str(folder / "sensor"), str(folder / "task"), folder / "pair", num_tokens=3, width=8, r=2)
+    return folder / "pair"
+
+
+def train(folder, out, **options):
+    given = {"steps": 4, "batch": 2, "taught_batch": 3, "length": 120, "layout": "easy-vqa", **options}
+    train_pair(folder / "pair", out, NoisyChannel(), data=folder / "data", **given)
     return AgentLink.from_pretrained(out)
 
 
@@ -68,7 +72,7 @@ def test_the_sensor_is_an_image_text_model_with_a_card(folder):
     sensor = build_agents(folder / "sensor", folder / "task", width=8, r=2).sensor
     (answer,) = sensor.answer(pictures(1), ["what color is the shape?"])
     assert isinstance(answer, str)
-    assert sensor.image_tokens(pictures(1))[0].shape == (16, 32)
+    assert sensor.see(pictures(1))[0][0].shape == (16, 32)
     card = (folder / "sensor" / "README.md").read_text()
     assert "tokenlink train vqa" in card
     assert "| accuracy, open |" in card
@@ -108,39 +112,33 @@ def test_more_kinds_of_answers_than_tokens_are_refused(folder):
         AnswerTeacher(agents, EasyVqaDataset(folder / "data", "train"))
 
 
-def test_turns_show_mirrored_images_with_the_same_questions(folder):
-    agents = build_agents(folder / "sensor", folder / "task", num_tokens=2, width=8, r=2)
-    turns = turns_about(agents, EasyVqaDataset(folder / "data", "train"), mirrored=True, max_images=1)
-    plain, mirrored = (turns.image_tokens[m] for m in (False, True))
-    assert plain.shape == mirrored.shape == (1, 16, 32)
-    assert not torch.equal(plain, mirrored)
-
-
-def test_a_pair_is_trained_saved_and_answers_while_the_task_agent_stays_as_it_is(folder, tmp_path):
-    before = hash_of({"task": build_agents(folder / "sensor", folder / "task", width=8, r=2).task_agent})
-    agents = train_pair(folder, tmp_path / "out", prompt="{question} at", mirrored=True)
-    assert hash_of({"task": agents.task_agent}) == before
-    assert agents.task_agent.prompt == "{question} at"
+def test_a_pair_is_trained_saved_and_answers_while_the_task_agent_stays_as_it_is(folder, agents_folder, tmp_path):
+    before = AgentLink.from_pretrained(agents_folder)
+    agents = train(folder, tmp_path / "out", taught_share=0.5, num_held_out=1)
+    assert hash_of({"task": agents.task_agent}) == hash_of({"task": before.task_agent})
+    assert agents.model_hash != before.model_hash
     assert (agents.code.hidden_size, agents.code.received_size, agents.width) == (32, 64, 8)
     agents.channel = NoisyChannel()
     assert len(agents.answer(pictures(2), ["what color is the shape?"] * 2, snr_db=5.0)) == 2
     assert "tokenlink train pair" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_the_task_agent_reads_nothing_while_the_sensor_is_taught_its_words(folder, tmp_path, monkeypatch):
+def test_the_task_agent_reads_nothing_while_the_sensor_is_taught_its_words(
+    folder, agents_folder, tmp_path, monkeypatch
+):
     reads, read = [], training.answer_from_tokens
     monkeypatch.setattr(training, "evaluate", lambda *args, **kwargs: 0.0)
     monkeypatch.setattr(training, "answer_from_tokens", lambda *args: (reads.append(len(args[1])), read(*args))[1])
-    train_pair(folder, tmp_path, steps=5, taught_share=0.6)
+    train(folder, tmp_path, steps=5, taught_share=0.6)
     assert reads == [2, 2]
-    train_pair(folder, tmp_path / "untaught", steps=3, taught_share=0.0)
+    train(folder, tmp_path / "untaught", steps=3)
     assert reads == [2] * 5
 
 
 def test_teaching_alone_brings_the_received_tokens_to_the_words(folder, tmp_path):
     agents = build_agents(folder / "sensor", folder / "task", num_tokens=3, width=16, r=2)
     learned = EasyVqaDataset(folder / "data", "train")
-    teacher, turns = AnswerTeacher(agents, learned), turns_about(agents, learned)
+    teacher, turns = AnswerTeacher(agents, learned), turns_about(agents, learned, length=120)
     options = {"held_out": turns, "out": tmp_path, "teacher": teacher, "taught_share": 1.0, "snr_db": (20.0, 20.0)}
     training.train(agents, turns, NoisyChannel(), steps=100, batch=4, lr=5e-3, **options)
     lines = [json.loads(line) for line in (tmp_path / "training.jsonl").read_text().splitlines()]
