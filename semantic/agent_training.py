@@ -49,6 +49,7 @@ def train(
     lr: float = 1e-3,
     sparsity: float = 0.0,
     frozen_lora: bool = False,
+    save_steps: int = 500,
     report: Callable[[Mapping[str, object]], None] | None = None,
 ) -> None:
     """Train agents end to end through a channel and save them to a folder.
@@ -88,6 +89,8 @@ def train(
         rewards few large numbers, which `omp`, `fista` and `vamp` recover over too few receive antennas.
     frozen_lora : bool
         Train slots and code alone; LoRA stays as it is.
+    save_steps : int
+        Steps between checkpoints, from which a training that was stopped goes on; with each the agents are saved.
     report : callable, optional
         Gets the held-out accuracies whenever the agents are saved.
 
@@ -155,6 +158,7 @@ def train(
         seed=seed,
         state={"code": agents.code} | ({"moments": Running(moments)} if moments else {}),
         save=save,
+        save_steps=save_steps,
         weight_decay=0.0,
         precision=mixed_precision(agents.sensor.model, agents.task_agent.model),
     )

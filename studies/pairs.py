@@ -99,6 +99,7 @@ def train_pair(
     taught_share: float = 0.0,
     taught_batch: int = 24,
     instruction: str = "one word answer",
+    save_steps: int = 500,
 ) -> None:
     """Train agents between any two models end to end over the link, on the questions of any data set.
 
@@ -141,6 +142,8 @@ def train_pair(
         Examples per step in these.
     instruction : str
         Words of the tokens that answer nothing, in these.
+    save_steps : int
+        Steps between checkpoints, from which a training that was stopped goes on; with each it is measured.
     """
     options = {name: value for name, value in locals().items() if name != "channel"} | {"sparsity": sparsity or None}
     from semantic import AgentLink
@@ -170,6 +173,7 @@ def train_pair(
         lr=lr,
         sparsity=sparsity,
         frozen_lora=frozen_lora,
+        save_steps=save_steps,
         report=lambda results: write_card(
             out,
             title="Machine-language tokens between two models: LoRA, slots and code",
