@@ -77,7 +77,7 @@ def main(
     mirrored : bool
         Also show mirrored images: only where no answer depends on left and right.
     """
-    options = {**locals(), "data": data or None}
+    options = dict(locals())
     torch.manual_seed(seed)
     rng = random.Random(seed)
     learned, held_out = (load_dataset(data, split, layout) for split in ("train", "val"))
