@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -170,7 +171,7 @@ def build_model(
             f"hidden_size ({hidden_size}) must be a multiple of 32, image_size ({image_size}) one of patch_size "
             f"({patch_size})"
         )
-    blocks = {
+    blocks: dict[str, Any] = {
         "hidden_size": hidden_size,
         "intermediate_size": 2 * hidden_size,
         "num_attention_heads": hidden_size // 32,
