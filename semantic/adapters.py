@@ -79,11 +79,12 @@ def add_lora(
 
 
 def lora_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
-    """Make the parameters of a model's LoRA trainable, and nothing else; return them."""
+    """Make the parameters of a model's LoRA trainable, and nothing else; return them, float32 in any model."""
     parameters = []
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
         if "lora_" in name:
+            parameter.data = parameter.data.float()
             parameters.append(parameter)
     if not parameters:
         raise ValueError(

@@ -123,7 +123,7 @@ def train(
         codes = encode(agents, examples, sent)
         tokens_hat = decode(agents, channel, codes, snr, torch.arange(first, first + size))
         if only_taught:
-            loss, metrics = torch.zeros(()), {}
+            loss, metrics = tokens_hat.new_zeros(()), {}
         else:
             loss, accuracy = answer_from_tokens(agents.task_agent, tokens_hat, examples.packed)
             metrics = {"accuracy": accuracy.item()}
@@ -176,7 +176,9 @@ def receive(
 def encode(agents: AgentLink, examples: Turn, sent: int) -> Tensor:
     """Return the codes of the first `sent` tokens, with gradient."""
     ids, mask = agents.sensor.tokenize(examples.descriptions, examples.image_tokens.shape[1])
-    tokens = agents.sensor.express(examples.image_tokens, ids, mask, examples.layouts)[:, :sent]
+    image_tokens = examples.image_tokens.to(ids.device)
+    layouts = None if examples.layouts is None else examples.layouts.to(ids.device)
+    tokens = agents.sensor.express(image_tokens, ids, mask, layouts)[:, :sent]
     with torch.autocast(tokens.device.type, enabled=False):  # code and link stay in float32
         return agents.code.encode(tokens)
 
@@ -190,6 +192,7 @@ def decode(agents: AgentLink, channel: Channel, codes: Tensor, snr_db: Tensor, r
 
 def answer_from_tokens(task_agent: TaskAgent, tokens_hat: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:
     """Return loss and accuracy of packed questions behind received tokens, with the gradient to the tokens."""
+    packed = packed.to(tokens_hat.device)
     return answer_loss(read_packed(task_agent, tokens_hat, packed), packed, task_agent.logits)
 
 
@@ -201,11 +204,13 @@ def read_packed(task_agent: TaskAgent, tokens_hat: Tensor, packed: Packed) -> Te
     head = embed(torch.tensor(task_agent.layout.head, dtype=torch.long, device=embed.weight.device).expand(batch, -1))
     embeds = torch.cat([head, task_agent.prefix(tokens_hat), embed(packed.input_ids)], dim=1)
     start = head.shape[1] + num_tokens
-    positions = torch.cat([torch.arange(start).expand(batch, -1), start + packed.offset], dim=1)
-    valid = torch.ones(batch, start, dtype=torch.bool)
-    mask = attention_mask(valid, packed.segment)
+    device = packed.segment.device
+    positions = torch.cat([torch.arange(start, device=device).expand(batch, -1), start + packed.offset], dim=1)
+    mask = attention_mask(torch.ones(batch, start, dtype=torch.bool, device=device), packed.segment)
     if model.config._attn_implementation == "eager":  # which adds its mask
-        mask = torch.zeros(mask.shape, dtype=embeds.dtype).masked_fill(~mask, torch.finfo(embeds.dtype).min)
+        mask = torch.zeros(mask.shape, dtype=embeds.dtype, device=device).masked_fill(
+            ~mask, torch.finfo(embeds.dtype).min
+        )
     return model.get_decoder()(
         inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False
     ).last_hidden_state[:, start:]
@@ -225,7 +230,8 @@ def distance_from_taught(tokens_hat: Tensor, taught: Tensor, num_tokens: int) ->
             f"the teacher's tokens are {tuple(taught.shape)}, training needs {needed} ([batch, num_tokens, "
             "hidden_size]); take a teacher of these agents' num_tokens and hidden_size, or none"
         )
-    return (normalize_tokens(tokens_hat) - taught[:, : tokens_hat.shape[1]].detach()).square().mean()
+    taught = taught[:, : tokens_hat.shape[1]].detach().to(tokens_hat.device)
+    return (normalize_tokens(tokens_hat) - taught).square().mean()
 
 
 @torch.no_grad()
@@ -293,17 +299,17 @@ def check_trainable(agents: AgentLink) -> None:
         raise ValueError(f"{name} has no output embeddings, which the loss needs; take a causal LM")
     task_agent.train()
     generator = torch.Generator().manual_seed(0)
-    tokens_hat = torch.randn(1, agents.num_tokens, task_agent.hidden_size, generator=generator)
+    tokens_hat = torch.randn(1, agents.num_tokens, task_agent.hidden_size, generator=generator).to(model.device)
     layout = task_agent.layout
     tails = layout.tails(["a b c", "d e"])
     rows = [np.array([*ids, ids[-1], ids[-1]], dtype=np.int32) for ids in tails]  # an answer and an end follow
-    packed = pack([rows], sum(map(len, rows)))
+    packed = pack([rows], sum(map(len, rows))).to(model.device)
     try:
         hidden = read_packed(task_agent, tokens_hat, packed)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} cannot read packed questions, as training has them: {error}") from error
     for number, ids in enumerate(tails, start=1):
-        row = torch.tensor([[*layout.head, *ids]])
+        row = torch.tensor([[*layout.head, *ids]], device=model.device)
         embeds, mask = task_agent.with_prefix(row, torch.ones_like(row), tokens_hat)
         expected = model(inputs_embeds=embeds, attention_mask=mask, use_cache=False).logits[0, -len(ids) :].float()
         found = task_agent.logits(hidden[packed.segment == number][: len(ids)])

@@ -52,7 +52,8 @@ class AnswerTeacher:
             )
         words = instruction.split() or ["answer"]
         rest = [words[min(k, len(words) - 1)] for k in range(num_tokens - len(answers))]
-        self.tokens = torch.empty(num_images, num_tokens, agents.task_agent.hidden_size)
+        device = input_embeddings(agents.task_agent.model).weight.device
+        self.tokens = torch.empty(num_images, num_tokens, agents.task_agent.hidden_size, device=device)
         for place, of_image in enumerate(answers.values()):
             given = {number: self._vector(texts) for number, texts in of_image.items()}
             usual = torch.stack(list(given.values())).mean(0)
@@ -66,7 +67,7 @@ class AnswerTeacher:
         """Sum the embeddings of texts, each as it stands behind a space."""
         tokenizer, embed = self._agents.task_agent.tokenizer, input_embeddings(self._agents.task_agent.model)
         ids = [piece for text in texts for piece in tokenizer(" " + text, add_special_tokens=False)["input_ids"]]
-        return embed(torch.tensor(ids)).float().sum(0)
+        return embed(torch.tensor(ids, device=embed.weight.device)).float().sum(0)
 
     def __call__(self, examples: Turn, num_tokens: int) -> Tensor:
         """Return the tokens of each example's image: [batch, num_tokens, hidden]."""

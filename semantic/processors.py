@@ -68,4 +68,5 @@ def load_processor(source: str | Path, model: Any, **options: Any) -> Any:
         if name not in IMAGES_ALONE:
             raise
     images = load_part(AutoImageProcessor, source, backend="pil", **options)
-    return ImagesAlone(processor_class_from_name(name), images, load_part(AutoTokenizer, source, **options))
+    kind: Any = processor_class_from_name(name)
+    return ImagesAlone(kind, images, load_part(AutoTokenizer, source, **options))

@@ -25,6 +25,7 @@ from semantic.task_agent import (
     input_embeddings,
     logits_of,
     padded_left,
+    padding_id,
     with_padding,
 )
 from semantic.texts import as_plain_text, check_lengths, check_template
@@ -193,7 +194,7 @@ class SensorAgent(nn.Module):
         plain = as_plain_text(texts, self.processor.tokenizer, "text", [self.processor.image_token])
         prompts = [self.prompt.format(text=text) for text in plain]
         tokenizer = self.processor.tokenizer
-        input_ids, mask = padded_left(prefixed(tokenizer, prompts), int(tokenizer.pad_token_id or 0))
+        input_ids, mask = padded_left(prefixed(tokenizer, prompts), padding_id(tokenizer))
         images = (input_ids == self.processor.image_token_id).sum(1)
         if (images != 1).any():
             number = int((images != 1).nonzero()[0])
@@ -261,7 +262,7 @@ class SensorAgent(nn.Module):
         """
         at_image = input_ids == self.processor.image_token_id
         mask = without_padding(at_image, attention_mask, layouts)
-        places = self.image_input.places(at_image, mask, layouts)
+        places: dict[str, Any] = self.image_input.places(at_image, mask, layouts)
         return self._at_slots(self.embed(input_ids, image_tokens), mask, **places)
 
     @torch.no_grad()
@@ -396,7 +397,7 @@ class SensorAgent(nn.Module):
         attention_mask: Tensor,
         past_key_values: Cache | None = None,
         use_cache: bool = False,
-        **places: Tensor,
+        **places: Any,
     ) -> Any:
         """Run the language model over embeddings, the last ones that the mask is about."""
         positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, -inputs_embeds.shape[1] :]
@@ -411,7 +412,7 @@ class SensorAgent(nn.Module):
         )
 
     def _at_slots(
-        self, inputs_embeds: Tensor, attention_mask: Tensor, past_key_values: Cache | None = None, **places: Tensor
+        self, inputs_embeds: Tensor, attention_mask: Tensor, past_key_values: Cache | None = None, **places: Any
     ) -> Float[Tensor, "batch tokens hidden"]:
         """Return the last hidden states at the slots, behind prompts."""
         places = self.image_input.continued(places, self.num_tokens)
@@ -423,10 +424,11 @@ class SensorAgent(nn.Module):
         return hidden[:, -self.num_tokens :].float()
 
     def _continue(
-        self, inputs_embeds: Tensor, attention_mask: Tensor, past_key_values: Cache | None = None, **places: Tensor
+        self, inputs_embeds: Tensor, attention_mask: Tensor, past_key_values: Cache | None = None, **places: Any
     ) -> list[str]:
         """Continue prompts greedily."""
-        if "inputs_embeds" not in inspect.signature(self.model.prepare_inputs_for_generation).parameters:
+        prepare: Any = self.model.prepare_inputs_for_generation
+        if "inputs_embeds" not in inspect.signature(prepare).parameters:
             return self._continue_step_by_step(inputs_embeds, attention_mask, **places)
         start: dict[str, Any] = (
             dict(places) if past_key_values is None else {"past_key_values": past_key_values, "use_cache": True}
@@ -436,11 +438,11 @@ class SensorAgent(nn.Module):
         embeds = nn.functional.pad(inputs_embeds, (0, 0, missing, 0))
         return generate(self.model, self.processor.tokenizer, embeds, attention_mask, self.max_new_tokens, **start)
 
-    def _continue_step_by_step(self, inputs_embeds: Tensor, attention_mask: Tensor, **places: Tensor) -> list[str]:
+    def _continue_step_by_step(self, inputs_embeds: Tensor, attention_mask: Tensor, **places: Any) -> list[str]:
         """Continue prompts of a model whose own `generate` takes no embeddings."""
         tokenizer = self.processor.tokenizer
         ends = torch.as_tensor(answer_ends(self.model, tokenizer), dtype=torch.long, device=inputs_embeds.device)
-        pad = int(with_padding(tokenizer).pad_token_id or 0)
+        pad = padding_id(tokenizer)
         output = self._decode(inputs_embeds, attention_mask, use_cache=True, **places)
         ended = torch.zeros(len(inputs_embeds), dtype=torch.bool, device=inputs_embeds.device)
         words, logits = list[Tensor](), list[Tensor]()

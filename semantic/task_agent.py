@@ -191,7 +191,7 @@ class TaskAgent(nn.Module):
         head = layout.head
         rows = [[*head, *ids] for ids in layout.tails(questions)]
         for start in range(0, len(questions), batch_size):
-            ids, mask = padded_left(rows[start : start + batch_size], int(self.tokenizer.pad_token_id or 0))
+            ids, mask = padded_left(rows[start : start + batch_size], padding_id(self.tokenizer))
             tokens = None if prefix is None else prefix[start : start + batch_size].to(self.model.device)
             embeds, mask = self.with_prefix(ids.to(self.model.device), mask.to(self.model.device), tokens)
             answers += generate(self.model, self.tokenizer, embeds, mask, self.max_new_tokens)
@@ -220,6 +220,11 @@ def with_padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the id that fills positions which are masked; 0 if the tokenizer names none."""
+    return cast(int | None, with_padding(tokenizer).pad_token_id) or 0
 
 
 def logits_of(model: PreTrainedModel, hidden: Tensor) -> Tensor:
@@ -307,7 +312,8 @@ def answers_in(
 def _first_line(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> tuple[str, int]:
     """Return the first line that is not empty, and the number of the word piece that ends it."""
     for last in range(len(ids)):
-        line, newline, _ = tokenizer.decode(ids[: last + 1], skip_special_tokens=True).lstrip().partition("\n")
+        text = cast(str, tokenizer.decode(ids[: last + 1], skip_special_tokens=True))
+        line, newline, _ = text.lstrip().partition("\n")
         if newline:
             return line, last
     raise AssertionError("only texts of several lines come here")

@@ -32,13 +32,17 @@ def attend_in_float32(module: torch.nn.Module, query: Tensor, key: Tensor, value
 AttentionInterface.register(FLOAT32_ATTENTION, attend_in_float32)
 
 
-def products_per_second(dtype: torch.dtype, size: int = 512, repeats: int = 20) -> float:
-    """Measure the number of matrix products of `size` that this machine computes in a second."""
-    a, b = torch.ones(size, size, dtype=dtype), torch.ones(size, size, dtype=dtype)
-    torch.mm(a, b)  # the first product sets things up
+def products_per_second(
+    dtype: torch.dtype, size: int = 512, repeats: int = 20, device: torch.device | str = "cpu"
+) -> float:
+    """Measure the number of matrix products of `size` that a device computes in a second."""
+    a, b = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
+    product = torch.mm(a, b)  # the first one sets things up
+    product[0, 0].item()  # waits for the device
     start = time.perf_counter()
     for _ in range(repeats):
-        torch.mm(a, b)
+        product = torch.mm(a, b)
+    product[0, 0].item()
     return repeats / (time.perf_counter() - start)
 
 
@@ -46,8 +50,10 @@ def mixed_precision(*models: PreTrainedModel) -> torch.autocast:
     """Return the autocast for the training of models: matrix products in bfloat16 if these are measured to be faster.
 
     Processors with AMX gain, others lose. Attention stays in float32, and so does everything that autocast leaves
-    alone, including the weights.
+    alone, including the weights. Models that are not in float32, or on another device, compute as they are.
     """
+    if any(model.dtype != torch.float32 or model.device.type != "cpu" for model in models):
+        return torch.autocast("cpu", torch.bfloat16, enabled=False)
     faster = products_per_second(torch.bfloat16) > 1.5 * products_per_second(torch.float32)
     print(f"matrix products in {'bfloat16' if faster else 'float32'}", flush=True)
     if faster:
@@ -188,7 +194,7 @@ def fit(
     run = {"steps": steps, "seed": seed, "lr": peaks}
     done, minutes = checkpoint.load(run)
     _keep_lines(log, done)
-    start = time.monotonic() - 60 * minutes
+    earlier, start = minutes, time.monotonic() - 60 * minutes
     sums: Metrics = {}
     for number in range(done, steps):
         share = number / steps
@@ -214,7 +220,9 @@ def fit(
             line = json.dumps({"step": number + 1, "minutes": round(minutes, 2), **means})
             with log.open("a") as file:
                 file.write(line + "\n")
-            print(line, flush=True)
+            left = (minutes - earlier) / (number + 1 - done) * (steps - number - 1)
+            shown = ", ".join(f"{name} {mean:.4g}" for name, mean in means.items())
+            print(f"step {number + 1} of {steps}, about {math.ceil(left)} min left: {shown}", flush=True)
             sums = {}
         if (number + 1) % save_steps == 0 and number + 1 < steps:
             if save:

@@ -152,10 +152,10 @@ def turns_about(
     seen = [agents.sensor.see([dataset.image(index)])[0] for index in by_image]
     return CachedTurns(
         agents,
-        {False: [features.half() for features, _ in seen]},
+        {False: [features.half().cpu() for features, _ in seen]},
         [[q.question for q in asked] for asked in by_image.values()],
         [[ids for ids, _ in asked] for asked in answered],
         sizes=[[size for _, size in asked] for asked in answered],
-        layouts=[layout for _, layout in seen],
+        layouts=[None if layout is None else layout.cpu() for _, layout in seen],
         length=length,
     )

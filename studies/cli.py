@@ -242,14 +242,21 @@ def report(
     gallery: Annotated[
         int, typer.Option(min=0, max=24, help="questions that the page shows from image to answers; 0: load no model")
     ] = 6,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="where the gallery's data set lies, if not where its run found it", parser=place, metavar="FOLDER"
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Compare the schemes of run folders, and judge the paper's claims: tables, comparison.csv, claims.json and .md."""
     from studies import claims, documents, overview, run_folder
     from studies.archive import write_atomically
 
-    if out and not html:
-        raise ConfigError("--out names the page; give --html too")
+    for name, given in (("--out", out), ("--data", data)):
+        if given and not html:
+            raise ConfigError(f"{name} is for the page; give --html too")
     runs: dict[str, Any] = {}
     for folder in folders:
         results = run_folder.collect(folder, on_problem=warn)
@@ -271,7 +278,7 @@ def report(
 
             by_folder = dict(zip(folders, runs.values(), strict=True))
             path = out or folders[0] / report_page.FILE
-            paths.append(report_page.write(path, by_folder, judged, num_cases=gallery, on_problem=warn))
+            paths.append(report_page.write(path, by_folder, judged, num_cases=gallery, data=data, on_problem=warn))
         say(", ".join(map(str, paths)))
         write(documents.of_report([*map(str, folders)], rows, judged, [*map(str, paths)]))
 

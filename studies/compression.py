@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from pydantic import Field
 
-from studies import drawing, plots
+from studies import drawing, plots, tikz
 from studies.archive import Results, write_atomically
 from studies.csv_text import csv_text
 from studies.study import Study
@@ -88,7 +88,7 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
         axes.set_xlim(1, 40 * max(float(value) for value in values))
         axes.set_xlabel(f"bytes of a question; real numbers counted with {BITS_PER_REAL} bits each")
         drawing.write_caption(figure, plots.caption(results))
-        paths = drawing.save(figure, folder, name)
+        paths = tikz.save(figure, folder, name)
     paths.append(folder / f"{name}.csv")
     write_atomically(paths[-1], csv_text([head.replace(" ", "_") for head in grid.header], grid.rows).encode())
     return paths

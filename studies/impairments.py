@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pydantic import AfterValidator, Field
 
-from studies import drawing, link_axis, plots
+from studies import drawing, link_axis, plots, tikz
 from studies.archive import MISSING, Results, write_atomically
 from studies.config import shown
 from studies.csv_text import csv_text
@@ -116,7 +116,7 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
             panel.set_ylabel("task accuracy [%]")
         panels[0].legend()
         drawing.write_caption(figure, plots.caption(results, ["Bands: 95 % Wilson intervals"]))
-        paths = drawing.save(figure, folder, name)
+        paths = tikz.save(figure, folder, name)
     grid = losses(results)
     paths.append(folder / f"{name}.csv")
     write_atomically(paths[-1], csv_text([head.replace("\n", " ") for head in grid.header], grid.rows).encode())

@@ -119,7 +119,8 @@ def bench(
             console.print(table)
         path = out or Path(f"bench-{what}.json")
         write_json(path, report)
-        say(str(path))
+        drawn = benchmark.draw(report, folder=path.parent, name=path.stem) if hasattr(benchmark, "draw") else []
+        say(", ".join(map(str, [path, *drawn])))
         write(BenchDocument(benchmark=what, figures=report, missed=tuple(missed)))
     for line in missed:
         warn(line)
@@ -127,11 +128,23 @@ def bench(
         raise typer.Exit(1)
 
 
-def doctor() -> None:
-    """Say what this machine offers and whether the libraries fit each other."""
-    from studies.doctor import diagnose
+def doctor(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file of a run: say what of its data and weights is missing, and what its agents take",
+            parser=place,
+            metavar="FILE",
+        ),
+    ] = None,
+    study: Annotated[str, typer.Option(help="study whose keys the file has")] = "accuracy-vs-snr",
+) -> None:
+    """Say what this machine offers and whether the libraries fit each other; or what a run lacks and takes."""
+    from studies import doctor, preflight
+    from studies.config import resolve
+    from studies.study import find
 
-    findings = diagnose()
+    findings = doctor.diagnose() if config is None else preflight.diagnose(resolve(find(study).Config, file=config))
     table = Table(box=None, show_header=False)
     for finding in findings:
         table.add_row("[green]ok[/]" if finding.fine else "[red]mend[/]", Text(finding.subject), Text(finding.text))

@@ -1,7 +1,10 @@
 """`tokenlink agents` and `tokenlink train pair`: agents between any two models, and their training on any data set."""
 
+import re
 from pathlib import Path
 from typing import Any
+
+from studies.config import shown
 
 
 def make_agents(
@@ -100,6 +103,9 @@ def train_pair(
     taught_batch: int = 24,
     instruction: str = "one word answer",
     save_steps: int = 500,
+    dtype: str = "float32",
+    device: str = "cpu",
+    checkpointing: bool = False,
 ) -> None:
     """Train agents between any two models end to end over the link, on the questions of any data set.
 
@@ -153,7 +159,10 @@ def train_pair(
     from semantic.training import described, write_card
     from semantic.turns import turns_about
 
-    pair = AgentLink.from_pretrained(agents)
+    pair = AgentLink.from_pretrained(agents, dtype=precision_of(dtype)).to(device_of(device))
+    if checkpointing:
+        for model in (pair.sensor.model, pair.task_agent.model):
+            model.get_decoder().activation_checkpointing_enable()
     check_trainable(pair)  # before all images are seen
     dataset = load_dataset(data, split, layout)
     measured = turns_about(pair, load_dataset(data, held_out, layout), length=length, num_questions=num_held_out)
@@ -182,3 +191,25 @@ def train_pair(
             results={"link": described(channel), **results},
         ),
     )
+
+
+def precision_of(name: str) -> Any:
+    """Return torch's precision of a name."""
+    import torch
+
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name not in known:
+        raise ValueError(f"dtype must be one of {', '.join(known)}, got {shown(name)}")
+    return known[name]
+
+
+def device_of(name: str) -> Any:
+    """Return torch's device of a name, if it is there."""
+    import torch
+
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
+        raise ValueError(f"device must be cpu, cuda, or one of several such as cuda:1; got {shown(name)}")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device is {shown(name)}, and torch sees {torch.cuda.device_count()} GPU(s) here; take cpu")
+    return device

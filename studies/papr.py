@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from pydantic import Field
 
-from studies import drawing, plots
+from studies import drawing, plots, tikz
 from studies.archive import Results, write_atomically
 from studies.csv_text import csv_text
 from studies.study import Study
@@ -68,7 +68,7 @@ def draw(results: Results, *, folder: Path, name: str) -> list[Path]:
         right.set_ylabel("task accuracy [%]")
         right.legend(loc="center right", bbox_to_anchor=(1.0, 0.3))
         drawing.write_caption(figure, plots.caption(results))
-        paths = drawing.save(figure, folder, name)
+        paths = tikz.save(figure, folder, name)
     paths.append(folder / f"{name}.csv")
     header = ["scheme", "snr_db", "bits_per_symbol", *(f"peak_db_exceeded_by_{part}" for part in ("10%", "1%", "0.1%"))]
     write_atomically(paths[-1], csv_text(header, rows).encode())

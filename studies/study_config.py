@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -68,6 +68,12 @@ class ModelsConfig(Record, frozen=True):
         default=None,
         description="prior of machine-tokens' recovery: `own`, the moments that the pair's decoder knows, or a file of "
         "`tokenlink train prior`",
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32", description="precision of the agents' large models; codes are float32"
+    )
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d{1,3})?)$")] = Field(
+        default="cpu", description="device of the agents: cpu, cuda, or one of several such as cuda:1"
     )
 
 

@@ -144,7 +144,7 @@ def train_quantizer(
     asked_split : str
         Split whose questions tell the accuracy of payloads by their size; no study may ask them.
     num_asked : int
-        Questions to ask, the first ones of that split.
+        Questions to ask, from all over that split, evenly over the families.
     """
     options = dict(locals())
     import numpy as np
@@ -162,14 +162,15 @@ def train_quantizer(
     from studies.workbench import load_agents
 
     agents = load_agents(str(out))
-    codes, images = encode_questions(agents, dataset(data, split), num_questions)
+    learned_from = dataset(data, split)
+    codes, images = encode_questions(agents, learned_from, learned_from.questions[:num_questions])
     kept = images < np.quantile(images, 0.9)  # the last tenth of the images only measures
     learned = {name: kind.learn(codes[kept]) for name, kind in KINDS.items()}
     asked = dataset(data, asked_split)
     worth = measure_accuracy(agents, learned, asked, num_asked)
     path = save_tables(out, {name: learned[name] | worth[name] for name in KINDS}, agents.model_hash, int(kept.sum()))
     results: dict[str, object] = {"codes learned from": int(kept.sum()), "codes measured on": int((~kept).sum())}
-    results["questions asked"] = len(asked.questions[:num_asked])
+    results["questions asked"] = min(num_asked, len(asked.questions))
     for name, kind in KINDS.items():
         tables = load_tables(str(out), name, agents)
         for num_bytes in sorted({min(size, kind.most_bytes(codes.shape[1:])) for size in (5, 40, 160)}):
@@ -207,7 +208,8 @@ def train_prior(out: Path, data: Path, split: str = "train", num_questions: int 
     from studies.schemes.digital.quantizer_file import encode_questions
     from studies.workbench import load_agents
 
-    codes, _ = encode_questions(load_agents(str(out)), dataset(data, split), num_questions)
+    learned_from = dataset(data, split)
+    codes, _ = encode_questions(load_agents(str(out)), learned_from, learned_from.questions[:num_questions])
     path = out / "prior.npz"
     CodePrior.fit(codes, basis=basis).save(path)
     print(path)

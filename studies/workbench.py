@@ -55,7 +55,7 @@ class Workbench:
             If one of the run's questions is nothing that they can read; it is named by its number in the split.
         """
         name = self.weights(key)
-        agents = load_agents(name)
+        agents = load_agents(name, **self._unusual())
         if name not in self._readers:
             agents.check([question.question for question in self.questions], self.chosen.tolist())
             self._readers.add(name)
@@ -76,15 +76,41 @@ class Workbench:
         return {
             "data": self.dataset.data_hash,
             **{name: getattr(config, name) for name in ("seed", "num_questions", "batch_size", "num_threads")},
+            **self._unusual(),
+        }
+
+    def _unusual(self) -> dict[str, Any]:
+        """Return precision and device of the agents where they are not the default, which leaves points their hash."""
+        models, fields = self.config.models, type(self.config.models).model_fields
+        return {
+            name: getattr(models, name) for name in ("dtype", "device") if getattr(models, name) != fields[name].default
         }
 
 
 @functools.cache
-def load_agents(name: str) -> "AgentLink":
-    """Load a pair of agents: a shipped name, or a folder."""
+def load_agents(name: str, dtype: str = "float32", device: str = "cpu") -> "AgentLink":
+    """Load a pair of agents: a shipped name, or a folder.
+
+    Parameters
+    ----------
+    name : str
+    dtype : str
+        Precision of both large models.
+    device : str
+        Device of the whole pair.
+
+    Raises
+    ------
+    ValueError
+        If torch sees no such device.
+    """
+    import torch
+
     from semantic import AgentLink
 
-    return AgentLink.from_pretrained(name)
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"models.device is {device!r}, and torch sees no GPU here; set it to cpu")
+    return AgentLink.from_pretrained(name, dtype=getattr(torch, dtype)).to(device)
 
 
 @functools.cache

@@ -5,7 +5,7 @@ the prefix, and positions restart with every question. Each question therefore g
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -25,6 +25,10 @@ class Packed:
     offset: torch.Tensor  # position within the question
     labels: torch.Tensor  # next token where the model has to predict it, IGNORE elsewhere
     answers: torch.Tensor  # word pieces of an answer where its first one is predicted, 0 elsewhere
+
+    def to(self, device: torch.device | str) -> "Packed":
+        """Return the same on another device."""
+        return Packed(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
     @property
     def num_answers(self) -> int:
@@ -125,14 +129,17 @@ def attention_mask(prefix_valid: torch.Tensor, segment: torch.Tensor) -> torch.T
     segment : int [batch, packed length], as in `Packed`
     """
     batch, prefix_length = prefix_valid.shape
-    part = torch.cat([torch.full((batch, prefix_length), -1), segment], dim=1)  # [batch, S]
+    device = segment.device
+    part = torch.cat([torch.full((batch, prefix_length), -1, device=device), segment], dim=1)  # [batch, S]
     valid = torch.cat([prefix_valid, segment > 0], dim=1)
     size = part.shape[1]
-    causal = torch.ones(size, size, dtype=torch.bool).tril()
+    causal = torch.ones(size, size, dtype=torch.bool, device=device).tril()
     same = part[:, :, None] == part[:, None, :]
     shared = (part == -1)[:, None, :]
     allowed = causal & (same | shared) & valid[:, None, :]
-    return (allowed | torch.eye(size, dtype=torch.bool))[:, None]  # padding attends to itself: no empty softmax
+    return (allowed | torch.eye(size, dtype=torch.bool, device=device))[
+        :, None
+    ]  # padding attends to itself: no empty softmax
 
 
 def answer_loss(

@@ -32,8 +32,8 @@ from studies.provenance import ROOT, package_versions
 
 SNR_DB = 10.0
 RECOVERIES = ("ls", "complex-ls", "lmmse", "lmmse-unbiased", "omp", "fista", "vamp")
-ESTIMATORS = ("perfect", "ls-linear", "lmmse")
-SNRS_DB = (0.0, 10.0, 20.0)
+ESTIMATORS = ("perfect", "ls-linear", "lmmse", "lmmse-spatial")  # the last is the default link's
+SNRS_DB = (-10.0, 0.0, 10.0, 20.0)
 MODULES = ("phy", "semantic", "bridge", "studies.cli")
 EXTRA_SHARE, EXTRA_S = 0.02, 200e-6  # what crossing may cost on top of the link
 MAX_STEP_RATIO = 1.10  # a training step through the channel over one with white noise
@@ -217,7 +217,9 @@ def cosines(batch: int = 32, num_tokens: int = 2, width: int = 24) -> list[dict[
     codes = torch.from_numpy(draw(batch)).float()
     grad = torch.randn(codes.shape, generator=torch.Generator().manual_seed(0))
     found = []
-    tf.config.run_functions_eagerly(True)  # building the graphs of 21 gradients takes longer than all that is computed
+    tf.config.run_functions_eagerly(
+        True
+    )  # building the graphs of so many gradients takes longer than all that is computed
     try:
         for recovery, estimator in itertools.product(RECOVERIES, ESTIMATORS):
             config = LinkConfig(recovery=recovery, estimator=estimator)

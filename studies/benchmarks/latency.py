@@ -3,11 +3,15 @@
 The chain is that of machine tokens over the default link. The receiver's part is the channel estimate and the recovery,
 one matrix product for each resource element, compiled; what the simulation alone needs, drawing fades and adding noise,
 is left out. Beside the recovery stands what a digital receiver does in its place: decoding the polar code of a
-codebook's indices, and the LDPC code of quantised tokens and of an image, from soft bits of good quality.
+codebook's indices, and the LDPC code of quantised tokens and of an image, from soft bits of good quality. The task
+agent's prefill, all positions at once up to the first word of the answer, stands apart from the words behind it.
+
+`bench-latency.h5` holds the figures as arrays over their names, `bench-latency.png` and `.pdf` draw the shares.
 """
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import bridge  # noqa: F401 -- first: it fixes the order in which the two frameworks are loaded
@@ -22,17 +26,18 @@ from phy import AnalogLink, LinkConfig
 from phy.graphs import graph
 from phy.noise import snr_db_to_no
 from phy.transport_block import TransportCoder, TransportFormat
-from semantic import AgentLink
+from semantic import AgentLink, TaskAgent
 from semantic.data import shipped_split
+from studies.benchmarks import latency_figure
 from studies.benchmarks.clock import take_turns
 from studies.provenance import package_versions
 from studies.questions import batches, choose_questions
 
 SNR_DB = 10.0
 BATCHES = (1, 100)  # questions at a time
-SENSOR, ENCODE, AIR, ESTIMATE, RECOVER, DECODE, ANSWER = CHAIN = (
+SENSOR, ENCODE, AIR, ESTIMATE, RECOVER, DECODE, PREFILL, WORDS = CHAIN = (
     *("sensor agent", "JTCC encoder", "air", "channel estimate", "recovery"),
-    *("JTCC decoder", "task agent"),
+    *("JTCC decoder", "task agent: prefill", "task agent: further words"),
 )
 LLR_MEAN = 8.0  # of the soft bits: their variance is twice that
 PAYLOADS = {  # name: bytes, bits of a QAM symbol, coded bits that fill 80 or 1 536 elements of four antennas
@@ -90,6 +95,7 @@ def _chain(agents: AgentLink, images: list[np.ndarray], questions: list[str], ro
     received = link(sent, SNR_DB, numbers)
     codes_hat, error_var = (torch.from_numpy(part.numpy()) for part in (received.codes_hat, received.error_var))
     tokens_hat = agents.code.decode(codes_hat, error_var)
+    of_one_word = TaskAgent(agents.task_agent.model, agents.task_agent.tokenizer, max_new_tokens=1)
     taken = take_turns(
         {
             SENSOR: lambda: agents.sensor.tokens(images, descriptions),
@@ -97,12 +103,14 @@ def _chain(agents: AgentLink, images: list[np.ndarray], questions: list[str], ro
             ESTIMATE: lambda: estimate(fades, no),
             RECOVER: lambda: recover(y, h_hat, err_var, no),
             DECODE: lambda: agents.code.decode(codes_hat, error_var),
-            ANSWER: lambda: agents.task_agent.answer(questions, prefix=tokens_hat),
+            PREFILL: lambda: of_one_word.answer(questions, prefix=tokens_hat),
+            WORDS: lambda: agents.task_agent.answer(questions, prefix=tokens_hat),
         },
         rounds=rounds,
     )
-    seconds = {name: taken[name] / len(questions) for name in taken}
-    return {**seconds, AIR: link.ledger(**sizes).active_s}
+    taken[WORDS] = max(0.0, taken[WORDS] - taken[PREFILL])
+    seconds = {name: taken[name] / len(questions) for name in taken} | {AIR: link.ledger(**sizes).active_s}
+    return {name: seconds[name] for name in CHAIN}
 
 
 def _decoding(num_payloads: int, rounds: int) -> dict[str, float]:
@@ -139,6 +147,24 @@ def tables(report: dict[str, Any]) -> list[Table]:
 
 def _ratio(seconds: float, chain: dict[str, float]) -> str:
     return f"{seconds / chain[RECOVER]:.3g}"
+
+
+def draw(report: dict[str, Any], *, folder: Path, name: str) -> list[Path]:
+    """Write the archive and the figure, and return their paths."""
+    return latency_figure.write(_figures(report), folder=folder, name=name)
+
+
+def _figures(report: dict[str, Any]) -> latency_figure.Figures:
+    of = [report[str(size)] for size in BATCHES]
+    return latency_figure.Figures(
+        sizes=np.array(BATCHES),
+        stages=CHAIN,
+        seconds=np.array([[part["chain"][stage] for stage in CHAIN] for part in of]),
+        decoders=tuple(PAYLOADS),
+        decoding=np.array([[part["decoding"][decoder] for decoder in PAYLOADS] for part in of]),
+        replaced=RECOVER,
+        attributes={f"version_{package}": version for package, version in report["versions"].items()},
+    )
 
 
 def shortfalls(report: dict[str, Any]) -> list[str]:

@@ -81,7 +81,7 @@ class Gallery:
     num_changed: int
 
 
-def collect(folder: Path, results: Results, count: int) -> Gallery:
+def collect(folder: Path, results: Results, count: int, data: Path | None = None) -> Gallery:
     """Choose questions of a run, send them again, and read what was answered.
 
     They are chosen by the seed of the run, evenly over the families, without a look at any answer.
@@ -94,6 +94,8 @@ def collect(folder: Path, results: Results, count: int) -> Gallery:
         Of this folder.
     count : int
         Number of questions; all of them if the run has fewer.
+    data : Path, optional
+        Folder of the data set, if it is another than `config.yaml` says.
 
     Raises
     ------
@@ -106,7 +108,9 @@ def collect(folder: Path, results: Results, count: int) -> Gallery:
     of_run = study.find(plan.study)
     configured = validate(of_run.Config, read_yaml(folder / "config.yaml"))
     prepare_process(configured.num_threads, ["bridge"])
-    answers.dataset_of(folder, plan)  # refuses another than that of the run
+    answers.dataset_of(folder, plan, data)  # refuses another than that of the run
+    if data is not None:
+        configured = configured.updated({"data": {"folder": str(data)}})
     last = {axis: along[-1] for axis, along in plan.axes.items() if axis != "snr_db"}
     config = of_run.configure(configured, last)
     workbench, sender = sweep.workbench_for(config), sweep.scheme_for(PROPOSAL, config)

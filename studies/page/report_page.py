@@ -29,6 +29,7 @@ def write(
     claims: Sequence[Claim],
     *,
     num_cases: int,
+    data: Path | None = None,
     on_problem: Callable[[str], Any] = lambda problem: None,
 ) -> Path:
     """Write the page.
@@ -43,6 +44,8 @@ def write(
     num_cases : int
         Questions in the gallery, which is that of the first run with the proposal along SNR; 0 leaves it out, and
         loads no framework.
+    data : Path, optional
+        Folder of that run's data set, if it is another than the run says.
     on_problem : callable
         Called with a sentence if there can be no gallery.
 
@@ -56,7 +59,7 @@ def write(
         try:
             if not along:
                 raise ValueError(f"none of the runs has {PROPOSAL} along snr_db")
-            gallery = collect(*along[0], num_cases)
+            gallery = collect(*along[0], num_cases, data)
         except (ValueError, OSError, ImportError) as error:
             on_problem(f"the page is without a gallery: {error}")
     write_atomically(path, page(list(runs.values()), claims, gallery, wanted=num_cases > 0).encode())

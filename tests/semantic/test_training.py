@@ -160,6 +160,13 @@ def test_trainings_that_are_killed_at_any_moment_end_with_the_same_weights(tmp_p
     assert kills >= 16
 
 
+def test_progress_says_what_is_left(tmp_path, capsys):
+    walk(tmp_path, steps=25, every=10)
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
+    assert [line.split(":")[0] for line in shown] == [f"step {n} of 25, about 1 min left" for n in (10, 20)]
+    assert all(", share 0." in line for line in shown)
+
+
 def test_a_log_line_holds_the_means_since_the_last(tmp_path):
     walk(tmp_path, steps=25, every=10)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]

@@ -664,7 +664,7 @@ def test_report_writes_a_page_where_it_is_told(tokenlink, tmp_path):
     assert (code, err) == (0, "")
     assert "<article" not in (tmp_path / "there" / "page.html").read_text()
     code, _, err = tokenlink("report", "here", "--out", "page.html")
-    assert (code, "--out names the page; give --html too" in err) == (2, True)
+    assert (code, "--out is for the page; give --html too" in err) == (2, True)
     assert tokenlink("report", "here", "--html", "--gallery", "25")[0] == 2
 
 

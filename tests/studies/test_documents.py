@@ -82,7 +82,7 @@ def test_selfcheck_names_what_is_off(verdict, monkeypatch):
 def test_a_benchmark_says_its_figures(monkeypatch, tmp_path):
     chain = dict.fromkeys(latency.CHAIN, 0.001)
     of_size = {"chain": chain, "decoding": dict.fromkeys(latency.PAYLOADS, 0.002)}
-    figures = {str(size): of_size for size in latency.BATCHES}
+    figures = {**{str(size): of_size for size in latency.BATCHES}, "versions": {}}
     monkeypatch.setattr(latency, "measure", lambda rounds, on_case: figures)
     monkeypatch.setattr(measuring, "prepare_process", lambda num_threads, preload=(): None)
     found = document("bench", "bench", "latency", "--out", str(tmp_path / "latency.json"))

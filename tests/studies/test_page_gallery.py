@@ -126,6 +126,26 @@ def test_data_or_weights_of_another_run_make_no_gallery(folder, fakes, stand_in,
     assert "no plan.json" in problems.pop()
 
 
+def test_data_that_was_moved_is_read_where_it_is_now(folder, fakes, stand_in):
+    """Stand-in for a data set in a folder of its own, which the run's configuration does not name."""
+    whole, run = sweep.dataset_for, archive.read_results(folder / "results.h5")
+    there = Path("/now/here")
+    stand_in(
+        sweep, "dataset_for", lambda data: whole(data) if data.folder == str(there) else SimpleNamespace(data_hash="")
+    )
+    problems = []
+    for cached in (sweep.scheme_for, sweep.workbench_for):
+        cached.cache_clear()
+    for data, shown in ((None, 0), (there, 2)):
+        path = report_page.write(
+            folder / "r.html", {folder: run}, [], num_cases=2, data=data, on_problem=problems.append
+        )
+        section = parsed(path.read_text()).all("section", aria_labelledby="gallery")[0]
+        assert len(section.all("article")) == shown
+    assert len(problems) == 1
+    assert "--data FOLDER names another place" in problems[0]
+
+
 def test_a_page_of_runs_without_the_proposal_says_that_it_has_no_gallery(tmp_path):
     problems = []
     run = results({"raw-image": [0.5] * 4})

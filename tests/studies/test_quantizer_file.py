@@ -9,6 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from semantic import agent_link
 from semantic.model_files import ModelFileError, write_settings
+from studies.questions import choose_questions
 from studies.schemes.digital import quantizer_file
 from studies.schemes.digital.quantizer_file import (
     KINDS,
@@ -131,7 +132,7 @@ def test_a_splits_questions_are_encoded_in_order():
             assert len(images) == len(questions) <= 4
             return torch.tensor([[[level(image)]] for image in images])
 
-    found, images = encode_questions(Agents(), dataset, 10, batch_size=4)
+    found, images = encode_questions(Agents(), dataset, dataset.questions[:10], batch_size=4)
     np.testing.assert_array_equal(found.ravel(), images)
     np.testing.assert_array_equal(images, [0] * 6 + [1] * 4)
     assert quantizer_file.FILE.endswith(".safetensors")
@@ -141,9 +142,12 @@ def test_accuracy_is_measured_by_size_of_payload_and_without_one():
     agents, dataset = FakeAgents(), FakeDataset()
     tables = {name: kind.learn(agents.table) for name, kind in KINDS.items()}
     measured = measure_accuracy(agents, tables, dataset, 70, batch_size=32)
+    asked = [dataset.questions[index] for index in choose_questions(dataset.questions, 70, seed=0)]
+    assert asked != dataset.questions[:70]  # they come from all over the split
+    lost = np.mean([question.answer == "0" for question in asked])  # "0" is what it answers without a prefix
     for kind in KINDS:
         reached = measured[kind]["accuracy"]
-        assert measured[kind]["accuracy_lost"] == pytest.approx(6 / 70)  # it answers "0", which is right for an image
+        assert measured[kind]["accuracy_lost"] == pytest.approx(lost)
         assert reached[0] == pytest.approx(measured[kind]["accuracy"].min())
         assert len(reached) == len(measured[kind]["accuracy_bytes"])
     assert measured["transform"]["accuracy"][-1] == 1.0  # a byte for each of the numbers tells twelve levels apart

@@ -4,7 +4,7 @@ They come with the accuracy that payloads of each size reach on validation quest
 `tokenlink train quantizer` writes the file. It fits these weights only, and names them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,12 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from studies.questions import choose_questions
 from studies.schemes.digital.quantizers import TransformQuantizer, VectorQuantizer, unlike
 
 if TYPE_CHECKING:
     from semantic import AgentLink
-    from semantic.data.dataset import Dataset
+    from semantic.data.dataset import Dataset, Question
 
 FILE, CARD = "quantizer.safetensors", "quantizer.md"
 LARGE = ("codebooks", "basis")  # in half precision, whose error is far below any quantiser's
@@ -95,7 +96,7 @@ def save_tables(folder: Path, tables: dict[str, Tables], model_hash: str, num_ex
 def measure_accuracy(
     agents: "AgentLink", tables: dict[str, Tables], dataset: "Dataset", num_questions: int, batch_size: int = 100
 ) -> dict[str, Tables]:
-    """Measure each kind's accuracy by size of payload, where all arrive, on a split's first questions.
+    """Measure each kind's accuracy by size of payload, where all arrive, on questions from all over a split.
 
     Returns
     -------
@@ -106,8 +107,9 @@ def measure_accuracy(
 
     from semantic.tasks import normalize_answer
 
-    questions = dataset.questions[:num_questions]
-    codes, _ = encode_questions(agents, dataset, num_questions, batch_size)
+    chosen = choose_questions(dataset.questions, min(num_questions, len(dataset.questions)), seed=0)
+    questions = [dataset.questions[index] for index in chosen]
+    codes, _ = encode_questions(agents, dataset, questions, batch_size)
 
     def accuracy(answer: Callable[[slice, list[str]], list[str]]) -> float:
         parts = [slice(start, start + batch_size) for start in range(0, len(questions), batch_size)]
@@ -138,10 +140,10 @@ def sizes_up_to(most: int) -> list[int]:
 
 
 def encode_questions(
-    agents: "AgentLink", dataset: "Dataset", num_questions: int, batch_size: int = 100
+    agents: "AgentLink", dataset: "Dataset", questions: "Sequence[Question]", batch_size: int = 100
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the codes of a split's first questions, [num_questions, num_tokens, width], and their images' numbers."""
-    questions, codes = dataset.questions[:num_questions], []
+    """Return the codes of some questions of a split, [num_questions, num_tokens, width], and their images' numbers."""
+    codes = []
     for start in range(0, len(questions), batch_size):
         part = questions[start : start + batch_size]
         images = {index: dataset.image(index) for index in {q.image_index for q in part}}
