@@ -41,12 +41,15 @@ def train(
     out: Path,
     steps: int,
     teacher: Teacher | None = None,
+    taught_share: float = 0.0,
+    taught_batch: int | None = None,
     snr_db: tuple[float, float] = (-10.0, 20.0),
     seed: int = 0,
     batch: int = 24,
     lr: float = 1e-3,
     sparsity: float = 0.0,
     frozen_lora: bool = False,
+    save_steps: int = 500,
     report: Callable[[Mapping[str, object]], None] | None = None,
 ) -> None:
     """Train agents end to end through a channel and save them to a folder.
@@ -68,6 +71,11 @@ def train(
         Number of training steps.
     teacher : callable, optional
         Tokens that the task agent is known to read, for a batch of examples.
+    taught_share : float
+        Share of the steps, the first ones, that learn from the teacher alone. The task agent, which takes nearly all
+        of the time if it is large, reads nothing in them.
+    taught_batch : int, optional
+        Examples per step in these; by default `batch`.
     snr_db : (low, high)
         Range of the SNR; each example's is drawn uniformly from it, by torch's global generator.
     seed : int
@@ -81,6 +89,8 @@ def train(
         rewards few large numbers, which `omp`, `fista` and `vamp` recover over too few receive antennas.
     frozen_lora : bool
         Train slots and code alone; LoRA stays as it is.
+    save_steps : int
+        Steps between checkpoints, from which a training that was stopped goes on; with each the agents are saved.
     report : callable, optional
         Gets the held-out accuracies whenever the agents are saved.
 
@@ -104,19 +114,24 @@ def train(
 
     def step(share: float) -> tuple[Tensor, Metrics]:
         agents.train()
-        examples = turns.draw(batch, rng)
-        snr = torch.empty(batch, dtype=torch.float32).uniform_(*snr_db)
-        first = TRAINING_REALISATIONS + rng.randrange(NUM_FADES // batch) * batch
+        only_taught = teacher is not None and share < taught_share
+        size = taught_batch or batch if only_taught else batch
+        examples = turns.draw(size, rng)
+        snr = torch.empty(size, dtype=torch.float32).uniform_(*snr_db)
+        first = TRAINING_REALISATIONS + rng.randrange(NUM_FADES // size) * size
         sent = rng.randint(1, agents.num_tokens) if nested else agents.num_tokens
         codes = encode(agents, examples, sent)
-        tokens_hat = decode(agents, channel, codes, snr, torch.arange(first, first + batch))
-        loss, accuracy = answer_from_tokens(agents.task_agent, tokens_hat, examples.packed)
-        metrics = {"accuracy": accuracy.item()}
+        tokens_hat = decode(agents, channel, codes, snr, torch.arange(first, first + size))
+        if only_taught:
+            loss, metrics = tokens_hat.new_zeros(()), {}
+        else:
+            loss, accuracy = answer_from_tokens(agents.task_agent, tokens_hat, examples.packed)
+            metrics = {"accuracy": accuracy.item()}
         if sparsity:
             amplitude = codes.abs().mean()
             metrics["amplitude"] = amplitude.item()
             loss = loss + sparsity * amplitude
-        pull = max(0.0, 1 - share / 0.5)
+        pull = 1.0 if only_taught else max(0.0, 1 - share / 0.5)
         if teacher is not None and pull:
             error = distance_from_taught(tokens_hat, teacher(examples, agents.num_tokens), agents.num_tokens)
             metrics["pull"] = error.item()
@@ -143,6 +158,7 @@ def train(
         seed=seed,
         state={"code": agents.code} | ({"moments": Running(moments)} if moments else {}),
         save=save,
+        save_steps=save_steps,
         weight_decay=0.0,
         precision=mixed_precision(agents.sensor.model, agents.task_agent.model),
     )

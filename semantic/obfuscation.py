@@ -10,8 +10,9 @@ import re
 _ATTRIBUTE = r"\b(color|shape|size|material)s?\b"
 _COUNT = re.compile(r"\bhow many\b|\bwhat (?:is the )?number\b")
 _NUMBERS = re.compile(r"\b(?:fewer|more|less|greater|as many|number of)\b")
-_EXIST = re.compile(r"\b(?:is|are) (?:there|any)\b|^is an? ")
+_EXIST = re.compile(r"\b(?:is|are) (?:there|any)\b|^is (?:an?|no) |^does the image ")
 _ASKED = re.compile(rf"\bwhat (?:is (?:the|its) )?{_ATTRIBUTE}")
+_NAMED_SHAPE = re.compile(r"^what is the \w+ shape\b")  # easy-VQA's "what is the blue shape?"
 _MADE_OF, _HOW_BIG = re.compile(r"\bwhat\b.*\bmade of\b"), re.compile(r"\bhow (?:big|large)\b")
 _COMPARED = re.compile(rf"^is (?:the|its) {_ATTRIBUTE}|^.*{_ATTRIBUTE}")  # at the start, or else the last
 _POSITION = re.compile(r"\b(?:left|right|front|behind)\b")
@@ -24,7 +25,7 @@ def obfuscate(question: str) -> str:
     Parameters
     ----------
     question : str
-        Detailed question, in CLEVR's or the project's own wording.
+        Detailed question, in CLEVR's, easy-VQA's or the project's own wording.
 
     Returns
     -------
@@ -52,6 +53,8 @@ def _about(clause: str) -> str:
         return "the presence of a thing"
     if match := _ASKED.search(clause):
         return f"the {match[1]} of a thing"
+    if _NAMED_SHAPE.search(clause):
+        return "the shape of a thing"
     if _MADE_OF.search(clause):
         return "the material of a thing"
     if _HOW_BIG.search(clause):

@@ -131,7 +131,7 @@ class CachedTurns:
             encoded = [self.encoded[i][k] for k in order]
             rows.append([self.mirror_question(ids) if mirrored and self.mirror_question else ids for ids in encoded])
             sizes.append([1 if self.sizes is None else self.sizes[i][k] for k in order])
-        packed = pack(rows, self.length, sizes=sizes)
+        packed = pack(rows, min(self.length, max(sum(map(len, row)) for row in rows)), sizes=sizes)
         return Turn(features, [d for _, _, d in chosen], packed, [(i, m) for i, m, _ in chosen], layouts)
 
 

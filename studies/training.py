@@ -26,6 +26,7 @@ STAGES = {  # the module of each stage's `main`
     "sensor": "semantic.endpoints.sensor",
     "agents": "semantic.endpoints.agents",
     "lora": "semantic.endpoints.lora",
+    "vqa": "semantic.endpoints.vqa",
     "deepjscc": "semantic.deepjscc_training",
 }
 OVER_THE_LINK = ("agents", "pair", "arms", "deepjscc", "mean", "adaptive")

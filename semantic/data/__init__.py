@@ -5,12 +5,23 @@ from pathlib import Path
 
 from semantic.data.clevr import ClevrDataset
 from semantic.data.dataset import Dataset, Question
+from semantic.data.easy_vqa import EasyVqaDataset
 from semantic.data.gqa import GqaDataset
 
-__all__ = ["DATASETS", "ClevrDataset", "Dataset", "GqaDataset", "Question", "load_dataset", "shipped_split"]
+__all__ = [
+    "DATASETS",
+    "ClevrDataset",
+    "Dataset",
+    "EasyVqaDataset",
+    "GqaDataset",
+    "Question",
+    "load_dataset",
+    "shipped_split",
+]
 
-# layout: reader(folder, split)
-DATASETS: dict[str, Callable[[Path, str], Dataset]] = {"clevr": ClevrDataset, "gqa": GqaDataset}
+Reader = Callable[[Path, str], Dataset]  # of a folder and a split
+
+DATASETS: dict[str, Reader] = {"clevr": ClevrDataset, "easy-vqa": EasyVqaDataset, "gqa": GqaDataset}
 SHIPPED, SHIPPED_SPLIT, SHIPPED_LAYOUT = Path(__file__).parent / "clevr-mini", "test", "clevr"
 
 
@@ -25,7 +36,7 @@ def load_dataset(folder: Path | str | None, split: str, layout: str = "clevr") -
     Parameters
     ----------
     folder : Path, str or None
-        Folder of the data set; ``~`` is expanded. None: the shipped split.
+        Folder of the data set; ``~`` is expanded. None: the shipped split, or in layout easy-vqa the package's data.
     split : str
         Name of the split, as the files have it.
     layout : str
@@ -40,6 +51,8 @@ def load_dataset(folder: Path | str | None, split: str, layout: str = "clevr") -
     """
     if layout not in DATASETS:
         raise ValueError(f"data layout must be one of {', '.join(DATASETS)}; got {layout!r}")
+    if layout == "easy-vqa" and folder is None:
+        return EasyVqaDataset(None, split)
     if folder is not None:
         return DATASETS[layout](Path(folder).expanduser(), split)
     if (split, layout) != (SHIPPED_SPLIT, SHIPPED_LAYOUT):

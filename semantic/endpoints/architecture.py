@@ -5,7 +5,7 @@ Sensor: `LlavaForConditionalGeneration` (CLIP vision tower, projector, Llama), a
 """
 
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import cast
 
@@ -49,9 +49,13 @@ def vocabulary() -> list[str]:
     return [*SPECIAL, *SLOTS, *positions, *sorted(words)]
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Build the word-level tokenizer: lower case, split at white space and punctuation, with `<s>` in front."""
-    ids = {word: i for i, word in enumerate(vocabulary())}
+def build_tokenizer(words: Sequence[str] | None = None) -> PreTrainedTokenizerFast:
+    """Build the word-level tokenizer: lower case, split at white space and punctuation, with `<s>` in front.
+
+    Its words are those of the embedded pair's language, or the given ones behind the special words.
+    """
+    known = vocabulary() if words is None else [*SPECIAL, *SLOTS, *words]
+    ids = {word: i for i, word in enumerate(known)}
     tokenizer = Tokenizer(WordLevel(ids, unk_token=UNKNOWN))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -58,9 +58,10 @@ CAPTION_SHARE = 0.15  # of images that are also put in words
 WRITING = 3.0  # weight of the token loss: most of the agents' remaining error arises here
 
 
-def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
-    """Build the embedded sensor's processor: resize to the tower's square, scale to [-1, 1], expand `<image>`."""
-    size = GRID * PATCH_SIZE
+def build_processor(
+    tokenizer: PreTrainedTokenizerFast, size: int = GRID * PATCH_SIZE, patch_size: int = PATCH_SIZE
+) -> LlavaProcessor:
+    """Build a sensor's processor: resize to the tower's square, scale to [-1, 1], expand `<image>`."""
     image_processor = CLIPImageProcessorPil(
         size={"height": size, "width": size},
         do_center_crop=False,
@@ -70,7 +71,7 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
     return LlavaProcessor(
         image_processor=image_processor,
         tokenizer=tokenizer,
-        patch_size=PATCH_SIZE,
+        patch_size=patch_size,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
     )
@@ -152,7 +153,7 @@ def load_turns(
 
 
 def projected(model: LlavaForConditionalGeneration, pixel_values: torch.Tensor) -> torch.Tensor:
-    """Return the image tokens as the language model gets them: float [batch, GRID * GRID, hidden]."""
+    """Return the image tokens as the language model gets them: float [batch, patches, hidden]."""
     features = model.model.vision_tower(pixel_values=pixel_values, output_hidden_states=True).hidden_states[-1]
     return model.model.multi_modal_projector(features[:, 1:])
 
@@ -177,8 +178,9 @@ def answer_from_image(
     embed = model.get_input_embeddings()
     batch = len(image_tokens)
     embeds = torch.cat([embed(torch.full((batch, 1), bos)), image_tokens, embed(packed.input_ids)], dim=1)
-    positions = torch.cat([torch.arange(QUESTION_START).expand(batch, -1), QUESTION_START + packed.offset], dim=1)
-    valid = torch.ones(batch, QUESTION_START, dtype=torch.bool)
+    start = 1 + image_tokens.shape[1]
+    positions = torch.cat([torch.arange(start).expand(batch, -1), start + packed.offset], dim=1)
+    valid = torch.ones(batch, start, dtype=torch.bool)
     hidden = model.model.language_model(
         inputs_embeds=embeds,
         attention_mask=attention_mask(valid, packed.segment),
@@ -186,7 +188,7 @@ def answer_from_image(
         use_cache=False,
         output_hidden_states=True,
     ).hidden_states
-    states = tuple(part[:, QUESTION_START:] for part in hidden)
+    states = tuple(part[:, start:] for part in hidden)
     return *answer_loss(states[-1], packed, model.lm_head), states
 
 

@@ -6,9 +6,14 @@ from PIL import Image
 
 from semantic.data import DATASETS, ClevrDataset, Dataset, Question, load_dataset, shipped_split
 from tests.semantic.models import write_split
+from tests.semantic.test_easy_vqa import write_easy_vqa
 from tests.semantic.test_gqa import write_gqa
 
-WRITERS = {"clevr": write_split, "gqa": write_gqa}  # a new layout adds the function that writes a small split of it
+WRITERS = {
+    "clevr": write_split,
+    "easy-vqa": write_easy_vqa,
+    "gqa": write_gqa,
+}  # a new layout adds the function that writes a small split of it
 
 
 def members(protocol):
@@ -58,7 +63,7 @@ def test_the_home_folder_is_expanded(folder, monkeypatch):
 
 
 def test_an_unknown_layout_is_refused_with_those_that_are_known(folder):
-    with pytest.raises(ValueError, match="data layout must be one of clevr, gqa; got 'vqa'"):
+    with pytest.raises(ValueError, match="data layout must be one of clevr, easy-vqa, gqa; got 'vqa'"):
         load_dataset(folder, "val", "vqa")
 
 

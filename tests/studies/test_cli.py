@@ -629,6 +629,16 @@ def test_scenes_hands_its_options_on(tokenlink, monkeypatch):
     assert given == {"out": Path("here"), "count": 3, "split": "val"}
 
 
+def test_gguf_hands_its_options_on_and_refuses_in_one_line(tokenlink, tmp_path):
+    (tmp_path / "words.gguf").write_text("no model")
+    code, out, err = tokenlink("gguf", "--file", "words.gguf", "--out", "here")
+    assert (code, out) == (2, "")
+    assert err.strip() == "tokenlink: words.gguf is no GGUF file: it does not begin with GGUF"
+    code, _, err = tokenlink("gguf", "--file", "words.gguf", "--out", "here", "--dtype", "int4")
+    assert (code, err.strip()) == (2, "tokenlink: dtype must be one of float16, bfloat16, float32, got 'int4'")
+    assert not (tmp_path / "here").exists()
+
+
 def test_report_judges_the_claims_of_its_folders(tokenlink, tmp_path):
     tokenlink("run", "accuracy-vs-snr", *SMALL, "--out", "here")
     code, out, err = tokenlink("report", "here")
