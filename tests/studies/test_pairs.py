@@ -39,14 +39,14 @@ def test_a_pair_is_made_trained_and_loaded(models, tmp_path, capsys):
     assert start.task_agent.prompt == "{tokens} Q: {question} A:"
     assert "<|vision_start|><|image_pad|><|vision_end|>{text}" in start.sensor.prompt
 
-    train_pair(tmp_path / "pair", tmp_path / "trained", models / "data", NoisyChannel(), 2, batch=2, length=80)
+    train_pair(tmp_path / "pair", tmp_path / "trained", NoisyChannel(), 2, data=models / "data", batch=2, length=80)
     assert "accuracy at 20 dB" in capsys.readouterr().out
     trained = AgentLink.from_pretrained(tmp_path / "trained")
     assert not changed(parameters_of(start.task_agent), trained.task_agent)
     moved = changed(parameters_of(start.sensor), trained.sensor)
     assert moved == {name for name in parameters_of(start.sensor) if "lora_" in name or name == "slots"}
     card = (tmp_path / "trained" / "README.md").read_text()
-    assert "tokenlink train pair --agents pair --out trained --data data --steps 2" in card
+    assert "tokenlink train pair --agents pair --out trained --steps 2 --data data" in card
     assert str(tmp_path) not in card + (tmp_path / "trained" / "agents.json").read_text()
     trained.channel = NoisyChannel()
     assert len(trained.answer([torch.zeros(56, 56, 3, dtype=torch.uint8).numpy()], ["is it ?"], snr_db=3.0)) == 1
@@ -80,7 +80,7 @@ def test_models_that_are_not_there_are_named(models, tmp_path):
 def test_an_example_that_holds_no_question_is_refused_with_the_length_it_takes(models, tmp_path):
     make_agents(str(models / "sensor"), str(models / "task"), tmp_path / "pair", 3, 8)
     with pytest.raises(ValueError, match="word pieces, an example holds 5; raise length"):
-        train_pair(tmp_path / "pair", tmp_path / "out", models / "data", NoisyChannel(), 2, length=5)
+        train_pair(tmp_path / "pair", tmp_path / "out", NoisyChannel(), 2, data=models / "data", length=5)
 
 
 def test_half_precision_and_checkpointing_train_what_is_float32(models, tmp_path):
@@ -88,7 +88,7 @@ def test_half_precision_and_checkpointing_train_what_is_float32(models, tmp_path
     moved = []
     for name, options in {"whole": {}, "checkpointed": {"checkpointing": True}}.items():
         half = {"dtype": "bfloat16", "batch": 2, "length": 80, "seed": 1, **options}
-        train_pair(tmp_path / "pair", tmp_path / name, models / "data", NoisyChannel(), 3, **half)
+        train_pair(tmp_path / "pair", tmp_path / name, NoisyChannel(), 3, data=models / "data", **half)
         trained = AgentLink.from_pretrained(tmp_path / name)
         moved.append(parameters_of(trained.sensor))
     start = parameters_of(AgentLink.from_pretrained(tmp_path / "pair").sensor)
@@ -113,4 +113,4 @@ def test_half_precision_and_checkpointing_train_what_is_float32(models, tmp_path
 def test_a_precision_or_device_that_is_not_there_is_refused(models, tmp_path, options, words):
     make_agents(str(models / "sensor"), str(models / "task"), tmp_path / "pair", 3, 8)
     with pytest.raises(ValueError, match=words):
-        train_pair(tmp_path / "pair", tmp_path / "out", models / "data", NoisyChannel(), 3, **options)
+        train_pair(tmp_path / "pair", tmp_path / "out", NoisyChannel(), 3, data=models / "data", **options)
