@@ -150,6 +150,17 @@ def train_pair(
         Words of the tokens that answer nothing, in these.
     save_steps : int
         Steps between checkpoints, from which a training that was stopped goes on; with each it is measured.
+    dtype : str
+        Precision of both large models: float32, bfloat16 or float16. What is trained is float32.
+    device : str
+        Device of the agents: cpu, cuda, or one of several such as cuda:1.
+    checkpointing : bool
+        Keep the activations between the large models' layers alone, and compute the others again on the way back.
+
+    Raises
+    ------
+    ValueError
+        If there is no such precision or device.
     """
     options = {name: value for name, value in locals().items() if name != "channel"} | {"sparsity": sparsity or None}
     from semantic import AgentLink
