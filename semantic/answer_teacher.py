@@ -23,9 +23,10 @@ class AnswerTeacher:
     """The answers to an image's questions, put as the task agent's own word embeddings.
 
     The questions that share a vague description are a kind. Kinds that are answered by more than yes and no have a
-    token each, in alphabetical order: the sum of the embeddings of all answers that the split gives about the image, or
-    the mean over all images where it gives none. Tokens beyond these hold the words of an instruction, the same for
-    every image, and those beyond the instruction its last word.
+    token each, in alphabetical order: the sum of the embeddings of all answers that the split gives about the image.
+    Embeddings of words of a kind resemble each other, so half of a token's variance is made of what sets the sum apart
+    from its mean over all images. Where the split gives no answer, that mean stands alone. Tokens beyond these hold the
+    words of an instruction, the same for every image, and those beyond the instruction its last word.
 
     Parameters
     ----------
@@ -57,7 +58,8 @@ class AnswerTeacher:
         for place, of_image in enumerate(answers.values()):
             given = {number: self._vector(texts) for number, texts in of_image.items()}
             usual = torch.stack(list(given.values())).mean(0)
-            self.tokens[:, place] = torch.stack([given.get(number, usual) for number in range(num_images)])
+            vectors = torch.stack([given.get(number, usual) for number in range(num_images)])
+            self.tokens[:, place] = normalize_tokens(usual) + normalize_tokens(vectors - usual)
         for place, word in enumerate(rest, start=len(answers)):
             self.tokens[:, place] = self._vector([word])
         self.tokens = normalize_tokens(self.tokens)
