@@ -76,6 +76,7 @@ def write_card(
     options: Mapping[str, object],
     results: Mapping[str, object],
     name: str = "README.md",
+    licence: str = "Apache-2.0, data included",
 ) -> None:
     """Write a model card: a title, the command that made the weights, the measured results.
 
@@ -93,6 +94,8 @@ def write_card(
         Measurements on scenes that the training has not seen.
     name : str
         Name of the file.
+    licence : str
+        Licence of the weights.
     """
     given = [(k, part) for k, v in options.items() for part in (v if isinstance(v, list) else [v])]
     named = [(k, v.name if isinstance(v, Path) else v) for k, v in given if v is not None and v is not False]
@@ -102,8 +105,11 @@ def write_card(
     lines += [f"| {quantity} | {value} |" for quantity, value in results.items()]
     has_log = name == "README.md" and (Path(folder) / "training.jsonl").exists()
     log = "`training.jsonl` is the log of the run. " if has_log else ""
-    lines += ["", f"{log}Licence: Apache-2.0, data included."]
+    lines += ["", f"{log}Licence: {licence}."]
     (Path(folder) / name).write_text("\n".join(lines) + "\n")
+
+
+LICENCE_OF_OTHERS = "those of the models and of the data set"  # of weights that were trained on what users bring
 
 
 def described(channel: object) -> str:

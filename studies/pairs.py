@@ -167,7 +167,7 @@ def train_pair(
     from semantic.agent_training import check_trainable, train
     from semantic.answer_teacher import AnswerTeacher
     from semantic.data import load_dataset
-    from semantic.training import described, write_card
+    from semantic.training import LICENCE_OF_OTHERS, described, write_card
     from semantic.turns import turns_about
 
     pair = AgentLink.from_pretrained(agents, dtype=precision_of(dtype)).to(device_of(device))
@@ -200,6 +200,7 @@ def train_pair(
             stage="pair",
             options=options,
             results={"link": described(channel), **results},
+            licence=LICENCE_OF_OTHERS,
         ),
     )
 

@@ -32,7 +32,7 @@ from semantic.data.packing import encode_question, pack
 from semantic.endpoints.architecture import BOS, IMAGE, build_tokenizer, single_precision, token_id
 from semantic.endpoints.sensor import answer_from_image, build_processor, projected
 from semantic.obfuscation import obfuscate
-from semantic.training import Metrics, fit, mixed_precision, save_half, write_card
+from semantic.training import LICENCE_OF_OTHERS, Metrics, fit, mixed_precision, save_half, write_card
 
 LENGTH = 60  # of an image's packed questions [words]
 
@@ -106,7 +106,8 @@ def main(
         processor.save_pretrained(out)
         results = evaluate(model, by_image(held_out, processor, tokenizer), bos)
         print("val", results, flush=True)
-        write_card(out, title="A small LLaVA, trained from nothing", stage="vqa", options=options, results=results)
+        title = "A small LLaVA, trained from nothing"
+        write_card(out, title=title, stage="vqa", options=options, results=results, licence=LICENCE_OF_OTHERS)
 
     fit(
         step,

@@ -47,6 +47,7 @@ def test_a_pair_is_made_trained_and_loaded(models, tmp_path, capsys):
     assert moved == {name for name in parameters_of(start.sensor) if "lora_" in name or name == "slots"}
     card = (tmp_path / "trained" / "README.md").read_text()
     assert "tokenlink train pair --agents pair --out trained --steps 2 --data data" in card
+    assert card.endswith("Licence: those of the models and of the data set.\n")
     assert str(tmp_path) not in card + (tmp_path / "trained" / "agents.json").read_text()
     trained.channel = NoisyChannel()
     assert len(trained.answer([torch.zeros(56, 56, 3, dtype=torch.uint8).numpy()], ["is it ?"], snr_db=3.0)) == 1
