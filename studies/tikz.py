@@ -129,10 +129,12 @@ def _options(gc: GraphicsContextBase, face: Any) -> Iterator[str]:
     width = gc.get_linewidth()
     if face is not None and (len(face) < 4 or face[3] > 0):
         opacity = gc.get_alpha() if gc.get_forced_alpha() or len(face) < 4 else face[3]
-        yield f"fill={_colour(face)}" + f", fill opacity={opacity:g}" * (opacity < 1)
+        yield f"fill={_colour(face)}" + f", fill opacity={opacity:g}" * bool(opacity < 1)
     if width > 0 and gc.get_rgb()[3] > 0:
         opacity = gc.get_rgb()[3]
-        yield f"draw={_colour(gc.get_rgb())}, line width={width:g}bp" + f", draw opacity={opacity:g}" * (opacity < 1)
+        yield f"draw={_colour(gc.get_rgb())}, line width={width:g}bp" + f", draw opacity={opacity:g}" * bool(
+            opacity < 1
+        )
         offset, dashes = gc.get_dashes()
         if dashes is not None:
             lengths = " ".join(

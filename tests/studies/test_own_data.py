@@ -93,5 +93,5 @@ def test_points_depend_on_the_reader_and_on_what_it_reads(own, folder, tmp_path)
 
 def test_an_unknown_layout_gets_one_clear_message(fresh, tmp_path):
     config = resolve(Config, assignments=["data.layout=vqa", f"data.folder={tmp_path}"])
-    with pytest.raises(ValueError, match=r"^data layout must be one of clevr, gqa; got 'vqa'$"):
+    with pytest.raises(ValueError, match=r"^data layout must be one of clevr, easy-vqa, gqa; got 'vqa'$"):
         STUDY.plan(config, tmp_path)
