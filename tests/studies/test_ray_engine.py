@@ -185,7 +185,8 @@ def test_without_a_cluster_or_without_ray_one_line_says_so(address, monkeypatch)
 
 
 ALONE = """
-import sys; from pathlib import Path; from tests.studies.test_ray_engine import jobs, run
+import signal, sys; from pathlib import Path; from tests.studies.test_ray_engine import jobs, run
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background lets its children ignore it
 folder = Path(sys.argv[1])
 run(jobs(folder, a="ok", a_x="wait", a_x_y="ok"), folder)
 """
