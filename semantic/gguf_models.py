@@ -14,12 +14,11 @@ from tempfile import TemporaryDirectory
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from semantic.loading import load_model, load_part, without_progress_bar
+from semantic.loading import load_model, load_part, precision_of, without_progress_bar
 from semantic.model_files import ModelFileError
 
 SUFFIX, MAGIC = ".gguf", b"GGUF"
 MAX_BYTES = 64 * 2**30
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def main(file: Path, out: Path, dtype: str = "float16") -> None:
@@ -35,9 +34,7 @@ def main(file: Path, out: Path, dtype: str = "float16") -> None:
         Precision of the weights: float16, bfloat16 or float32. Of the three, float16 rounds a quantised weight of half
         the size exactly enough to tell its steps apart; bfloat16 has three bits less.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    print(save_folder(file, out, DTYPES[dtype]))
+    print(save_folder(file, out, precision_of(dtype)))
 
 
 def save_folder(file: Path, out: Path, dtype: torch.dtype = torch.float16) -> str:

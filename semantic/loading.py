@@ -1,5 +1,6 @@
 """Loading models: without a word, for the terminal belongs to the program that loads, and without what does not fit."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,37 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from semantic.model_files import ModelFileError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def precision_of(name: str) -> torch.dtype:
+    """Return the precision of a name.
+
+    Raises
+    ------
+    ValueError
+        If it is none of `DTYPES`.
+    """
+    if name not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {name!r}")
+    return DTYPES[name]
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device of a name: cpu, cuda, or one of several such as cuda:1.
+
+    Raises
+    ------
+    ValueError
+        If it is no such name, or torch sees no such device.
+    """
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
+        raise ValueError(f"device must be cpu, cuda, or one of several such as cuda:1; got {name!r}")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device is {name!r}, and torch sees {torch.cuda.device_count()} GPU(s) here; take cpu")
+    return device
 
 
 @contextmanager

@@ -1,10 +1,7 @@
 """`tokenlink agents` and `tokenlink train pair`: agents between any two models, and their training on any data set."""
 
-import re
 from pathlib import Path
 from typing import Any
-
-from studies.config import shown
 
 
 def make_agents(
@@ -167,6 +164,7 @@ def train_pair(
     from semantic.agent_training import check_trainable, train
     from semantic.answer_teacher import AnswerTeacher
     from semantic.data import load_dataset
+    from semantic.loading import device_of, precision_of
     from semantic.training import LICENCE_OF_OTHERS, described, write_card
     from semantic.turns import turns_about
 
@@ -203,25 +201,3 @@ def train_pair(
             licence=LICENCE_OF_OTHERS,
         ),
     )
-
-
-def precision_of(name: str) -> Any:
-    """Return torch's precision of a name."""
-    import torch
-
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name not in known:
-        raise ValueError(f"dtype must be one of {', '.join(known)}, got {shown(name)}")
-    return known[name]
-
-
-def device_of(name: str) -> Any:
-    """Return torch's device of a name, if it is there."""
-    import torch
-
-    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
-        raise ValueError(f"device must be cpu, cuda, or one of several such as cuda:1; got {shown(name)}")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device is {shown(name)}, and torch sees {torch.cuda.device_count()} GPU(s) here; take cpu")
-    return device

@@ -50,11 +50,11 @@ def _data(config: StudyConfig) -> Finding:
 
 
 def _pair(config: StudyConfig) -> Iterator[Finding]:
-    import torch
 
     from semantic.adapters import CONFIG
     from semantic.agent_link import shipped_folder
     from semantic.agent_settings import MODELS, read_agent_settings
+    from semantic.loading import precision_of
     from semantic.model_files import read_settings
     from semantic.sizes import measure, paper_pair
 
@@ -79,7 +79,7 @@ def _pair(config: StudyConfig) -> Iterator[Finding]:
         rank = read_settings(folder / CONFIG)["r"]
         code = {"num_tokens": settings.num_tokens, "width": settings.code.width, "r": rank}
     sensor, task_agent = configs if len(configs) == 2 else paper_pair()
-    dtype = getattr(torch, config.models.dtype)
+    dtype = precision_of(config.models.dtype)
     whose = "its two models" if len(configs) == 2 else "LLaVA-1.5-7B and LLaMA-2-7B, as their shapes are published"
     try:
         sizes = measure(sensor, task_agent, batch=BATCH, dtype=dtype, **code)
@@ -88,7 +88,7 @@ def _pair(config: StudyConfig) -> Iterator[Finding]:
         return
     yield Finding("counted", whose)
     yield from _sizes(sizes, dtype)
-    yield from _room(sizes, torch.device(config.models.device), dtype)
+    yield from _room(sizes, config.models.device, dtype)
 
 
 def _model(folder: Path, address: str, revision: str | None, part: str) -> tuple[Any, Finding]:
@@ -125,18 +125,17 @@ def _sizes(sizes: "Sizes", dtype: "torch.dtype") -> Iterator[Finding]:
     )
 
 
-def _room(sizes: "Sizes", device: "torch.device", dtype: "torch.dtype") -> Iterator[Finding]:
+def _room(sizes: "Sizes", name: str, dtype: "torch.dtype") -> Iterator[Finding]:
     """Say whether the device has room, and how long a step takes at its measured speed."""
     import torch
 
+    from semantic.loading import device_of
     from semantic.training import products_per_second
 
-    if device.type == "cuda" and not torch.cuda.is_available():
-        yield Finding(
-            "device",
-            f"models.device is {device}, and torch sees no GPU; set it to cpu, or install torch's CUDA build",
-            False,
-        )
+    try:
+        device = device_of(name)
+    except ValueError as error:
+        yield Finding("device", f"models.{error}", False)
         return
     there = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else _main_memory()
     for what, needed in (("run", sizes.frozen_bytes), ("train", sizes.memory(checkpointed=True))):

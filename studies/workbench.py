@@ -104,13 +104,14 @@ def load_agents(name: str, dtype: str = "float32", device: str = "cpu") -> "Agen
     ValueError
         If torch sees no such device.
     """
-    import torch
-
     from semantic import AgentLink
+    from semantic.loading import device_of, precision_of
 
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"models.device is {device!r}, and torch sees no GPU here; set it to cpu")
-    return AgentLink.from_pretrained(name, dtype=getattr(torch, dtype)).to(device)
+    try:
+        place = device_of(device)
+    except ValueError as error:
+        raise ValueError(f"models.{error}") from error
+    return AgentLink.from_pretrained(name, dtype=precision_of(dtype)).to(place)
 
 
 @functools.cache

@@ -176,5 +176,5 @@ def test_a_folder_that_holds_a_model_is_left_alone(file, tmp_path):
 
 
 def test_an_unknown_precision_is_refused(file, tmp_path):
-    with pytest.raises(ValueError, match="dtype must be one of float16, bfloat16, float32, got 'int4'"):
+    with pytest.raises(ValueError, match="dtype must be one of float32, bfloat16, float16, got 'int4'"):
         main(file, tmp_path / "model", "int4")

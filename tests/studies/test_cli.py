@@ -635,7 +635,7 @@ def test_gguf_hands_its_options_on_and_refuses_in_one_line(tokenlink, tmp_path):
     assert (code, out) == (2, "")
     assert err.strip() == "tokenlink: words.gguf is no GGUF file: it does not begin with GGUF"
     code, _, err = tokenlink("gguf", "--file", "words.gguf", "--out", "here", "--dtype", "int4")
-    assert (code, err.strip()) == (2, "tokenlink: dtype must be one of float16, bfloat16, float32, got 'int4'")
+    assert (code, err.strip()) == (2, "tokenlink: dtype must be one of float32, bfloat16, float16, got 'int4'")
     assert not (tmp_path / "here").exists()
 
 

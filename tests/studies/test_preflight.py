@@ -40,7 +40,7 @@ def test_the_papers_configurations_say_what_they_lack_and_take(file):
     assert "paper-pair" in texts["pair"]
     assert "sensor 7,063,427,072, task agent 6,738,415,616" in texts["parameters"]
     assert texts["memory to run"] == "25.7 GiB of bfloat16 weights"
-    assert "torch sees no GPU" in texts["device"]
+    assert texts["device"] == "models.device is 'cuda', and torch sees 0 GPU(s) here; take cpu"
 
 
 def test_models_that_are_not_here_are_named_with_what_brings_them(tmp_path, monkeypatch):
@@ -71,7 +71,7 @@ def test_precision_and_device_are_settings_of_a_run():
         config.resolve(StudyConfig, assignments=["models.dtype=int3"])
     with pytest.raises(config.ConfigError, match=r"models\.device"):
         config.resolve(StudyConfig, assignments=["models.device=tpu"])
-    with pytest.raises(ValueError, match="torch sees no GPU"):
+    with pytest.raises(ValueError, match=r"^models\.device is 'cuda:1', and torch sees 0 GPU"):
         load_agents("clevr-mini", device="cuda:1")
 
 
